@@ -1,0 +1,103 @@
+// Mapped memory with one owner: an ArrayBuffer that is detached before its pages go away.
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <unordered_map>
+
+#include "addon.h"
+
+namespace xdp {
+namespace {
+
+struct Region {
+  void* address;
+  size_t length;
+  bool mapped;
+};
+
+// Regions by address, over all threads. A region leaves the table when it is unmapped, so an address that
+// the kernel hands out again never meets the finalizer of its former owner.
+std::mutex lock;
+std::unordered_map<void*, Region*> regions;
+
+// Takes the region out of the table; true when the caller is the one who must unmap it.
+bool disown(Region* region) {
+  std::lock_guard<std::mutex> guard(lock);
+  if (!region->mapped) return false;
+  region->mapped = false;
+  regions.erase(region->address);
+  return true;
+}
+
+// mmap(length, protection, flags, fd, offset): an ArrayBuffer, or -errno
+Napi::Value callMmap(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  size_t length = static_cast<size_t>(info[0].As<Napi::Number>().DoubleValue());
+  int protection = info[1].As<Napi::Number>().Int32Value();
+  int flags = info[2].As<Napi::Number>().Int32Value();
+  int fd = info[3].As<Napi::Number>().Int32Value();
+  // Ring offsets go past 32 bits; as doubles they are exact to 2^53.
+  off_t offset = static_cast<off_t>(info[4].As<Napi::Number>().DoubleValue());
+  void* address = mmap(nullptr, length, protection, flags, fd, offset);
+  if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
+  Region* region = new Region{address, length, true};
+  {
+    std::lock_guard<std::mutex> guard(lock);
+    regions[address] = region;
+  }
+  return Napi::ArrayBuffer::New(
+      env, address, length,
+      [](Napi::Env, void*, Region* dying) {
+        if (disown(dying)) munmap(dying->address, dying->length);
+        delete dying;
+      },
+      region);
+}
+
+// munmap(ArrayBuffer): detaches it, then unmaps. -EINVAL when it is no mapping of ours, or gone already.
+Napi::Value callMunmap(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::ArrayBuffer buffer = info[0].As<Napi::ArrayBuffer>();
+  void* address = buffer.Data();
+  size_t length = 0;
+  {
+    std::lock_guard<std::mutex> guard(lock);
+    auto found = address ? regions.find(address) : regions.end();
+    if (found == regions.end()) return Napi::Number::New(env, -EINVAL);
+    // Marked while the lock is held: the finalizer that detaching may trigger finds nothing left to do.
+    found->second->mapped = false;
+    length = found->second->length;
+    regions.erase(found);
+  }
+  buffer.Detach();
+  return Napi::Number::New(env, munmap(address, length) < 0 ? -errno : 0);
+}
+
+// memfd(name, flags): a descriptor, or -errno
+Napi::Value callMemfd(const Napi::CallbackInfo& info) {
+  std::string name = info[0].As<Napi::String>().Utf8Value();
+  long fd = syscall(SYS_memfd_create, name.c_str(), info[1].As<Napi::Number>().Uint32Value());
+  return Napi::Number::New(info.Env(), static_cast<double>(fd < 0 ? -errno : fd));
+}
+
+// ftruncate(fd, length)
+Napi::Value callFtruncate(const Napi::CallbackInfo& info) {
+  int result = ftruncate(info[0].As<Napi::Number>().Int32Value(),
+                         static_cast<off_t>(info[1].As<Napi::Number>().DoubleValue()));
+  return Napi::Number::New(info.Env(), result < 0 ? -errno : 0);
+}
+
+}  // namespace
+
+void exportMemory(Napi::Env env, Napi::Object exports) {
+  exports.Set("mmap", Napi::Function::New(env, callMmap, "mmap"));
+  exports.Set("munmap", Napi::Function::New(env, callMunmap, "munmap"));
+  exports.Set("memfd", Napi::Function::New(env, callMemfd, "memfd"));
+  exports.Set("ftruncate", Napi::Function::New(env, callFtruncate, "ftruncate"));
+  exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(sysconf(_SC_PAGESIZE))));
+}
+
+}  // namespace xdp

@@ -1,0 +1,67 @@
+// The addon, typed: one function a system call. A result below zero is -errno; `check` in errors.ts turns it into an error.
+import { createRequire } from 'node:module'
+import { endianness } from 'node:os'
+import { fileURLToPath } from 'node:url'
+
+type View = ArrayBufferView | ArrayBuffer
+
+/** Where to write the address of a buffer into a kernel structure: `[byte offset, buffer, byte offset, buffer, …]`. */
+export type Pointers = (number | View | null)[]
+
+/** Readiness of a descriptor on this thread's event loop (uv_poll). Close it before its descriptor. */
+export interface NativeWatcher {
+  /** Watches for `events` (`READABLE`, `WRITABLE`), replacing what was watched. 0 or -errno. */
+  start(events: number): number
+  stop(): number
+  close(): void
+  /** Lets the watcher keep the event loop alive (the default). */
+  ref(): void
+  unref(): void
+}
+
+/** The calls of the addon. Descriptors are numbers; sizes are bytes; buffers are borrowed for the call only. */
+export interface Native {
+  socket(domain: number, type: number, protocol: number): number
+  close(fd: number): number
+  dup(fd: number): number
+  bind(fd: number, address: View): number
+  getsockname(fd: number, address: View): number
+  setsockopt(fd: number, level: number, name: number, value: View, pointers?: Pointers): number
+  getsockopt(fd: number, level: number, name: number, value: View): number
+  send(fd: number, data: View | null, flags: number, address?: View): number
+  recv(fd: number, data: View | null, flags: number): number
+  /** `list` is an array of `struct pollfd` (fd i32, events u16, revents u16). */
+  poll(list: View, timeoutMs: number): number
+  bpf(command: number, attr: View, pointers?: Pointers): number
+  ioctl(fd: number, request: number, argument: View, pointers?: Pointers): number
+  setns(fd: number, type: number): number
+  unshare(flags: number): number
+  mount(source: string, target: string, type: string, flags: number): number
+  umount(target: string, flags: number): number
+  setaffinity(mask: View): number
+  getaffinity(mask: View): number
+  gettid(): number
+  getrlimit(resource: number, softAndHard: Float64Array): number
+  setrlimit(resource: number, soft: number, hard: number): number
+  mmap(length: number, protection: number, flags: number, fd: number, offset: number): ArrayBuffer | number
+  munmap(region: ArrayBuffer): number
+  memfd(name: string, flags: number): number
+  ftruncate(fd: number, length: number): number
+  readonly pageSize: number
+  readonly Watcher: new (fd: number, callback: (status: number, events: number) => void) => NativeWatcher
+}
+
+/** Watcher events (libuv: UV_READABLE, UV_WRITABLE, UV_DISCONNECT). */
+export const READABLE = 1
+export const WRITABLE = 2
+export const DISCONNECT = 4
+
+function load(): Native {
+  if (endianness() !== 'LE') throw new Error('node-xdp supports little-endian machines only')
+  const require = createRequire(import.meta.url)
+  // From dist/src/kernel to the package's root, where prebuilds/ and build/ are.
+  const root = fileURLToPath(new URL('../../..', import.meta.url))
+  return (require('node-gyp-build') as (root: string) => Native)(root)
+}
+
+export const native: Native = load()
