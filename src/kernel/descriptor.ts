@@ -26,7 +26,10 @@ export function pollDescriptor(fd: number, events: number, timeoutMs: number): n
  * Calls `onReady` on this thread's event loop when the descriptor is ready; nothing is watched before `start`.
  * Close the watcher before the descriptor. Throws `KernelError` with syscall `epoll_ctl` for a descriptor that cannot be watched.
  */
-export function watchDescriptor(fd: number, onReady: (status: number, events: number) => void): NativeWatcher {
+export function watchDescriptor(
+  fd: number,
+  onReady: (status: number, events: number) => void,
+): NativeWatcher {
   try {
     return new native.Watcher(fd, onReady)
   } catch (error) {

@@ -157,5 +157,7 @@ function shareDirectory(): void {
   check(native.mount(NAMESPACE_DIRECTORY, NAMESPACE_DIRECTORY, 'none', MS_BIND | MS_REC), 'mount', {
     about: NAMESPACE_DIRECTORY,
   })
-  check(native.mount('', NAMESPACE_DIRECTORY, 'none', MS_SHARED | MS_REC), 'mount', { about: NAMESPACE_DIRECTORY })
+  check(native.mount('', NAMESPACE_DIRECTORY, 'none', MS_SHARED | MS_REC), 'mount', {
+    about: NAMESPACE_DIRECTORY,
+  })
 }

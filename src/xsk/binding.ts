@@ -1,0 +1,185 @@
+// The system calls of an AF_XDP socket: creating it, its rings, binding it to a queue, what the kernel answers.
+import { setTimeout as delay } from 'node:timers/promises'
+import {
+  KernelError,
+  MappedRegion,
+  check,
+  inNamespace,
+  kernelAtLeast,
+  native,
+  type Namespace,
+} from '../kernel/index.js'
+import type { BusyPollOptions, CopyMode, RingSizes } from './options.js'
+import {
+  ADDRESS_WORDS,
+  DESCRIPTOR_WORDS,
+  ringBytes,
+  ringOver,
+  type RingMemory,
+  type RingOffsets,
+} from './ring-memory.js'
+import * as uapi from './uapi.js'
+
+const { SOL_XDP, SOL_SOCKET } = uapi
+const EBUSY = 16
+
+/** Opens an AF_XDP socket in a namespace. The caller owns the descriptor. */
+export function openSocket(namespace: Namespace | undefined): number {
+  const fd = inNamespace(namespace, () => native.socket(uapi.AF_XDP, uapi.SOCK_RAW, 0))
+  return check(fd, 'socket(AF_XDP)', {
+    hint:
+      fd === -97 // EAFNOSUPPORT
+        ? 'This kernel was built without CONFIG_XDP_SOCKETS, or is older than 4.18.'
+        : fd === -1 // EPERM
+          ? 'Run as root, or grant CAP_NET_RAW.'
+          : undefined,
+  })
+}
+
+/** The mapped rings of a socket, each with its views. */
+export interface MappedRings {
+  fill: RingMemory
+  completion: RingMemory
+  rx: RingMemory
+  tx: RingMemory
+  /** Detaches every view and unmaps. */
+  close(): void
+}
+
+/** Makes the four rings of a socket and maps them. */
+export function createRings(fd: number, sizes: RingSizes): MappedRings {
+  setInteger(fd, SOL_XDP, uapi.XDP_UMEM_FILL_RING, sizes.fill, 'XDP_UMEM_FILL_RING')
+  setInteger(fd, SOL_XDP, uapi.XDP_UMEM_COMPLETION_RING, sizes.completion, 'XDP_UMEM_COMPLETION_RING')
+  setInteger(fd, SOL_XDP, uapi.XDP_RX_RING, sizes.rx, 'XDP_RX_RING')
+  setInteger(fd, SOL_XDP, uapi.XDP_TX_RING, sizes.tx, 'XDP_TX_RING')
+  const offsets = ringOffsets(fd)
+  const regions: MappedRegion[] = []
+  const close = () => regions.forEach((region) => region.close())
+  const map = (name: keyof RingSizes, page: number, words: number): RingMemory => {
+    const region = MappedRegion.map({
+      fd,
+      length: ringBytes(offsets[name], sizes[name], words),
+      offset: page,
+      populate: true,
+      context: { about: `${name} ring of ${sizes[name]} entries` },
+    })
+    regions.push(region)
+    return ringOver(region.buffer, offsets[name], sizes[name], words)
+  }
+  try {
+    return {
+      fill: map('fill', uapi.XDP_UMEM_PGOFF_FILL_RING, ADDRESS_WORDS),
+      completion: map('completion', uapi.XDP_UMEM_PGOFF_COMPLETION_RING, ADDRESS_WORDS),
+      rx: map('rx', uapi.XDP_PGOFF_RX_RING, DESCRIPTOR_WORDS),
+      tx: map('tx', uapi.XDP_PGOFF_TX_RING, DESCRIPTOR_WORDS),
+      close,
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+/** Asks the kernel where the rings' parts are (struct xdp_mmap_offsets; without flags before 5.4). */
+function ringOffsets(fd: number): Record<keyof RingSizes, RingOffsets> {
+  const answer = new DataView(new ArrayBuffer(128))
+  const length = check(
+    native.getsockopt(fd, SOL_XDP, uapi.XDP_MMAP_OFFSETS, answer),
+    'getsockopt(XDP_MMAP_OFFSETS)',
+  )
+  const fields = length >= 128 ? 4 : 3
+  const at = (ring: number, field: number) => Number(answer.getBigUint64((ring * fields + field) * 8, true))
+  const offsets = (ring: number): RingOffsets => ({
+    producer: at(ring, 0),
+    consumer: at(ring, 1),
+    desc: at(ring, 2),
+    flags: fields === 4 ? at(ring, 3) : undefined,
+  })
+  return { rx: offsets(0), tx: offsets(1), fill: offsets(2), completion: offsets(3) }
+}
+
+/** What to bind a socket to. */
+export interface BindRequest {
+  interface: string
+  ifindex: number
+  queue: number
+  copy: CopyMode
+  needWakeup: boolean
+}
+
+/**
+ * Binds the socket to its queue. A queue whose former socket was closed a moment ago is busy until the
+ * kernel's work queue has let go of it (net/xdp/xsk_buff_pool.c: xp_put_pool), so EBUSY is tried again for about a second.
+ */
+export async function bindSocket(fd: number, request: BindRequest): Promise<void> {
+  const address = new DataView(new ArrayBuffer(16)) // struct sockaddr_xdp
+  address.setUint16(0, uapi.AF_XDP, true)
+  address.setUint16(
+    2,
+    (request.copy === 'copy' ? uapi.XDP_COPY : 0) |
+      (request.copy === 'zero-copy' ? uapi.XDP_ZEROCOPY : 0) |
+      (request.needWakeup ? uapi.XDP_USE_NEED_WAKEUP : 0),
+    true,
+  )
+  address.setUint32(4, request.ifindex, true)
+  address.setUint32(8, request.queue, true)
+  let result = native.bind(fd, address)
+  for (let wait = 1, waited = 0; result === -EBUSY && waited < 1000; wait = Math.min(wait * 2, 100)) {
+    await delay(wait)
+    waited += wait
+    result = native.bind(fd, address)
+  }
+  if (result < 0) throw bindError(-result, request)
+}
+
+function bindError(errno: number, request: BindRequest): KernelError {
+  const hints: Record<number, string> = {
+    [EBUSY]: `Another AF_XDP socket holds queue ${request.queue} of ${request.interface}; close it, or take another queue.`,
+    22: `Check that ${request.interface} has a queue ${request.queue} (\`ethtool -l ${request.interface}\`).`, // EINVAL
+    95: `The driver of ${request.interface} has no zero copy; use copy "auto" or "copy".`, // EOPNOTSUPP
+    100: `Bring the interface up first: \`ip link set ${request.interface} up\`.`, // ENETDOWN
+    19: `The interface ${request.interface} is gone.`, // ENODEV
+  }
+  const copy = request.copy === 'auto' ? '' : `, ${request.copy}`
+  return new KernelError('bind', errno, {
+    about: `${request.interface} queue ${request.queue}${copy}`,
+    hint: hints[errno],
+  })
+}
+
+/** Whether the kernel has put the bound socket into zero-copy mode (XDP_OPTIONS, kernel 5.3). */
+export function isZeroCopy(fd: number): boolean {
+  const answer = new DataView(new ArrayBuffer(4))
+  check(native.getsockopt(fd, SOL_XDP, uapi.XDP_OPTIONS, answer), 'getsockopt(XDP_OPTIONS)')
+  return (answer.getUint32(0, true) & uapi.XDP_OPTIONS_ZEROCOPY) !== 0
+}
+
+/** Turns on preferred busy polling for the socket. Kernel 5.11; SO_BUSY_POLL above the system's default needs CAP_NET_ADMIN. */
+export function setBusyPoll(fd: number, options: Required<BusyPollOptions>): void {
+  setInteger(fd, SOL_SOCKET, uapi.SO_PREFER_BUSY_POLL, 1, 'SO_PREFER_BUSY_POLL')
+  setInteger(fd, SOL_SOCKET, uapi.SO_BUSY_POLL, options.microseconds, 'SO_BUSY_POLL')
+  setInteger(fd, SOL_SOCKET, uapi.SO_BUSY_POLL_BUDGET, options.budget, 'SO_BUSY_POLL_BUDGET')
+}
+
+/** Lets one system call send more than 32 packets in copy mode, where the kernel can (6.17). */
+export function raiseTxBudget(fd: number, txRing: number): void {
+  if (kernelAtLeast(6, 17))
+    native.setsockopt(fd, SOL_XDP, uapi.XDP_MAX_TX_SKB_BUDGET, integer(Math.min(txRing, 512)))
+}
+
+/** Takes the error that the kernel left on the socket: an errno, 0 for none. */
+export function takeError(fd: number): number {
+  const answer = new DataView(new ArrayBuffer(4))
+  check(native.getsockopt(fd, SOL_SOCKET, uapi.SO_ERROR, answer), 'getsockopt(SO_ERROR)')
+  return answer.getInt32(0, true)
+}
+
+function setInteger(fd: number, level: number, option: number, value: number, name: string): void {
+  check(native.setsockopt(fd, level, option, integer(value)), `setsockopt(${name})`, { about: String(value) })
+}
+
+function integer(value: number): DataView {
+  const view = new DataView(new ArrayBuffer(4))
+  view.setUint32(0, value, true)
+  return view
+}

@@ -1,0 +1,184 @@
+// The UMEM: the memory that packets live in, cut into frames of one size, shared with the kernel.
+import {
+  KernelError,
+  MappedRegion,
+  OptionError,
+  PAGE_SIZE,
+  check,
+  createMemoryFile,
+  native,
+  raiseMemoryLockLimit,
+  type HugePageSize,
+} from '../kernel/index.js'
+import { SOL_XDP, XDP_PACKET_HEADROOM, XDP_UMEM_REG } from './uapi.js'
+
+/** The shape of a UMEM. */
+export interface UmemOptions {
+  /** Number of frames. Default 4096. */
+  frames?: number
+  /** Bytes of a frame: a power of two from 2048 to the page size. Default 2048. */
+  frameSize?: number
+  /** Bytes to leave free before a received packet, besides the 256 the kernel keeps for itself. Default 0. */
+  headroom?: number
+  /** Back it with huge pages. Fails when none are free (see /proc/meminfo). Default: ordinary pages. */
+  hugePages?: HugePageSize | undefined
+}
+
+/** What another thread or process needs to map the same UMEM: structured-cloneable, but for the descriptor's process. */
+export interface UmemDescription {
+  fd: number
+  frames: number
+  frameSize: number
+  headroom: number
+  /** Bytes of the memory file: the UMEM, rounded up to whole pages. */
+  length: number
+}
+
+type Shape = Required<Pick<UmemOptions, 'frames' | 'frameSize' | 'headroom'>>
+
+const ENOBUFS = 105
+const MIN_FRAME_SIZE = 2048 // XDP_UMEM_MIN_CHUNK_SIZE
+const HUGE_BYTES: Record<HugePageSize, number> = { '2MiB': 2 ** 21, '1GiB': 2 ** 30 }
+
+/**
+ * Memory for packets. It is backed by a memory file, so that workers and other processes can map the same
+ * bytes by descriptor. Addresses are byte offsets from its start and fit in 32 bits: a UMEM is below 4 GiB.
+ * The sockets on it must be closed before it is. Kernel 4.18.
+ */
+export class Umem {
+  readonly frames: number
+  readonly frameSize: number
+  readonly headroom: number
+  /** The whole memory. Length 0 once closed. */
+  readonly bytes: Uint8Array
+  /** The same memory, to read and write numbers. */
+  readonly view: DataView
+  readonly #region: MappedRegion
+  #fd: number
+
+  private constructor(fd: number, length: number, shape: Shape) {
+    this.#fd = fd
+    this.frames = shape.frames
+    this.frameSize = shape.frameSize
+    this.headroom = shape.headroom
+    this.#region = MappedRegion.map({
+      fd,
+      length,
+      populate: true,
+      context: { about: `UMEM of ${shape.frames} frames`, hint: 'Ask for fewer or smaller frames.' },
+    })
+    this.bytes = new Uint8Array(this.#region.buffer, 0, shape.frames * shape.frameSize)
+    this.view = new DataView(this.#region.buffer, 0, shape.frames * shape.frameSize)
+  }
+
+  /** Allocates a UMEM. Throws `OptionError` for a size that cannot be, `KernelError` when there is not enough memory. */
+  static create(options: UmemOptions = {}): Umem {
+    const shape = checkShape(options)
+    const unit = options.hugePages ? HUGE_BYTES[options.hugePages] : PAGE_SIZE
+    const length = Math.ceil((shape.frames * shape.frameSize) / unit) * unit
+    return Umem.#map(createMemoryFile('umem', length, options.hugePages), length, shape)
+  }
+
+  /** Maps the UMEM that another thread described. The descriptor is duplicated, so each side closes its own. */
+  static open(description: UmemDescription): Umem {
+    const shape = checkShape(description)
+    const fd = check(native.dup(description.fd), 'dup', { about: 'the descriptor of a UMEM' })
+    return Umem.#map(fd, description.length, shape)
+  }
+
+  static #map(fd: number, length: number, shape: Shape): Umem {
+    try {
+      return new Umem(fd, length, shape)
+    } catch (error) {
+      native.close(fd)
+      throw error
+    }
+  }
+
+  /** Bytes of the whole UMEM. */
+  get size(): number {
+    return this.frames * this.frameSize
+  }
+
+  /** The longest packet that a frame can receive. */
+  get maxReceive(): number {
+    return this.frameSize - this.headroom - XDP_PACKET_HEADROOM
+  }
+
+  get closed(): boolean {
+    return this.#region.closed
+  }
+
+  /** For `Umem.open` in another thread of this process. */
+  describe(): UmemDescription {
+    this.#region.assertOpen('The UMEM')
+    return {
+      fd: this.#fd,
+      frames: this.frames,
+      frameSize: this.frameSize,
+      headroom: this.headroom,
+      length: this.#region.buffer.byteLength,
+    }
+  }
+
+  /** Makes this memory the UMEM of an AF_XDP socket (XDP_UMEM_REG). The kernel pins its pages until the socket is closed. */
+  register(socket: number): void {
+    this.#region.assertOpen('The UMEM')
+    const registration = new DataView(new ArrayBuffer(32)) // struct xdp_umem_reg, zeroed to its end
+    registration.setBigUint64(8, BigInt(this.size), true)
+    registration.setUint32(16, this.frameSize, true)
+    registration.setUint32(20, this.headroom, true)
+    const attempt = () =>
+      native.setsockopt(socket, SOL_XDP, XDP_UMEM_REG, registration, [0, this.#region.buffer])
+    let result = attempt()
+    // Pinned pages count against RLIMIT_MEMLOCK for whoever lacks CAP_IPC_LOCK, and the kernel says ENOBUFS.
+    if (result === -ENOBUFS && raiseMemoryLockLimit()) result = attempt()
+    if (result < 0) {
+      throw new KernelError('setsockopt(XDP_UMEM_REG)', -result, {
+        about: `${this.frames} frames of ${this.frameSize} bytes`,
+        hint:
+          result === -ENOBUFS
+            ? `Raise the limit on locked memory above ${this.size} bytes (\`ulimit -l\`), or grant CAP_IPC_LOCK.`
+            : undefined,
+      })
+    }
+  }
+
+  /** Detaches `bytes` and `view`, then frees the memory. Closing twice is harmless. */
+  close(): void {
+    if (this.closed) return
+    this.#region.close()
+    native.close(this.#fd)
+    this.#fd = -1
+  }
+}
+
+function checkShape(options: UmemOptions): Shape {
+  const { frames = 4096, frameSize = 2048, headroom = 0 } = options
+  if (!Number.isInteger(frames) || frames < 1) {
+    throw new OptionError('frames', `A UMEM of ${frames} frames cannot be`, 'Ask for at least 1 frame.')
+  }
+  if (!isPowerOfTwo(frameSize) || frameSize < MIN_FRAME_SIZE || frameSize > PAGE_SIZE) {
+    throw new OptionError(
+      'frameSize',
+      `A frame of ${frameSize} bytes cannot be`,
+      `Use a power of two from ${MIN_FRAME_SIZE} to ${PAGE_SIZE}.`,
+    )
+  }
+  if (!Number.isInteger(headroom) || headroom < 0 || headroom > frameSize - XDP_PACKET_HEADROOM - 1) {
+    throw new OptionError(
+      'headroom',
+      `A headroom of ${headroom} bytes does not fit a frame of ${frameSize}`,
+      `Use 0 to ${frameSize - XDP_PACKET_HEADROOM - 1}.`,
+    )
+  }
+  if (frames * frameSize >= 2 ** 32) {
+    throw new OptionError('frames', `A UMEM of ${frames * frameSize} bytes is too large`, 'Stay below 4 GiB.')
+  }
+  return { frames, frameSize, headroom }
+}
+
+/** Whether `value` is 1, 2, 4, … 2^31. */
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(value) && value > 0 && value <= 2 ** 31 && (value & (value - 1)) === 0
+}
