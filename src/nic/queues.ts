@@ -1,0 +1,48 @@
+// How many receive queues a device has, from whoever knows best.
+import { readFileSync, readdirSync } from 'node:fs'
+import { getInterface } from '../kernel/interfaces.js'
+import { getChannels, type NetlinkOptions } from '../kernel/netlink/index.js'
+
+/** Receive queues of a device. */
+export interface QueueCount {
+  /** In use: the queues packets arrive on. At least 1. */
+  readonly rx: number
+  /** What the device could be set to: the size for a table indexed by queue. At least `rx`. */
+  readonly maxRx: number
+  /**
+   * Who said so: `channels` is the driver, `sysfs` /sys/class/net, `link` the number of queues allocated
+   * (an upper bound), `default` nobody.
+   */
+  readonly source: 'channels' | 'sysfs' | 'link' | 'default'
+}
+
+/**
+ * Counts a device's receive queues, by name or index. Never 0: a driver that tells nothing has one.
+ * Throws `NotFoundError` for an unknown interface.
+ */
+export function countQueues(reference: string | number, options: NetlinkOptions = {}): QueueCount {
+  const link = getInterface(reference, options)
+  const channels = getChannels(link.index, options)
+  if (channels !== undefined) {
+    // A device has combined channels or separate ones, or both: queues are numbered through.
+    const rx = channels.combined.count + channels.rx.count
+    const maxRx = Math.max(rx, channels.combined.max, channels.rx.max)
+    if (rx > 0) return { rx, maxRx, source: 'channels' }
+  }
+  // /sys/class/net shows the namespace it was mounted in, so it says nothing about another one.
+  const inSysfs = options.namespace === undefined ? countInSysfs(link.name, link.index) : 0
+  if (inSysfs > 0) return { rx: inSysfs, maxRx: Math.max(inSysfs, link.rxQueues), source: 'sysfs' }
+  if (link.rxQueues > 0) return { rx: link.rxQueues, maxRx: link.rxQueues, source: 'link' }
+  return { rx: 1, maxRx: 1, source: 'default' }
+}
+
+function countInSysfs(name: string, index: number): number {
+  const directory = `/sys/class/net/${name}`
+  try {
+    // A device of the same name in the namespace that sysfs shows is not the one that was asked about.
+    if (Number(readFileSync(`${directory}/ifindex`, 'utf8')) !== index) return 0
+    return readdirSync(`${directory}/queues`).filter((queue) => queue.startsWith('rx-')).length
+  } catch {
+    return 0
+  }
+}
