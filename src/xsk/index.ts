@@ -2,6 +2,7 @@
 export { FramePool } from './frame-pool.js'
 export type { RunOptions } from './loop.js'
 export type { BusyPollOptions, CopyMode, RingSizes, XdpMode, XdpSocketOptions } from './options.js'
+export { XdpGroup, type SteeringProgram, type XdpGroupOptions } from './group.js'
 export { XdpPacket, type PacketHandler, type Verdict } from './packet.js'
 export { XdpSocket, type Granted } from './socket.js'
 export type { FrameCensus, KernelStatistics, SocketStatistics, Traffic } from './statistics.js'

@@ -154,7 +154,7 @@ export class XdpSocket implements AsyncDisposable {
       const parts = { fd, umem, ownsUmem, rings, options: checked, zeroCopy: false }
       await binding.bindSocket(fd, {
         interface: checked.interface,
-        ifindex: device.ifindex,
+        ifindex: device.index,
         queue: checked.queue,
         // A zero-copy socket hears nothing from a generic program, so the kernel must not choose zero copy there.
         copy: checked.mode === 'generic' ? 'copy' : checked.copy,

@@ -1,0 +1,20 @@
+// xdp drop: eats every packet, the XDP tutorial's first assignment.
+import { Command } from 'commander'
+import { XdpGroup } from '../xsk/index.js'
+import { describeGroup, runGroup } from './run-group.js'
+import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+
+export function dropCommand(): Command {
+  return addSocketOptions(new Command('drop'))
+    .summary('eat all packets of an interface and count them')
+    .description(
+      'Takes every packet that arrives on the interface into an AF_XDP socket and drops it there.\n' +
+        'The host receives nothing on that interface meanwhile.',
+    )
+    .argument('<interface>', 'the interface to take packets from')
+    .action(async (name: string, flags: SocketFlags) => {
+      const group = await XdpGroup.open(groupOptions(name, flags))
+      console.error(`xdp: dropping everything that arrives on ${describeGroup(group)}`)
+      await runGroup(group, () => undefined, flags)
+    })
+}

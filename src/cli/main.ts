@@ -1,0 +1,51 @@
+// The command `xdp`: what it takes, and how it ends. Statuses: 0 done, 1 refused or failed, 2 used wrongly.
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { OptionError, XdpError } from '../kernel/index.js'
+import { demoCommand } from './demo.js'
+import { dropCommand } from './drop.js'
+import { labCommand } from './lab.js'
+import { pongCommand } from './pong.js'
+import { statusCommand } from './status.js'
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
+
+const program = new Command('xdp')
+  .description('See, take and answer packets at the driver.')
+  .version(version)
+  .option('--debug', 'on an error, show everything known about it')
+  .showSuggestionAfterError()
+  .showHelpAfterError('Run with --help for what there is.')
+  .addHelpText('after', '\nExit status: 0 done, 1 refused or failed, 2 used wrongly.')
+
+for (const command of [pongCommand(), dropCommand(), statusCommand(), demoCommand(), labCommand()]) {
+  program.addCommand(command)
+}
+// Commands do not inherit this; without it commander would end the process with status 1 for wrong usage.
+for (const command of withSubcommands(program)) command.exitOverride()
+
+/** Runs the command line; the process then ends by itself, with the right status. */
+export async function main(argv: readonly string[]): Promise<void> {
+  try {
+    await program.parseAsync([...argv])
+  } catch (error) {
+    process.exitCode = report(error)
+  }
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)]
+}
+
+/** Says what went wrong in one sentence, or with `--debug` everything, and answers the exit status. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2 // commander has said it already
+  if (program.opts<{ debug?: boolean }>().debug || !(error instanceof XdpError)) {
+    console.error(error)
+  } else {
+    console.error(`xdp: ${error.message}${error.hint === undefined ? '' : `. ${error.hint}`}`)
+  }
+  return error instanceof OptionError ? 2 : 1
+}

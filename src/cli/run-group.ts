@@ -1,0 +1,40 @@
+// Runs sockets until the user or the system says stop, printing counters on the way.
+import type { PacketHandler, XdpGroup } from '../xsk/index.js'
+import type { SocketFlags } from './socket-options.js'
+import { TrafficPrinter } from './traffic.js'
+
+/** Runs `handler` over the group until SIGINT or SIGTERM, then closes it. `everyInterval` is called before each print. */
+export async function runGroup(
+  group: XdpGroup,
+  handler: PacketHandler,
+  flags: Pick<SocketFlags, 'interval' | 'json'>,
+  everyInterval?: () => void,
+): Promise<void> {
+  const traffic = new TrafficPrinter(() => group.statistics(), flags)
+  const timer = setInterval(() => {
+    everyInterval?.()
+    traffic.print()
+  }, flags.interval * 1000)
+  const stop = () => group.stop()
+  process.once('SIGINT', stop).once('SIGTERM', stop)
+  try {
+    await group.run(handler)
+    traffic.print()
+  } finally {
+    clearInterval(timer)
+    process.off('SIGINT', stop).off('SIGTERM', stop)
+    await group.close()
+  }
+}
+
+/** One line that says what was got: interface, queues, program mode, copy mode. */
+export function describeGroup(group: XdpGroup): string {
+  const { attachment, sockets } = group
+  const queues = sockets.map((socket) => socket.queue).join(', ')
+  const copies = [...new Set(sockets.map((socket) => socket.copy.got))].join(' and ')
+  const why = attachment?.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
+  return (
+    `${group.interface}, ${sockets.length === 1 ? 'queue' : 'queues'} ${queues}: program ${attachment?.programId} ` +
+    `in ${attachment?.mode} mode by ${attachment?.kind}${why}, packets by ${copies}`
+  )
+}

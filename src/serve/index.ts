@@ -1,0 +1,3 @@
+// Servers over AF_XDP.
+export { PingServer, type PingServerOptions } from './ping-server.js'
+export { Responder, type ResponderCounts } from './responder.js'

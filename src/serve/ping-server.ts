@@ -1,0 +1,64 @@
+// The ping responder on an interface: program, sockets and answers, kept to the interface's own addresses.
+import { getInterface, type Interface } from '../kernel/interfaces.js'
+import { listAddresses } from '../kernel/netlink/index.js'
+import { ResponderProgram } from '../programs/responder.js'
+import { XdpGroup, type PacketHandler, type XdpGroupOptions } from '../xsk/index.js'
+import { Responder, type ResponderCounts } from './responder.js'
+
+export interface PingServerOptions extends Omit<XdpGroupOptions, 'program'> {
+  /** Addresses to answer for besides the interface's own: 4 or 16 bytes each. */
+  addresses?: readonly Uint8Array[]
+}
+
+/**
+ * Answers IPv4 and IPv6 ping, ARP and neighbour solicitations for an interface's addresses from AF_XDP sockets.
+ * Everything else reaches the kernel as before.
+ */
+export class PingServer implements AsyncDisposable {
+  readonly group: XdpGroup
+  /** Answers a packet: give it to `group.run`. */
+  readonly handle: PacketHandler
+  /** What was answered so far. */
+  readonly counts: Readonly<ResponderCounts>
+  readonly #program: ResponderProgram
+  readonly #device: Interface
+  readonly #options: PingServerOptions
+
+  private constructor(group: XdpGroup, program: ResponderProgram, device: Interface, options: PingServerOptions) {
+    const responder = new Responder({ mac: device.mac, frameSize: group.sockets[0].umem.frameSize })
+    this.group = group
+    this.handle = responder.handle
+    this.counts = responder.counts
+    this.#program = program
+    this.#device = device
+    this.#options = options
+  }
+
+  /** Opens the sockets and attaches the program. Throws as `XdpSocket.open` does. */
+  static async open(options: PingServerOptions): Promise<PingServer> {
+    const device = getInterface(options.interface, { namespace: options.namespace })
+    const programs: ResponderProgram[] = []
+    const load = (shape: { queues: number }) => (programs[0] = ResponderProgram.load(shape))
+    const group = await XdpGroup.open({ ...options, program: load })
+    const server = new PingServer(group, programs[0], device, options)
+    server.refreshAddresses()
+    return server
+  }
+
+  /** Reads the interface's addresses again and answers for those from now on. Returns them. */
+  refreshAddresses(): Uint8Array[] {
+    const { namespace, addresses = [] } = this.#options
+    const own = listAddresses({ namespace, ifindex: this.#device.index }).map(({ address }) => address)
+    const all = [...own, ...addresses]
+    this.#program.setAddresses(all)
+    return all
+  }
+
+  async close(): Promise<void> {
+    await this.group.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}

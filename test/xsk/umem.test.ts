@@ -1,0 +1,110 @@
+// The UMEM and its frames: sizes, sharing by descriptor, ownership, what is left after closing.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { Worker } from 'node:worker_threads'
+import fc from 'fast-check'
+import { FramePool } from '../../src/xsk/frame-pool.js'
+import { Umem } from '../../src/xsk/umem.js'
+
+for (const [shape, option] of [
+  [{ frames: 0 }, 'frames'],
+  [{ frames: 1.5 }, 'frames'],
+  [{ frameSize: 1024 }, 'frameSize'],
+  [{ frameSize: 3000 }, 'frameSize'],
+  [{ frameSize: 8192 }, 'frameSize'],
+  [{ headroom: -1 }, 'headroom'],
+  [{ headroom: 1792 }, 'headroom'],
+  [{ frames: 2 ** 21 }, 'frames'],
+] as const) {
+  test(`a UMEM with ${JSON.stringify(shape)} is refused by the name of the option`, () => {
+    assert.throws(() => Umem.create(shape), { code: 'XDP_BAD_OPTION', option })
+  })
+}
+
+test('closing detaches the views instead of leaving them over unmapped memory', () => {
+  const umem = Umem.create({ frames: 4 })
+  const { bytes } = umem
+  bytes[0] = 1
+  umem.close()
+  assert.equal(bytes[0], undefined)
+  assert.equal(bytes.length, 0)
+  umem.close()
+})
+
+test('another thread that opens the description sees the same memory', async () => {
+  const umem = Umem.create({ frames: 4 })
+  umem.bytes[5000] = 42
+  const worker = new Worker(
+    `const { workerData, parentPort } = require('node:worker_threads')
+     import(workerData.module).then(({ Umem }) => {
+       const umem = Umem.open(workerData.description)
+       const seen = umem.bytes[5000]
+       umem.bytes[5001] = 43
+       umem.close()
+       parentPort.postMessage(seen)
+     })`,
+    {
+      eval: true,
+      workerData: {
+        module: new URL('../../src/xsk/umem.js', import.meta.url).href,
+        description: umem.describe(),
+      },
+    },
+  )
+  const [seen] = (await new Promise((resolve, reject) => {
+    worker.once('message', (value) => resolve([value]))
+    worker.once('error', reject)
+  })) as [number]
+  assert.equal(seen, 42)
+  assert.equal(umem.bytes[5001], 43)
+  await worker.terminate()
+  umem.close()
+})
+
+test('huge pages are used, or refused with the errno when none are free', () => {
+  const free = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0)
+  const make = () => Umem.create({ frames: 1024, frameSize: 2048, hugePages: '2MiB' })
+  if (free === 0) assert.throws(make, { code: 'ENOMEM', syscall: 'mmap' })
+  else make().close()
+})
+
+test('a pool gives out each frame once, and takes back any address within it', () => {
+  const umem = Umem.create({ frames: 16 })
+  fc.assert(
+    fc.property(
+      fc.array(fc.boolean(), { maxLength: 100 }),
+      fc.integer({ min: 0, max: 2047 }),
+      (steps, within) => {
+        const pool = new FramePool(umem, { first: 3, count: 10, track: true })
+        const taken: number[] = []
+        for (const take of steps) {
+          if (take) {
+            const frame = pool.take()
+            assert.equal(frame === -1, taken.length === 10)
+            if (frame === -1) continue
+            assert.ok(frame >= 3 * 2048 && frame < 13 * 2048 && frame % 2048 === 0)
+            assert.ok(!taken.includes(frame))
+            taken.push(frame)
+          } else if (taken.length > 0) {
+            pool.put((taken.pop() as number) + within)
+          }
+          assert.equal(pool.available, 10 - taken.length)
+        }
+      },
+    ),
+    { seed: 21 },
+  )
+  umem.close()
+})
+
+test('a tracking pool refuses a frame returned twice, and one of another pool', () => {
+  const umem = Umem.create({ frames: 8 })
+  const pool = new FramePool(umem, { first: 0, count: 4, track: true })
+  const frame = pool.take()
+  pool.put(frame)
+  assert.throws(() => pool.put(frame), /returned twice/)
+  assert.throws(() => pool.put(5 * 2048), /not of this pool/)
+  assert.throws(() => new FramePool(umem, { first: 4, count: 5 }), { code: 'XDP_BAD_OPTION' })
+  umem.close()
+})
