@@ -1,0 +1,363 @@
+// Attaching XDP programs to interfaces: by link, which goes with its owner, or by netlink, which stays.
+import { KernelError, OptionError, StateError } from '../kernel/errors.js'
+import { type Namespace, inNamespace } from '../kernel/namespace.js'
+import { native } from '../kernel/native.js'
+import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
+import { kernelAtLeast } from '../kernel/version.js'
+import { Attr, LINK_CREATE, LINK_DETACH, LINK_UPDATE } from './attr.js'
+import { ATTACH_TYPES } from './constants.js'
+import { linkInfo, openById, programInfo } from './info.js'
+import { getPinned, pinObject } from './pin.js'
+import { XdpBusyError, attachedTo } from './query.js'
+import {
+  EBUSY,
+  EEXIST,
+  EINVAL,
+  ENODEV,
+  ENOSPC,
+  EOPNOTSUPP,
+  EPERM,
+  bpf,
+  bpfChecked,
+  bpfError,
+} from './syscall.js'
+
+// include/uapi/linux/if_link.h, XDP_FLAGS_…_MODE
+const modeFlags: Record<XdpMode, number> = { generic: 2, native: 4, hardware: 8 }
+const BPF_F_REPLACE = 1 << 2
+const ERANGE = 34
+const ENOTSUPP = 524
+
+/** What is attached: a `BpfProgram`, or whatever else has the descriptor of one. */
+export interface ProgramHandle {
+  readonly fd: number
+  readonly id: number
+  readonly name: string
+}
+
+/** How to attach. */
+export interface AttachOptions {
+  /** Name or index. */
+  interface: LinkReference
+  /**
+   * `native`: in the driver; `generic`: in the stack, on any device; `hardware`: on the card. `auto` (the default): native,
+   * and generic when the driver cannot.
+   */
+  mode?: 'auto' | XdpMode
+  /** `auto` (the default): by link where the kernel has it (5.9), else by netlink. */
+  attach?: 'auto' | 'link' | 'netlink'
+  /** The namespace the interface is in. */
+  namespace?: Namespace | undefined
+  /** Takes the place of this program, in one step, if it is the one attached by netlink; `any`: of whichever is. Implies netlink. */
+  replace?: ProgramHandle | 'any'
+}
+
+/**
+ * Attaches an XDP program to an interface. Throws `XdpBusyError` when another one is in the way, `KernelError` for what
+ * the kernel refuses. Kernel 4.8 (links 5.9); CAP_NET_ADMIN and CAP_BPF.
+ */
+export function attachXdp(program: ProgramHandle, options: AttachOptions): XdpAttachment {
+  const { mode = 'auto', namespace } = options
+  const attach = attachKind(options)
+  const link = getLink(options.interface, { namespace })
+  const tryMode = (mode: XdpMode): number | undefined => {
+    if (attach === 'link') return createLink(program, link, mode, namespace)
+    attachByNetlink(program, link, mode, options)
+    return undefined
+  }
+  let fallback: string | undefined
+  let linkFd: number | undefined
+  try {
+    linkFd = tryMode(mode === 'auto' ? 'native' : mode)
+  } catch (error) {
+    if (mode !== 'auto' || !(error instanceof KernelError) || !isDriverRefusal(error.errno)) throw error
+    fallback = whyNotNative(link, error)
+    try {
+      linkFd = tryMode('generic')
+    } catch (genericError) {
+      // A refusal of both modes alike is about the program or the device, and the driver's is the better story.
+      if (genericError instanceof KernelError && genericError.errno === error.errno) throw error
+      throw genericError
+    }
+  }
+  return new XdpAttachment({
+    interface: link.name,
+    ifindex: link.index,
+    mode: attachedMode(
+      program,
+      link.index,
+      namespace,
+      fallback ? 'generic' : mode === 'auto' ? 'native' : mode,
+    ),
+    fallback,
+    namespace,
+    linkFd,
+    programFd: native.dup(program.fd),
+  })
+}
+
+interface AttachmentState {
+  interface: string
+  ifindex: number
+  mode: XdpMode
+  fallback: string | undefined
+  namespace: Namespace | undefined
+  linkFd: number | undefined
+  programFd: number
+}
+
+/** A program on an interface. The program itself may be closed meanwhile. */
+export class XdpAttachment {
+  readonly kind: 'link' | 'netlink'
+  /** As the kernel reports it. */
+  readonly mode: XdpMode
+  /** The interface's name when it was attached. */
+  readonly interface: string
+  readonly ifindex: number
+  /** The id of the link; undefined for netlink. */
+  readonly linkId: number | undefined
+  /** Why `auto` settled for generic mode; undefined when it did not. */
+  readonly fallback: string | undefined
+  readonly #namespace: Namespace | undefined
+  #linkFd: number
+  #programFd: number
+  #programId: number
+
+  /** For `attachXdp` and `openPinned`; takes over the descriptors. */
+  constructor(state: AttachmentState) {
+    this.kind = state.linkFd === undefined ? 'netlink' : 'link'
+    this.mode = state.mode
+    this.interface = state.interface
+    this.ifindex = state.ifindex
+    this.fallback = state.fallback
+    this.#namespace = state.namespace
+    this.#linkFd = state.linkFd ?? -1
+    this.#programFd = state.programFd
+    this.#programId = programInfo(state.programFd).id
+    this.linkId = state.linkFd === undefined ? undefined : linkInfo(state.linkFd).id
+  }
+
+  /** Takes up a link that was pinned. Throws `NotFoundError`. The interface must be in `namespace`. */
+  static openPinned(path: string, options: { namespace?: Namespace } = {}): XdpAttachment {
+    const linkFd = getPinned(path)
+    try {
+      const info = linkInfo(linkFd)
+      if (info.type !== 'xdp')
+        throw new OptionError('path', `${path} is a link of type ${info.type}, not of XDP`)
+      if (!info.ifindex) throw new StateError(`The link at ${path} is detached: its interface is gone`)
+      const link = getLink(info.ifindex, options)
+      const programFd = openById('program', info.programId)
+      if (programFd === undefined) throw new StateError(`The link at ${path} has no program any more`)
+      const modes = Object.entries(link.xdp.programs) as [XdpMode, number][]
+      const mode = modes.find(([, id]) => id === info.programId)?.[0] ?? 'native'
+      const { name, index } = link
+      return new XdpAttachment({
+        interface: name,
+        ifindex: index,
+        mode,
+        fallback: undefined,
+        namespace: options.namespace,
+        linkFd,
+        programFd,
+      })
+    } catch (error) {
+      native.close(linkFd)
+      throw error
+    }
+  }
+
+  /** The kernel's id of the attached program. */
+  get programId(): number {
+    return this.#programId
+  }
+
+  /**
+   * Puts another program in the place of this one, in one step: no packet passes by. Throws `KernelError` EPERM or EEXIST when
+   * the program attached is not the one that this attachment put there.
+   */
+  update(program: ProgramHandle): void {
+    this.#assertOpen()
+    if (this.kind === 'link') {
+      const attr = new Attr(LINK_UPDATE, {
+        link_fd: this.#linkFd,
+        new_prog_fd: program.fd,
+        flags: BPF_F_REPLACE,
+        old_prog_fd: this.#programFd,
+      })
+      bpfChecked('LINK_UPDATE', attr, {
+        about: `link ${this.linkId} on ${this.interface}, to program ${program.id}`,
+        hint: 'Somebody else may have updated the link, its interface may be gone, or the programs differ in attach type.',
+      })
+    } else {
+      const { ifindex, mode } = this
+      const namespace = this.#namespace
+      setLinkXdp({ ifindex, mode, fd: program.fd, replaceFd: this.#programFd, namespace })
+    }
+    const old = this.#programFd
+    this.#programFd = native.dup(program.fd)
+    this.#programId = program.id
+    native.close(old)
+  }
+
+  /**
+   * Takes the program off the interface, even when the link is pinned, and closes. False when it was not there any more:
+   * detached, replaced, or the interface gone.
+   */
+  detach(): boolean {
+    if (this.#programFd < 0) return false
+    const detached = this.kind === 'link' ? this.#detachLink() : this.#detachNetlink()
+    this.close()
+    return detached
+  }
+
+  /** Keeps a link attached beyond this process, under a path in the BPF file system. Netlink attachments stay anyway. */
+  pin(path: string): void {
+    this.#assertOpen()
+    if (this.kind !== 'link') {
+      throw new StateError('An attachment by netlink cannot be pinned', 'It stays until it is detached.')
+    }
+    pinObject(this.#linkFd, path)
+  }
+
+  /** Lets go: a link that is not pinned detaches with that, a netlink attachment stays. Closing twice is harmless. */
+  close(): void {
+    if (this.#linkFd >= 0) native.close(this.#linkFd)
+    if (this.#programFd >= 0) native.close(this.#programFd)
+    this.#linkFd = -1
+    this.#programFd = -1
+  }
+
+  #assertOpen(): void {
+    if (this.#programFd < 0) throw new StateError(`The attachment to ${this.interface} is closed`)
+  }
+
+  #detachLink(): boolean {
+    const wasAttached = linkInfo(this.#linkFd).ifindex !== 0
+    bpfChecked('LINK_DETACH', new Attr(LINK_DETACH, { link_fd: this.#linkFd }), {
+      about: `link ${this.linkId}`,
+    })
+    return wasAttached
+  }
+
+  #detachNetlink(): boolean {
+    const { ifindex, mode } = this
+    try {
+      setLinkXdp({ ifindex, mode, fd: -1, replaceFd: this.#programFd, namespace: this.#namespace })
+      return true
+    } catch (error) {
+      // EEXIST: another program, or none, is there now.
+      if (error instanceof KernelError && (error.errno === EEXIST || error.errno === ENODEV)) return false
+      throw error
+    }
+  }
+}
+
+function attachKind({ attach = 'auto', replace }: AttachOptions): 'link' | 'netlink' {
+  if (replace !== undefined && attach === 'link') {
+    throw new OptionError(
+      'replace',
+      'A link never replaces a program',
+      'Update the link that holds the interface, or attach by netlink.',
+    )
+  }
+  if (attach !== 'auto') return attach
+  return replace === undefined && kernelAtLeast(5, 9) ? 'link' : 'netlink'
+}
+
+function createLink(
+  program: ProgramHandle,
+  link: Link,
+  mode: XdpMode,
+  namespace: Namespace | undefined,
+): number {
+  const attr = new Attr(LINK_CREATE, {
+    prog_fd: program.fd,
+    target_ifindex: link.index,
+    attach_type: ATTACH_TYPES.xdp,
+    flags: modeFlags[mode],
+  })
+  // The index is looked up in the namespace of the calling thread.
+  const result = inNamespace(namespace, () => bpf('LINK_CREATE', attr))
+  if (result >= 0) return result
+  throw refusal(link, namespace, bpfError('LINK_CREATE', -result, context(program, link, mode, -result)))
+}
+
+function attachByNetlink(program: ProgramHandle, link: Link, mode: XdpMode, options: AttachOptions): void {
+  const { replace, namespace } = options
+  try {
+    setLinkXdp({
+      ifindex: link.index,
+      fd: program.fd,
+      mode,
+      namespace,
+      ...(replace === undefined && { ifNoExist: true }),
+      ...(typeof replace === 'object' && { replaceFd: replace.fd }),
+    })
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error
+    const about = { ...context(program, link, mode, error.errno), said: error.said }
+    throw refusal(link, namespace, new KernelError(error.syscall, error.errno, about))
+  }
+}
+
+/** The error to throw: that another program is in the way, when one is. */
+function refusal(link: Link, namespace: Namespace | undefined, error: KernelError): Error {
+  if (error.errno !== EBUSY && error.errno !== EEXIST) return error
+  const attached = attachedTo(getLink(link.index, { namespace }))
+  return attached.length > 0 ? new XdpBusyError(link.name, attached) : error
+}
+
+function context(
+  program: ProgramHandle,
+  link: Link,
+  mode: XdpMode,
+  errno: number,
+): { about: string; hint?: string } {
+  const about = `program "${program.name}" on ${link.name} in ${mode} mode`
+  const hint = hintFor(mode, errno)
+  return hint === undefined ? { about } : { about, hint }
+}
+
+function hintFor(mode: XdpMode, errno: number): string | undefined {
+  if (errno === EPERM) return 'Run as root, or grant CAP_NET_ADMIN and CAP_BPF.'
+  if (errno === EBUSY || errno === EEXIST) return undefined
+  if (mode === 'hardware') {
+    return 'Hardware mode needs a card that runs BPF, and a program loaded for it; use native or generic mode.'
+  }
+  if (mode === 'native') return 'Use generic mode, or auto, which falls back to it.'
+  return errno === EINVAL
+    ? 'The program may be bound to another device, or meant for a devmap or cpumap.'
+    : undefined
+}
+
+/** Errors by which drivers say that they cannot run XDP, or not in the device's present configuration. */
+function isDriverRefusal(errno: number): boolean {
+  return [EOPNOTSUPP, ENOTSUPP, ERANGE, ENOSPC, EINVAL].includes(errno)
+}
+
+// By link the kernel gives an errno only; these are what it stands for in drivers/net/veth.c and elsewhere.
+function whyNotNative(link: Link, error: KernelError): string {
+  const said = error.said ?? reasons[error.errno] ?? error.message
+  return `native mode refused on ${link.name}${link.kind ? ` (${link.kind})` : ''}: ${said} (${error.code})`
+}
+
+const reasons: Record<number, string> = {
+  [EOPNOTSUPP]: 'its driver has no XDP support, or not as the device is configured',
+  [ENOTSUPP]: 'its driver has no XDP support, or not as the device is configured',
+  [ERANGE]: 'the MTU is too large for XDP (on a veth: that of its peer)',
+  [ENOSPC]: 'too few queues for XDP (on a veth: fewer receive queues than its peer has transmit queues)',
+  [EINVAL]: 'its driver does not take this program as the device is configured',
+}
+
+/** The mode in which the kernel says the program runs. */
+function attachedMode(
+  program: ProgramHandle,
+  ifindex: number,
+  namespace: Namespace | undefined,
+  asked: XdpMode,
+): XdpMode {
+  const { programs } = getLink(ifindex, { namespace }).xdp
+  if (programs[asked] === program.id) return asked
+  const modes = Object.entries(programs) as [XdpMode, number][]
+  return modes.find(([, id]) => id === program.id)?.[0] ?? asked
+}

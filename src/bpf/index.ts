@@ -1,0 +1,80 @@
+// The bpf floor's surface: assembler, maps, programs, attachments, pins, info of what is loaded.
+export * as asm from './asm.js'
+export type {
+  Code,
+  Condition,
+  Label,
+  LoadSize,
+  MapHandle,
+  MapTarget,
+  Operation,
+  Register,
+  StoreSize,
+} from './asm.js'
+export {
+  AssemblerError,
+  assemble,
+  type AssembledProgram,
+  type MapReference,
+  type ProgramFunction,
+  type SourceLine,
+} from './assembler.js'
+export { XdpAttachment, attachXdp, type AttachOptions, type ProgramHandle } from './attach.js'
+export * as codec from './codec.js'
+export type { Codec, Decoded, PrefixKey } from './codec.js'
+export {
+  XDP_ACTIONS,
+  kernelName,
+  type AttachType,
+  type LinkType,
+  type MapType,
+  type ProgramType,
+  type Verdict,
+} from './constants.js'
+export { possibleCpus } from './cpus.js'
+export {
+  disassemble,
+  disassembleInstruction,
+  listing,
+  type DisassembleNames,
+  type DisassembledLine,
+} from './disassemble.js'
+export { BPF_FUNC, helperName, type HelperName } from './helpers.js'
+export {
+  enableRunStatistics,
+  linkInfo,
+  linkInfoById,
+  mapInfo,
+  mapInfoById,
+  objectIds,
+  programInfo,
+  programInfoById,
+  translatedInstructions,
+  type LinkInfo,
+  type MapInfo,
+  type ObjectKind,
+  type ProgramInfo,
+} from './info.js'
+export {
+  decodeInstruction,
+  decodeProgram,
+  encodeInstruction,
+  encodeProgram,
+  type Instruction,
+} from './instruction.js'
+export { BpfMap, type MapCodecs, type UpdateMode } from './map.js'
+export type { CreateMapOptions } from './map-options.js'
+export { BPF_FILE_SYSTEM, ensureBpfFileSystem, unpin } from './pin.js'
+export { BpfProgram, type LoadOptions, type LogLevel, type ProgramTypeInfo } from './program.js'
+export {
+  XdpBusyError,
+  describeAttached,
+  detachLinkById,
+  detachXdp,
+  queryXdp,
+  type AttachedProgram,
+  type DetachOptions,
+} from './query.js'
+export { captureSources, type SourceLocation } from './source.js'
+export type { LiveRunOptions, LiveRunResult, TestContext, TestRunOptions, TestRunResult } from './test-run.js'
+export { VerifierError } from './verifier.js'

@@ -1,0 +1,138 @@
+// Which XDP programs an interface has, how they are attached, and taking them off.
+import { KernelError, XdpError } from '../kernel/errors.js'
+import { native } from '../kernel/native.js'
+import type { Namespace } from '../kernel/namespace.js'
+import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
+import { Attr, LINK_DETACH } from './attr.js'
+import { linkInfoById, objectIds, openById, programInfoById } from './info.js'
+import { EINVAL, EPERM, bpfChecked } from './syscall.js'
+
+/** An XDP program on an interface. */
+export interface AttachedProgram {
+  mode: XdpMode
+  /** The kernel's id of the program. */
+  id: number
+  /** Undefined when the program went away meanwhile. */
+  name: string | undefined
+  /** 16 hex digits. */
+  tag: string | undefined
+  /** A link goes with the process that holds it, unless pinned; a netlink attachment stays. `unknown` without the right to list links. */
+  kind: 'link' | 'netlink' | 'unknown'
+  /** The id of the link. */
+  linkId: number | undefined
+}
+
+export interface QueryOptions {
+  namespace?: Namespace | undefined
+}
+
+/** An interface has an XDP program that is in the way: `code` is `XDP_BUSY`. */
+export class XdpBusyError extends XdpError {
+  /** The interface's name. */
+  readonly interface: string
+  /** What is attached. */
+  readonly attached: readonly AttachedProgram[]
+
+  constructor(interfaceName: string, attached: readonly AttachedProgram[]) {
+    super(
+      'XDP_BUSY',
+      `${interfaceName} has an XDP program already: ${attached.map(describeAttached).join(', ')}`,
+      attached.map((program) => howToRemove(interfaceName, program)).join(' '),
+    )
+    this.interface = interfaceName
+    this.attached = attached
+  }
+}
+
+/** The XDP programs on an interface (name or index): none, one, or one in the driver and one on the card. Throws `KernelError` ENODEV. */
+export function queryXdp(reference: LinkReference, options: QueryOptions = {}): AttachedProgram[] {
+  return attachedTo(getLink(reference, options))
+}
+
+/** The XDP programs on a link that was just read. */
+export function attachedTo(link: Link): AttachedProgram[] {
+  const programs = Object.entries(link.xdp.programs) as [XdpMode, number][]
+  if (programs.length === 0) return []
+  const links = xdpLinks(link.index)
+  return programs.map(([mode, id]) => {
+    const info = programInfoById(id)
+    const linkId = links?.get(id)
+    const kind = links === undefined ? 'unknown' : linkId === undefined ? 'netlink' : 'link'
+    return { mode, id, name: info?.name, tag: info?.tag, kind, linkId }
+  })
+}
+
+/** `7 "name" (native, by link 3)` */
+export function describeAttached({ id, name, mode, kind, linkId }: AttachedProgram): string {
+  const how = { link: `, by link ${linkId}`, netlink: ', by netlink', unknown: '' }[kind]
+  return `program ${id}${name ? ` "${name}"` : ''} (${mode}${how})`
+}
+
+/** What `detachXdp` may take off. */
+export interface DetachOptions extends QueryOptions {
+  /** Only the program in this mode. */
+  mode?: XdpMode
+  /** Also cut programs off that a link holds (BPF_LINK_DETACH, 5.9, CAP_SYS_ADMIN). Its owner is left with a dead link. Default false. */
+  links?: boolean
+}
+
+/**
+ * Takes XDP programs off an interface and returns those it took; an empty list when there were none. Throws
+ * `XdpBusyError` for one that a link holds, unless `links` is set. Needs CAP_NET_ADMIN.
+ */
+export function detachXdp(reference: LinkReference, options: DetachOptions = {}): AttachedProgram[] {
+  const link = getLink(reference, options)
+  const attached = attachedTo(link).filter(({ mode }) => options.mode === undefined || mode === options.mode)
+  const held = attached.filter(({ kind }) => kind === 'link')
+  if (held.length > 0 && !options.links) throw new XdpBusyError(link.name, held)
+  for (const { linkId, mode } of attached) {
+    if (linkId === undefined) setLinkXdp({ ifindex: link.index, fd: -1, mode, namespace: options.namespace })
+    else detachLinkById(linkId)
+  }
+  return attached
+}
+
+/** Detaches a link for good, whoever holds it (5.9, CAP_SYS_ADMIN). False when there is no such link. */
+export function detachLinkById(linkId: number): boolean {
+  const fd = openById('link', linkId)
+  if (fd === undefined) return false
+  try {
+    bpfChecked('LINK_DETACH', new Attr(LINK_DETACH, { link_fd: fd }), { about: `link ${linkId}` })
+    return true
+  } finally {
+    native.close(fd)
+  }
+}
+
+const ipKeywords: Record<XdpMode, string> = {
+  native: 'xdpdrv',
+  generic: 'xdpgeneric',
+  hardware: 'xdpoffload',
+}
+
+function howToRemove(interfaceName: string, { kind, linkId, mode }: AttachedProgram): string {
+  if (kind === 'link') {
+    return `Stop the process that holds link ${linkId}, or cut it off with \`bpftool link detach id ${linkId}\`.`
+  }
+  return `Take it off with \`ip link set dev ${interfaceName} ${ipKeywords[mode]} off\`.`
+}
+
+/**
+ * Program ids of the XDP links on an interface, with the links' ids. Links name their device by index only, which another
+ * namespace may use too: a program on both is then taken for held by link on both. Undefined without the right to list links.
+ */
+function xdpLinks(ifindex: number): Map<number, number> | undefined {
+  const links = new Map<number, number>()
+  try {
+    for (const id of objectIds('link')) {
+      const info = linkInfoById(id)
+      if (info?.type === 'xdp' && info.ifindex === ifindex) links.set(info.programId, id)
+    }
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error
+    if (error.errno === EPERM) return undefined
+    // Before 5.8 there are no links to list.
+    if (error.errno !== EINVAL) throw error
+  }
+  return links
+}
