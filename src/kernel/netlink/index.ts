@@ -14,6 +14,7 @@ export {
   type LinkChanges,
   type LinkReference,
   type LinkStats,
+  type OperState,
   type VethEnd,
 } from './link.js'
 export { setLinkXdp, type LinkXdp, type SetLinkXdp, type XdpMode } from './link-xdp.js'

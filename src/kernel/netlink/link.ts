@@ -27,6 +27,7 @@ const linkAttributes = {
   mtu: [4, 'u32'],
   link: [5, 'u32'],
   master: [10, 'u32'],
+  operState: [16, 'u8'],
   linkInfo: [18, nested({ kind: [1, 'string'], data: [2, 'bytes'] })],
   alias: [20, 'string'],
   stats: [23, 'bytes'],
@@ -36,9 +37,10 @@ const linkAttributes = {
   carrier: [33, 'u8'],
   linkNamespaceId: [37, 's32'],
   xdp: [43, nested(xdpAttributes)],
-  minMtu: [50, 'u32'],
   maxMtu: [51, 'u32'],
   otherName: [53, 'string'],
+  groMaxSize: [58, 'u32'],
+  groIpv4MaxSize: [64, 'u32'],
 } as const
 
 /** A device's own counters (`struct rtnl_link_stats64`), since it was made. Exact up to 2^53. */
@@ -54,6 +56,10 @@ export interface LinkStats {
   multicast: number
 }
 
+// IF_OPER_* of include/uapi/linux/if.h, in the order of their numbers
+const operStates = ['unknown', 'not-present', 'down', 'lower-layer-down', 'testing', 'dormant', 'up'] as const
+export type OperState = (typeof operStates)[number]
+
 /** A network interface as the kernel describes it at one moment. */
 export interface Link {
   readonly index: number
@@ -67,6 +73,8 @@ export interface Link {
   readonly up: boolean
   /** Up and able to pass packets: the cable is in, the veth peer is up (IFF_RUNNING). */
   readonly running: boolean
+  /** RFC 2863's word for it. `unknown` for devices that do not report, such as loopback. */
+  readonly operState: OperState
   /** Bytes of payload above the Ethernet header. */
   readonly mtu: number
   /** 0 when the driver states no limit. */
@@ -121,26 +129,25 @@ export interface LinkChanges {
   mac?: Uint8Array
   name?: string
   alias?: string
+  /** The largest packet, in bytes, that receive offload (GRO) may merge others into; 1 merges nothing. Kernel 5.19, without effect before. */
+  groMaxSize?: number
   /** Moves the link there. Its index may change, and it loses its addresses. */
   moveTo?: Namespace
 }
 
 /** Changes a link, all or (where the kernel can tell beforehand) nothing. Needs CAP_NET_ADMIN. */
 export function setLink(link: LinkReference, changes: LinkChanges, options: NetlinkOptions = {}): void {
-  const { up, mtu, mac, name, alias, moveTo } = changes
+  const { up, mtu, mac, name, alias, groMaxSize, moveTo } = changes
   if (name !== undefined) checkLinkName(name)
   withDescriptor(moveTo, (namespaceFd) =>
     NetlinkSocket.use('route', options, (socket) => {
+      const attributes = { mac, name, mtu, alias, namespaceFd, groMaxSize, groIpv4MaxSize: groMaxSize }
       // The name is an attribute of the request and so cannot name the device too.
       const index = typeof link === 'string' && name !== undefined ? getLink(link, options).index : link
       socket.request({
         type: RTM_SETLINK,
         name: 'RTM_SETLINK',
-        payload: linkMessage(
-          index,
-          { mtu, mac, alias, namespaceFd, ...(name === undefined ? {} : { name }) },
-          up,
-        ),
+        payload: linkMessage(index, attributes, up),
         about: aboutLink(link),
       })
     }),
@@ -158,6 +165,8 @@ export function deleteLink(link: LinkReference, options: NetlinkOptions = {}): v
 /** One end of a veth pair to be made. */
 export interface VethEnd {
   name: string
+  /** Its index; default: the next free one there. */
+  index?: number | undefined
   /** Where the end shall be; default: where the request is made. */
   namespace?: Namespace | undefined
   mac?: Uint8Array | undefined
@@ -184,7 +193,7 @@ export function createVeth(end: VethEnd, peer: VethEnd, options: NetlinkOptions 
           type: RTM_NEWLINK,
           name: 'RTM_NEWLINK',
           flags: NLM_F_CREATE | NLM_F_EXCL,
-          payload: concatBytes([ifInfo(0), encodeAttributes(linkAttributes, attributes)]),
+          payload: concatBytes([ifInfo(end.index ?? 0), encodeAttributes(linkAttributes, attributes)]),
           about: `veth pair ${end.name}, ${peer.name}`,
         })
       }),
@@ -259,6 +268,7 @@ function decodeLink(message: NetlinkMessage): Link {
     loopback: (flags & IFF_LOOPBACK) !== 0,
     up: (flags & IFF_UP) !== 0,
     running: (flags & IFF_RUNNING) !== 0,
+    operState: operStates[attributes.operState ?? 0] ?? 'unknown',
     mtu: attributes.mtu ?? 0,
     maxMtu: attributes.maxMtu ?? 0,
     mac: attributes.mac ?? new Uint8Array(0),
