@@ -34,7 +34,7 @@ export interface PacketDescription {
   /** From `02:00:00:00:00:02` to `02:00:00:00:00:01` unless given; `etherType` is that of what the tags carry. */
   ethernet?: Partial<EthernetInput>
   /** Outermost first. */
-  vlans?: PacketVlan[]
+  vlans?: readonly PacketVlan[]
   arp?: ArpInput
   ipv4?: Partial<Ipv4Input> & Pick<Ipv4Input, 'src' | 'dst'>
   ipv6?: Partial<Ipv6Input> & Pick<Ipv6Input, 'src' | 'dst'>

@@ -59,11 +59,12 @@ export interface Ipv4 {
 }
 
 /** What is left out is zero, false or empty; `ttl` is 64; `checksum` is computed. */
-export type Ipv4Input = Partial<Omit<Ipv4, 'src' | 'dst'>> & {
+export type Ipv4Input = Partial<Omit<Ipv4, 'src' | 'dst' | 'options'>> & {
   src: AddressInput
   dst: AddressInput
   protocol: number
   totalLength: number
+  options?: readonly Ipv4Option[]
 }
 
 /**

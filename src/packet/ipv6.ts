@@ -52,11 +52,12 @@ export interface Ipv6 {
 }
 
 /** What is left out is zero or empty; `hopLimit` is 64. */
-export type Ipv6Input = Partial<Omit<Ipv6, 'src' | 'dst'>> & {
+export type Ipv6Input = Partial<Omit<Ipv6, 'src' | 'dst' | 'extensions'>> & {
   src: AddressInput
   dst: AddressInput
   protocol: number
   payloadLength: number
+  extensions?: readonly Ipv6Extension[]
 }
 
 /** Whether `header` is an extension header that can be stepped over. ESP cannot: what follows is encrypted. */
