@@ -65,13 +65,13 @@ export function attachXdp(program: ProgramHandle, options: AttachOptions): XdpAt
     attachByNetlink(program, link, mode, options)
     return undefined
   }
-  let fallback: string | undefined
+  let fallbackReason: string | undefined
   let linkFd: number | undefined
   try {
     linkFd = tryMode(mode === 'auto' ? 'native' : mode)
   } catch (error) {
     if (mode !== 'auto' || !(error instanceof KernelError) || !isDriverRefusal(error.errno)) throw error
-    fallback = whyNotNative(link, error)
+    fallbackReason = whyNotNative(link, error)
     try {
       linkFd = tryMode('generic')
     } catch (genericError) {
@@ -87,9 +87,9 @@ export function attachXdp(program: ProgramHandle, options: AttachOptions): XdpAt
       program,
       link.index,
       namespace,
-      fallback ? 'generic' : mode === 'auto' ? 'native' : mode,
+      fallbackReason ? 'generic' : mode === 'auto' ? 'native' : mode,
     ),
-    fallback,
+    fallbackReason,
     namespace,
     linkFd,
     programFd: native.dup(program.fd),
@@ -100,7 +100,7 @@ interface AttachmentState {
   interface: string
   ifindex: number
   mode: XdpMode
-  fallback: string | undefined
+  fallbackReason: string | undefined
   namespace: Namespace | undefined
   linkFd: number | undefined
   programFd: number
@@ -117,7 +117,7 @@ export class XdpAttachment {
   /** The id of the link; undefined for netlink. */
   readonly linkId: number | undefined
   /** Why `auto` settled for generic mode; undefined when it did not. */
-  readonly fallback: string | undefined
+  readonly fallbackReason: string | undefined
   readonly #namespace: Namespace | undefined
   #linkFd: number
   #programFd: number
@@ -129,7 +129,7 @@ export class XdpAttachment {
     this.mode = state.mode
     this.interface = state.interface
     this.ifindex = state.ifindex
-    this.fallback = state.fallback
+    this.fallbackReason = state.fallbackReason
     this.#namespace = state.namespace
     this.#linkFd = state.linkFd ?? -1
     this.#programFd = state.programFd
@@ -155,7 +155,7 @@ export class XdpAttachment {
         interface: name,
         ifindex: index,
         mode,
-        fallback: undefined,
+        fallbackReason: undefined,
         namespace: options.namespace,
         linkFd,
         programFd,

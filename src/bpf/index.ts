@@ -20,7 +20,23 @@ export {
   type SourceLine,
 } from './assembler.js'
 export { XdpAttachment, attachXdp, type AttachOptions, type ProgramHandle } from './attach.js'
-export * as codec from './codec.js'
+export {
+  array,
+  be16,
+  be32,
+  bytes,
+  counter,
+  cpumapValue,
+  devmapValue,
+  prefixKey,
+  s32,
+  s64,
+  struct,
+  u16,
+  u32,
+  u64,
+  u8,
+} from './codec.js'
 export type { Codec, Decoded, PrefixKey } from './codec.js'
 export {
   XDP_ACTIONS,
@@ -39,6 +55,15 @@ export {
   type DisassembleNames,
   type DisassembledLine,
 } from './disassemble.js'
+export {
+  probeFrags,
+  probeHelper,
+  probeLiveFrames,
+  probeMapType,
+  probeProgramType,
+  probeXdpLink,
+  type Feature,
+} from './features.js'
 export { BPF_FUNC, helperName, type HelperName } from './helpers.js'
 export {
   enableRunStatistics,
@@ -75,6 +100,7 @@ export {
   type AttachedProgram,
   type DetachOptions,
 } from './query.js'
-export { captureSources, type SourceLocation } from './source.js'
+export { RingBuffer, type RecordHandler, type RingBufferCounters } from './ringbuf.js'
+export { captureSources, currentLocation, sourceText, type SourceLocation } from './source.js'
 export type { LiveRunOptions, LiveRunResult, TestContext, TestRunOptions, TestRunResult } from './test-run.js'
 export { VerifierError } from './verifier.js'

@@ -84,7 +84,9 @@ function describe(program: string, finding: VerifierFinding, source: SourceLocat
   const text = instructionText === undefined ? '' : ` \`${instructionText}\``
   const at = instruction === undefined ? '' : ` at instruction ${instruction}${text}`
   const code = source && sourceText(source)
-  const written = source ? `, ${source.file}:${source.line}${code ? ` \`${code}\`` : ''}` : ''
+  const written = source
+    ? `, ${source.file}:${source.line}${code ? ` \`${code.length > 100 ? `${code.slice(0, 99)}…` : code}\`` : ''}`
+    : ''
   const omitted = omittedLines === 0 ? '' : ` (${omittedLines} more lines in the log)`
   return `The verifier rejected the program "${program}"${at}${written}: ${line}${omitted}`
 }
