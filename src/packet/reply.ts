@@ -195,7 +195,6 @@ function isValidSolicitation(bytes: Uint8Array, h: Headers): boolean {
   return (
     h.payloadEnd - l4 >= NEIGHBOUR_HLEN &&
     getU16(bytes, l4 + ICMP_AT.type) === NDISC_NEIGHBOUR_SOLICITATION << 8 &&
-    h.fragment === 'none' &&
     bytes[l3 + IPV6_AT.hopLimit] === ND_HOP_LIMIT &&
     isUnicastIpv6(bytes, target) &&
     !isMulticastIpv6(bytes, l3 + IPV6_AT.src) &&

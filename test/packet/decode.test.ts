@@ -374,6 +374,7 @@ const malformed: [Decode, string, Problem][] = [
   [decodeTcp, tcp('60', '01010102'), 'bad-tcp-option'],
   [decodeTcp, tcp('60', '01010802'), 'bad-tcp-option'],
   [decodeTcp, tcp('60', '05020101'), 'bad-tcp-option'],
+  [decodeTcp, tcp('80', '050b0000 00000000 00000001'), 'bad-tcp-option'],
   [decodeTcp, tcp('60', 'fe000101'), 'bad-tcp-option'],
 ]
 
