@@ -108,9 +108,16 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
     if (self == nullptr) return;
     Napi::Env env = self->Env();
     Napi::HandleScope scope(env);
-    self->callback_.MakeCallback(self->Value(),
-                                 {Napi::Number::New(env, status), Napi::Number::New(env, events)}, *self->context_);
-    if (env.IsExceptionPending()) napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+    napi_value arguments[] = {Napi::Number::New(env, status), Napi::Number::New(env, events)};
+    napi_status result =
+        napi_make_callback(env, *self->context_, self->Value(), self->callback_.Value(), 2, arguments, nullptr);
+    if (result == napi_ok) return;
+    // A thread that is being torn down turns its loop once more, when no JavaScript can run: then be still.
+    uv_poll_stop(poll);
+    napi_value exception;
+    if (result == napi_pending_exception && napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
+      napi_fatal_exception(env, exception);
+    }
   }
 
   static void onClosed(uv_handle_t* closed) {
