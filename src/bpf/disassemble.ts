@@ -174,8 +174,9 @@ function jump(instruction: Instruction, names: DisassembleNames): string {
 }
 
 function call(instruction: Instruction, names: DisassembleNames): string {
-  const { src, imm } = instruction
-  if (src === op.BPF_PSEUDO_CALL) return `call pc${signed(imm)}`
+  const { src, offset, imm } = instruction
+  // In a loaded program the kernel keeps the distance in the offset (which is zero before), and its own number in imm.
+  if (src === op.BPF_PSEUDO_CALL) return `call pc${signed(offset === 0 ? imm : offset)}`
   if (src === op.BPF_PSEUDO_KFUNC_CALL) {
     return `call ${names.kernelFunction?.(instruction) ?? 'kernel-function'}#${imm}`
   }

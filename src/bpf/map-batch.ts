@@ -79,15 +79,10 @@ export function changeBatch(
   command: 'MAP_UPDATE_BATCH' | 'MAP_DELETE_BATCH',
   map: BatchMap,
   batch: { keys: Uint8Array; values?: Uint8Array; count: number },
-  elementFlags = 0,
 ): { done: number; errno: number } {
-  const attr = new Attr(
-    MAP_BATCH,
-    { keys: batch.keys, values: batch.values, count: batch.count, map_fd: map.fd, elem_flags: elementFlags },
-    'elem_flags',
-  )
-  const result = bpf(command, attr)
-  // The kernel only reports a count when it got as far as the elements; before that it stays what was asked.
-  const errno = result < 0 ? -result : 0
-  return { done: errno !== 0 && isUnsupported(errno) ? 0 : attr.get('count'), errno }
+  const attr = new Attr(MAP_BATCH, { ...batch, map_fd: map.fd })
+  const errno = Math.max(0, -bpf(command, attr))
+  const count = attr.get('count')
+  // The kernel writes the count only when it got as far as the elements; else it still says what was asked.
+  return { done: errno !== 0 && count === batch.count ? 0 : count, errno }
 }

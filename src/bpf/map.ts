@@ -242,7 +242,7 @@ export class BpfMap<K = unknown, V = unknown> {
   }
 
   /** Writes many elements, with one call a batch where the kernel has that. Returns how many. */
-  updateBatch(entries: Iterable<readonly [K, V]>, mode: UpdateMode = 'any'): number {
+  updateBatch(entries: Iterable<readonly [K, V]>): number {
     const list = [...entries]
     const keys = new Uint8Array(list.length * this.keySize)
     const values = new Uint8Array(list.length * this.#value.length)
@@ -251,20 +251,15 @@ export class BpfMap<K = unknown, V = unknown> {
       this.#valueCodec.encode(viewOf(values), index * this.#value.length, value)
     })
     if (list.length === 0) return 0
-    const { done, errno } = changeBatch(
-      'MAP_UPDATE_BATCH',
-      this.#batchMap(),
-      { keys, values, count: list.length },
-      updateFlags[mode],
-    )
+    const { done, errno } = changeBatch('MAP_UPDATE_BATCH', this.#batchMap(), {
+      keys,
+      values,
+      count: list.length,
+    })
     if (errno === 0) return done
     if (!isUnsupported(errno))
       throw this.#error('MAP_UPDATE_BATCH', errno, `${done} of ${list.length} written`)
-    for (const [key, value] of list) {
-      if (!this.update(key, value, mode)) {
-        throw this.#error('MAP_UPDATE_ELEM', mode === 'create' ? EEXIST : ENOENT)
-      }
-    }
+    for (const [key, value] of list) this.update(key, value)
     return list.length
   }
 

@@ -17,8 +17,8 @@ export interface VerifierFinding {
 /** The verifier rejected a program: `code` is `XDP_VERIFIER`. */
 export class VerifierError extends XdpError {
   readonly errno: number
-  /** The whole log. */
-  readonly log: string
+  /** The whole log. Not enumerable, so that printing the error does not print pages. */
+  declare readonly log: string
   /** What the verifier objects to. */
   readonly line: string
   /** Slot of the instruction at fault; undefined when the log names none. */
@@ -39,7 +39,7 @@ export class VerifierError extends XdpError {
     const source = instruction === undefined ? undefined : sourceOf(instruction)
     super('XDP_VERIFIER', describe(program, finding, source), adviceFor(line))
     this.errno = errno
-    this.log = log
+    Object.defineProperty(this, 'log', { value: log })
     this.line = line
     this.instruction = instruction
     this.source = source

@@ -16,6 +16,7 @@ import {
   helperName,
   listing,
 } from '../../src/bpf/index.js'
+import { LD_IMM64 } from '../../src/bpf/instruction.js'
 import { instructionTable } from './instruction-table.js'
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
@@ -97,8 +98,9 @@ test(
   "LLVM's disassembler reads the same in the bytes",
   { skip: !hasClang && 'clang is not installed' },
   (t) => {
-    const rows = instructionTable.flatMap(([, bytes, text]) => {
-      const expected = llvmSyntax(text)
+    const rows = instructionTable.flatMap(([{ opcode, src }, bytes, text]) => {
+      // Wide loads of maps and functions have another text there.
+      const expected = opcode === LD_IMM64 && src !== 0 ? undefined : llvmSyntax(text)
       return expected === undefined ? [] : [{ bytes, expected }]
     })
     assert.ok(rows.length >= 110, `only ${rows.length} rows can be compared`)
