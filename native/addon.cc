@@ -3,13 +3,16 @@
 
 namespace xdp {
 
+template <typename View>
+static Bytes bytesOfView(View view) {
+  uint8_t* base = static_cast<uint8_t*>(view.ArrayBuffer().Data());
+  if (base == nullptr) return {nullptr, 0};
+  return {base + view.ByteOffset(), view.ByteLength()};
+}
+
 Bytes bytesOf(const Napi::Value& value) {
-  if (value.IsTypedArray()) {
-    Napi::TypedArray view = value.As<Napi::TypedArray>();
-    uint8_t* base = static_cast<uint8_t*>(view.ArrayBuffer().Data());
-    if (base == nullptr) return {nullptr, 0};
-    return {base + view.ByteOffset(), view.ByteLength()};
-  }
+  if (value.IsTypedArray()) return bytesOfView(value.As<Napi::TypedArray>());
+  if (value.IsDataView()) return bytesOfView(value.As<Napi::DataView>());
   if (value.IsArrayBuffer()) {
     Napi::ArrayBuffer buffer = value.As<Napi::ArrayBuffer>();
     return {static_cast<uint8_t*>(buffer.Data()), buffer.ByteLength()};
