@@ -142,6 +142,7 @@ export const PROG_LOAD = layout({
   fd_array: 8,
   core_relos: 8,
   core_relo_rec_size: 4,
+  log_true_size: 4,
 })
 
 export const OBJ = layout({ pathname: 8, bpf_fd: 4, file_flags: 4 })

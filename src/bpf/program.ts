@@ -185,7 +185,7 @@ function loadProgram(options: LoadOptions): { fd: number; log: string | undefine
   const name = kernelName(options.name ?? '')
   const bytes = link(program, options.maps ?? {})
   const attrOf = (log?: Uint8Array, level = 0): Attr<typeof PROG_LOAD.fields> =>
-    new Attr(PROG_LOAD, loadFields(options, name, bytes, log, level))
+    new Attr(PROG_LOAD, loadFields(options, name, bytes, log, level), log && 'log_true_size')
   if (options.log === undefined) {
     // Without a log first: it slows loading down, and a log that is too small fails a good program.
     let result = bpf('PROG_LOAD', attrOf())
@@ -200,17 +200,24 @@ function loadProgram(options: LoadOptions): { fd: number; log: string | undefine
   throw new VerifierError(-result, name, log, (index) => sources.get(index))
 }
 
-/** Loads with a log buffer that grows until the log fits, or to 16 MiB, where a newer kernel (6.4) has kept the log's end. */
+/**
+ * Loads with a log buffer that grows until the log fits, up to 16 MiB. From 6.4 the kernel says how much it needs and keeps
+ * the end of a log that is too long, so a log that could never fit costs no second load; before, the buffer doubles.
+ */
 function loadWithLog(
   attrOf: (log: Uint8Array, level: number) => Attr<typeof PROG_LOAD.fields>,
   level: number,
 ): { result: number; log: string } {
-  for (let size = FIRST_LOG_BYTES; ; size *= 2) {
+  for (let size = FIRST_LOG_BYTES; ;) {
     const buffer = new Uint8Array(size)
-    const result = bpf('PROG_LOAD', attrOf(buffer, level))
-    if (result === -ENOSPC && size < LAST_LOG_BYTES) continue
-    const end = buffer.indexOf(0)
-    return { result, log: new TextDecoder().decode(end < 0 ? buffer : buffer.subarray(0, end)) }
+    const attr = attrOf(buffer, level)
+    const result = bpf('PROG_LOAD', attr)
+    const needed = attr.get('log_true_size')
+    if (result !== -ENOSPC || size >= LAST_LOG_BYTES || needed > LAST_LOG_BYTES) {
+      const end = buffer.indexOf(0)
+      return { result, log: new TextDecoder().decode(end < 0 ? buffer : buffer.subarray(0, end)) }
+    }
+    size = Math.max(size * 2, needed)
   }
 }
 

@@ -97,7 +97,7 @@ const advice: readonly (readonly [RegExp, string])[] = [
     /invalid access to packet/,
     'Compare the end of the access with data_end first, in the branch that leads here.',
   ],
-  [/map_value_or_null|invalid mem access '\w+_or_null'/, 'Test the pointer for zero before using it.'],
+  [/_or_null'/, 'Test the pointer for zero before using it.'],
   [/R\d+ !read_ok/, 'Give the register a value on every path; calls destroy r1 to r5.'],
   [
     /invalid access to map value|outside of the allowed memory range/,
@@ -109,20 +109,21 @@ const advice: readonly (readonly [RegExp, string])[] = [
   ],
   [/unreachable insn/, 'Remove the instruction, or the jump that skips it.'],
   [
-    /infinite loop|back-edge|too large|too many instructions/,
-    'Give loops a bound that the verifier can see.',
+    /infinite loop|back-edge|too large|too many/,
+    'Give loops a bound that the verifier can see, or split the program.',
   ],
-  [/GPL/i, 'Load the program with a GPL-compatible licence, as the default is.'],
+  [/cannot call GPL/, 'Load the program with a GPL-compatible licence, as the default is.'],
   [
-    /unknown func|program of this type cannot use helper/,
-    'This kernel or program type does not have that helper.',
+    /unknown func|invalid func|cannot use helper/,
+    'This kernel, or this type of program, does not have that helper.',
   ],
-  [/unknown opcode|BPF_\w+ uses reserved fields/, 'This kernel is older than that instruction.'],
-  [
-    /invalid (?:indirect )?(?:read|access).*stack|invalid .*stack/,
-    'Write the stack bytes first; the stack is r10-512 to r10.',
-  ],
-  [/R0 .*not a known value|At program exit the register R0/, 'Set r0 to a verdict before exit.'],
+  [/unknown opcode|reserved fields/, 'The instruction is malformed, or newer than this kernel.'],
+  [/jump out of range|last insn is not/, 'Every path must end in exit, and every jump inside the program.'],
+  [/call stack|recursive/, 'Subprograms nest at most 8 deep and cannot call themselves.'],
+  [/frame pointer is read only/, 'r10 cannot be written: copy it to another register.'],
+  [/div by zero/, 'Division by the constant zero is refused.'],
+  [/to stack|from stack|stack R\d+/, 'The stack is the 512 bytes below r10; write them before reading.'],
+  [/At program exit the register R0/, 'Set r0 to a verdict before exit.'],
   [/reference leak|Unreleased reference/, 'Release what was acquired on every path.'],
 ]
 
