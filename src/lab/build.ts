@@ -8,6 +8,7 @@ import { native } from '../kernel/native.js'
 import {
   addAddress,
   createVeth,
+  getFeatures,
   listAddresses,
   setFeatures,
   setLink,
@@ -136,25 +137,28 @@ function prepare(plan: LabPlan, end: End): void {
   if (end.namespace) setInterfaceUp('lo', true, end)
   if (existsSync('/proc/sys/net/ipv6')) quietInterface(end.name, end.namespace)
   const { index } = getInterface(end.name, end)
-  if (plan.checksums === 'full') {
-    // Without checksum offload the kernel gives up segmentation offload too. The tag goes into the frame.
-    const refused = setFeatures(
-      index,
-      { 'tx-checksum-ip-generic': false, 'tx-vlan-hw-insert': false, 'tx-vlan-stag-hw-insert': false },
-      end,
-    )
-    if (refused === undefined || refused.includes('tx-checksum-ip-generic')) {
-      throw new UnsupportedError(
-        'This kernel cannot switch the checksum offload of a veth off',
-        'Use checksums: offload, and expect partial checksums.',
-      )
-    }
-  }
+  if (plan.checksums === 'full') leaveNothingToHardware(index, end)
   if (plan.napi) {
     // GRO is what switches a veth to NAPI. Merging would change the packets a generic-mode program sees, so nothing may grow.
     setFeatures(index, { 'rx-gro': true }, end)
     setLink(index, { groMaxSize: 1 }, end)
   }
+}
+
+// What veth leaves to a device that does not exist: checksums, cutting big packets up, putting the VLAN tag in.
+// Generic segmentation stays on: that is the kernel cutting packets up itself, before the device.
+const OFFLOAD = /^tx-(?:checksum-.*|(?!generic).*-segmentation|gso-list|vlan-.*hw-insert)$/
+
+function leaveNothingToHardware(index: number, end: End): void {
+  const offloads = [...(getFeatures(index, end) ?? [])].filter(
+    ([name, { changeable }]) => changeable && OFFLOAD.test(name),
+  )
+  const refused = setFeatures(index, Object.fromEntries(offloads.map(([name]) => [name, false])), end)
+  if (refused?.length === 0) return
+  throw new UnsupportedError(
+    `This kernel cannot switch off the offloads of a veth${refused ? `: ${refused.join(', ')}` : ''}`,
+    'Use the option checksums: offload, and expect partial checksums.',
+  )
 }
 
 function bringUp(end: End): { index: number; get: () => Interface } {

@@ -118,7 +118,7 @@ export class Lab {
   static list(): LabListing[] {
     return listLabs().map((name) => {
       try {
-        Lab.open(name).#close()
+        Lab.open(name).close()
         return { name, complete: true }
       } catch {
         return { name, complete: false }
@@ -224,14 +224,15 @@ export class Lab {
     for (const child of this.#children) child.kill('SIGKILL')
     for (const worker of this.#workers) void worker.terminate()
     removeLab(this.name)
-    this.#close()
+    this.close()
   }
 
   [Symbol.dispose](): void {
     this.down()
   }
 
-  #close(): void {
+  /** Lets go of the lab without removing it: the descriptors of its namespaces are closed. */
+  close(): void {
     this.a.namespace?.close()
     this.b.namespace?.close()
   }
