@@ -45,7 +45,11 @@ async function demo(flags: DemoFlags): Promise<void> {
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt)
   const lab = Lab.create({ queues: flags.queues })
   try {
-    const server = await PingServer.open({ ...lab.a, mode: flags.mode })
+    const server = await PingServer.open({
+      interface: lab.a.interface,
+      namespace: lab.a.namespace,
+      mode: flags.mode,
+    })
     try {
       await show(lab, server, flags.count, interrupted.signal)
     } finally {
@@ -55,6 +59,8 @@ async function demo(flags: DemoFlags): Promise<void> {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
     lab.down()
   }
+  console.log('No packet was lost. The lab is gone again.')
+  console.log('Next: `xdp lab up` makes one that stays, and `xdp pong <interface>` answers on it.')
 }
 
 async function show(lab: Lab, server: PingServer, count: number, signal: AbortSignal): Promise<void> {
@@ -129,8 +135,6 @@ function summarise(results: readonly PingResult[], server: PingServer, kernelAns
       'Run it again with --debug, and see docs/troubleshooting.md.',
     )
   }
-  console.log('No packet was lost. The lab is gone again.')
-  console.log('Next: `xdp lab up` makes one that stays, and `xdp pong <interface>` answers on it.')
 }
 
 /** Echo requests that the kernel's own stack of an end has received. */

@@ -1,5 +1,5 @@
 // One socket a queue behind one program, driven by one thread.
-import { inNamespace } from '../kernel/index.js'
+import { OptionError, inNamespace } from '../kernel/index.js'
 import { attachXdp, type BpfMap, type BpfProgram, type XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
 import { RedirectProgram } from '../programs/redirect.js'
@@ -28,6 +28,8 @@ export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMa
   program?: (shape: { queues: number }) => SteeringProgram
 }
 
+const defaultProgram = (shape: { queues: number }): SteeringProgram => RedirectProgram.load(shape)
+
 /** The sockets of an interface's queues. Close it, or nothing is left of it when the process ends. */
 export class XdpGroup implements AsyncDisposable {
   readonly interface: string
@@ -50,10 +52,13 @@ export class XdpGroup implements AsyncDisposable {
 
   /** Opens a socket on each queue, then attaches the program. Throws as `XdpSocket.open` does; nothing is left behind then. */
   static async open(options: XdpGroupOptions): Promise<XdpGroup> {
-    const { queues = 'all', program: load = RedirectProgram.load, attach = 'auto', ...rest } = options
+    const { queues = 'all', program: load = defaultProgram, attach = 'auto', ...rest } = options
     const { namespace } = options
     const count = countQueues(options.interface, { namespace })
-    const wanted = queues === 'all' ? Array.from({ length: count.rx }, (_, queue) => queue) : [...new Set(queues)]
+    const wanted =
+      queues === 'all' ? Array.from({ length: count.rx }, (_, queue) => queue) : [...new Set(queues)]
+    if (wanted.length === 0)
+      throw new OptionError('queues', 'No queue was named', 'Use "all", or at least one number.')
     const program = inNamespace(namespace, () => load({ queues: count.maxRx }))
     const sockets: XdpSocket[] = []
     try {
@@ -66,7 +71,9 @@ export class XdpGroup implements AsyncDisposable {
           : attachXdp(program.program, {
               interface: options.interface,
               namespace,
-              mode: sockets.some((socket) => socket.copy.got === 'zero-copy') ? 'native' : (options.mode ?? 'auto'),
+              mode: sockets.some((socket) => socket.copy.got === 'zero-copy')
+                ? 'native'
+                : (options.mode ?? 'auto'),
               attach,
             })
       return new XdpGroup(options.interface, sockets, program, attachment)

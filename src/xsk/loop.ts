@@ -38,7 +38,7 @@ export function runOnEvents(
       signal.removeEventListener('abort', onAbort)
       watcher.close()
       if (error === undefined) resolve()
-      else reject(error instanceof Error ? error : new Error(String(error)))
+      else reject(error as Error) // what a handler threw is passed on as it is
     }
     const onAbort = () => end()
     const watch = (events: number) => {

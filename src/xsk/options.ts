@@ -31,7 +31,7 @@ export interface XdpSocketOptions {
   /** The queue to receive from and send on. Default 0. */
   queue?: number
   /** Where the interface is, if not in the caller's network namespace. */
-  namespace?: Namespace
+  namespace?: Namespace | undefined
   /** Default `auto`. */
   mode?: XdpMode
   /** Default `auto`. */
@@ -99,7 +99,8 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
   if (!Number.isInteger(batch) || batch < 1)
     throw new OptionError('batch', `A batch of ${batch} packets cannot be`)
   const rings: RingSizes = { rx: 2048, tx: 2048, fill: 2048, completion: 2048, ...options.rings }
-  for (const [name, size] of Object.entries(rings)) {
+  for (const name of ['rx', 'tx', 'fill', 'completion'] as const) {
+    const size = rings[name]
     if (!isPowerOfTwo(size)) {
       throw new OptionError(
         `rings.${name}`,

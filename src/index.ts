@@ -1,0 +1,25 @@
+// node-xdp: AF_XDP sockets and what most programs need beside them. More in node-xdp/bpf, /packet, /kernel and /lab.
+export {
+  KernelError,
+  Namespace,
+  NotFoundError,
+  OptionError,
+  StateError,
+  UnsupportedError,
+  XdpError,
+} from './kernel/index.js'
+export {
+  BpfMap,
+  BpfProgram,
+  VerifierError,
+  XdpAttachment,
+  XdpBusyError,
+  attachXdp,
+  detachXdp,
+  queryXdp,
+  type AttachOptions,
+  type AttachedProgram,
+} from './bpf/index.js'
+export * from './xsk/index.js'
+export { RedirectProgram } from './programs/redirect.js'
+export { PingServer, Responder, type PingServerOptions, type ResponderCounts } from './serve/index.js'
