@@ -67,9 +67,11 @@ export function lookUpRoute(
 ): Route {
   const bits = destination.length * 8
   const sourceBits = (options.source?.length ?? 0) * 8
+  // IPv4 answers with the main table unless told to; IPv6 always names the table and refuses the flag.
+  const [family, flags] = destination.length === 4 ? [AF_INET, RTM_F_LOOKUP_TABLE] : [AF_INET6, 0]
   const table = { ...routeAttributes, from: [2, 'bytes'] } as const
   const payload = concatBytes([
-    header(destination.length === 4 ? AF_INET : AF_INET6, bits, sourceBits, RTM_F_LOOKUP_TABLE),
+    header(family, bits, sourceBits, flags),
     encodeAttributes(table, { destination, from: options.source, interfaceIndex: options.ifindex }),
   ])
   return NetlinkSocket.use('route', options, (socket) => {
