@@ -33,12 +33,12 @@ export function runOnEvents(
       if (status < 0) end(socket.takeError())
       else service()
     })
-    const end = (error?: unknown) => {
+    const end = (error?: Error) => {
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
       watcher.close()
       if (error === undefined) resolve()
-      else reject(error as Error) // what a handler threw is passed on as it is
+      else reject(error)
     }
     const onAbort = () => end()
     const watch = (events: number) => {
@@ -51,7 +51,7 @@ export function runOnEvents(
           if (socket.receive(handler, options.budget) === 0) break
         }
       } catch (error) {
-        end(error)
+        end(error as Error) // what a handler threw is passed on as it is
         return
       }
       if (!signal.aborted) settle(pending)
