@@ -18,7 +18,7 @@ export interface LabSpawnOptions extends SpawnOptions {
 const REMOUNT = `
 if grep -q ' /sys/fs/bpf bpf ' /proc/self/mounts; then exec 9</sys/fs/bpf; bpf=1; fi
 mount -t sysfs sysfs /sys || exit 126
-if [ "$bpf" ]; then mount --bind /proc/self/fd/9 /sys/fs/bpf; exec 9<&-; fi
+if [ "$bpf" ]; then mount --no-canonicalize --bind /proc/self/fd/9 /sys/fs/bpf; exec 9<&-; fi
 exec "$@"`
 
 /** Starts a command inside `namespace`, or where this thread is when none is given. The child's pid is the command's own. */
