@@ -186,18 +186,22 @@ function loadProgram(options: LoadOptions): { fd: number; log: string | undefine
   const bytes = link(program, options.maps ?? {})
   const attrOf = (log?: Uint8Array, level = 0): Attr<typeof PROG_LOAD.fields> =>
     new Attr(PROG_LOAD, loadFields(options, name, bytes, log, level), log && 'log_true_size')
+  let refusal: number | undefined
   if (options.log === undefined) {
     // Without a log first: it slows loading down, and a log that is too small fails a good program.
     let result = bpf('PROG_LOAD', attrOf())
     if (result === -EPERM && !kernelAtLeast(5, 11) && raiseMemoryLockLimit())
       result = bpf('PROG_LOAD', attrOf())
     if (result >= 0) return { fd: result, log: undefined }
+    refusal = -result
   }
   const { result, log } = loadWithLog(attrOf, options.log === undefined ? 1 : logLevels[options.log])
   if (result >= 0) return { fd: result, log: options.log === undefined ? undefined : log }
-  if (log === '') throw refused(-result, options, name, bytes)
+  // With a log, ENOSPC may stand before the real reason.
+  const errno = refusal ?? -result
+  if (log === '') throw refused(errno, options, name, bytes)
   const sources = new Map(program.lines.map(({ index, source }) => [index, source]))
-  throw new VerifierError(-result, name, log, (index) => sources.get(index))
+  throw new VerifierError(errno, name, log, (index) => sources.get(index))
 }
 
 /**

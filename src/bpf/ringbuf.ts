@@ -49,7 +49,10 @@ export class RingBuffer {
   readonly #headers: Uint32Array
   /** The ring twice in a row, so that no record is ever split. */
   readonly #data: Uint8Array
+  /** What was published, and the bytes passed since then. */
   #position: bigint
+  #passed = 0
+  #isOpen = true
   #watcher: NativeWatcher | undefined
 
   /** Throws `OptionError` for a map of another type. Starts where the last consumer stopped. */
@@ -80,7 +83,8 @@ export class RingBuffer {
   /** Bytes waiting, headers and records not yet committed included. */
   get pending(): number {
     this.#assertOpen()
-    return (Atomics.load(this.#producerPosition, 0) - Number(this.#position & 0xffffffffn)) >>> 0
+    const position = Number(this.#position & 0xffffffffn) + this.#passed
+    return (Atomics.load(this.#producerPosition, 0) - position) >>> 0
   }
 
   /**
@@ -119,9 +123,11 @@ export class RingBuffer {
     this.#watcher = undefined
   }
 
-  /** Unmaps the ring. Records left in it stay for the next consumer. Closing twice is harmless. */
+  /** Unmaps the ring. Records left in it stay for the next consumer. Closing twice is harmless, and a handler may do it. */
   close(): void {
     this.unwatch()
+    this.#publish()
+    this.#isOpen = false
     this.#consumer.close()
     this.#producer.close()
   }
@@ -132,19 +138,19 @@ export class RingBuffer {
 
   /** One pass to the producer's position; the number of records passed. The position is published once, at its end. */
   #consumeOnce(handler: RecordHandler, budget: number): number {
+    if (!this.#isOpen) return 0
     const mask = this.size - 1
     const start = Number(this.#position & 0xffffffffn)
     const available = (Atomics.load(this.#producerPosition, 0) - start) >>> 0
-    let passed = 0
     let taken = 0
     try {
-      while (passed < available && taken < budget) {
-        const at = (start + passed) & mask
+      while (this.#isOpen && this.#passed < available && taken < budget) {
+        const at = (start + this.#passed) & mask
         const header = Atomics.load(this.#headers, at >>> 2)
         if (header & BPF_RINGBUF_BUSY_BIT) break
         const length = header & LENGTH_MASK
         // Behind this record, whatever the handler does.
-        passed += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7
+        this.#passed += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7
         taken++
         if (header & BPF_RINGBUF_DISCARD_BIT) {
           this.counters.discarded++
@@ -154,13 +160,17 @@ export class RingBuffer {
         }
       }
     } finally {
-      // The handler may have closed the ring.
-      if (passed > 0 && !this.#consumer.closed) {
-        this.#position += BigInt(passed)
-        Atomics.store(this.#consumerPosition, 0, this.#position)
-      }
+      this.#publish()
     }
-    return this.#consumer.closed ? 0 : taken
+    return taken
+  }
+
+  /** Gives the kernel the room of the records that were passed. */
+  #publish(): void {
+    if (this.#passed === 0) return
+    this.#position += BigInt(this.#passed)
+    this.#passed = 0
+    Atomics.store(this.#consumerPosition, 0, this.#position)
   }
 
   #assertOpen(): void {
