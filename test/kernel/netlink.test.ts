@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test'
 import { KernelError, OptionError } from '../../src/kernel/errors.js'
 import { getDriverInfo, getDriverStats } from '../../src/kernel/ethtool-ioctl.js'
 import { Namespace } from '../../src/kernel/namespace.js'
+import { native } from '../../src/kernel/native.js'
 import * as netlink from '../../src/kernel/netlink/index.js'
 import { countQueues } from '../../src/nic/queues.js'
 import { formatCidr, formatIp, formatMac, parseCidr, parseIp, parseMac } from '../../src/packet/address.js'
@@ -296,6 +297,41 @@ describe('netlink', { skip: needsRoot }, () => {
       netlink.setLinkXdp({ ifindex: index, fd: -1, mode, ...a })
   })
 
+  it('attaches, replaces and detaches XDP in each mode, as ip(8) sees it', (t) => {
+    const programs = [passProgram(), passProgram()]
+    t.after(() => programs.forEach((fd) => native.close(fd)))
+    const [one, two] = programs
+    const attach = (fd: number, more: Partial<netlink.SetLinkXdp> = {}): void =>
+      netlink.setLinkXdp({ ifindex: index, fd, mode: 'native', ...a, ...more })
+    for (const [mode, number] of [
+      ['native', 1],
+      ['generic', 2],
+    ] as const) {
+      attach(one, { mode })
+      const { xdp } = netlink.getLink(index, a)
+      const shown = json('-d', 'link', 'show', 'left')[0]['xdp'] as { mode: number; prog: { id: number } }
+      assert.equal(shown.mode, number)
+      assert.deepEqual(xdp, { mode, programs: { [mode]: shown.prog.id } })
+      assert.throws(() => attach(two, { mode, ifNoExist: true }), { code: 'EBUSY' })
+      assert.throws(() => attach(two, { mode, replaceFd: two }), { code: 'EEXIST' })
+      assert.throws(() => attach(two, { mode: mode === 'native' ? 'generic' : 'native' }), { code: 'EEXIST' })
+      attach(two, { mode, replaceFd: one })
+      assert.notDeepEqual(netlink.getLink(index, a).xdp, xdp)
+      attach(-1, { mode })
+      assert.equal(netlink.getLink(index, a).xdp.mode, 'none')
+    }
+    attach(one, { mode: 'auto' })
+    assert.equal(netlink.getLink(index, a).xdp.mode, 'native')
+    attach(-1, { mode: 'auto' })
+    // The driver says why it cannot: the peer sends on more queues than there are to receive on.
+    const right = netlink.getLink('right', b).index
+    assert.throws(
+      () => netlink.setLinkXdp({ ifindex: right, fd: one, mode: 'native', ...b }),
+      (error) => error instanceof KernelError && error.code === 'ENOSPC' && /queues/.test(error.said ?? ''),
+    )
+    assert.throws(() => attach(one, { mode: 'hardware' }), KernelError)
+  })
+
   it('reads what a driver can do with XDP', () => {
     // veth offers it where the peer sends on no more queues than it receives on (veth_set_xdp_features).
     const left = netlink.getDeviceFeatures(index, a)
@@ -398,3 +434,14 @@ describe('netlink', { skip: needsRoot }, () => {
     family.close()
   })
 })
+
+// The least of programs: return XDP_PASS. Loaded by bpf(2) itself, which is all this floor has.
+function passProgram(): number {
+  const instructions = Uint8Array.of(0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0)
+  const attr = new DataView(new ArrayBuffer(48)) // union bpf_attr of BPF_PROG_LOAD, up to log_buf
+  attr.setUint32(0, 6, true) // BPF_PROG_TYPE_XDP
+  attr.setUint32(4, 2, true)
+  const fd = native.bpf(5, attr, [8, instructions, 16, new TextEncoder().encode('GPL\0')])
+  assert.ok(fd >= 0, `bpf(2): ${fd}`)
+  return fd
+}
