@@ -17,14 +17,15 @@ const program = new Command('xdp')
   .version(version)
   .option('--debug', 'on an error, show everything known about it')
   .showSuggestionAfterError()
-  .showHelpAfterError('Run with --help for what there is.')
   .addHelpText('after', '\nExit status: 0 done, 1 refused or failed, 2 used wrongly.')
 
 for (const command of [pongCommand(), dropCommand(), statusCommand(), demoCommand(), labCommand()]) {
   program.addCommand(command)
 }
-// Commands do not inherit this; without it commander would end the process with status 1 for wrong usage.
-for (const command of withSubcommands(program)) command.exitOverride()
+// Commands do not inherit these; without the first commander would end the process with status 1 for wrong usage.
+for (const command of withSubcommands(program)) {
+  command.exitOverride().configureOutput({ outputError: (text, write) => write(wrongUsage(text)) })
+}
 
 /** Runs the command line; the process then ends by itself, with the right status. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -37,6 +38,15 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 function withSubcommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(withSubcommands)]
+}
+
+/** Commander's words, which may take several lines, as one line of ours. */
+function wrongUsage(text: string): string {
+  const said = text
+    .trim()
+    .replace(/^error: /, '')
+    .replaceAll(/\s*\n\s*/g, ' ')
+  return `xdp: ${said}${said.endsWith('.') ? '' : '.'} Run with --help for what there is.\n`
 }
 
 /** Says what went wrong in one sentence, or with `--debug` everything, and answers the exit status. */
