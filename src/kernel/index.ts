@@ -1,6 +1,8 @@
 // The kernel floor: what the kernel can be asked, and what it answers.
 export * from './descriptor.js'
 export * from './errors.js'
+export * from './ethtool-ioctl.js'
+export * from './interfaces.js'
 export * from './limits.js'
 export * from './memory.js'
 export * from './namespace.js'
@@ -13,5 +15,6 @@ export {
   type NativeWatcher,
   type Pointers,
 } from './native.js'
+export * from './netlink/index.js'
 export * from './thread.js'
 export * from './version.js'

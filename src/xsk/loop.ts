@@ -1,14 +1,26 @@
-// What drives a socket: the event loop, or a busy loop.
+// What drives a data path: the event loop, or a busy loop.
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
-import { KernelError, READABLE, WRITABLE, watchDescriptor } from '../kernel/index.js'
+import { READABLE, WRITABLE, watchDescriptor } from '../kernel/index.js'
+import type { DataPath } from './data-path.js'
 import type { PacketHandler } from './packet.js'
-import type { XdpSocket } from './socket.js'
 
 export interface RunOptions {
   /** Ends the run. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Packets taken at a time. Default: the socket's batch. */
-  budget?: number
+  budget?: number | undefined
+}
+
+/** What a loop drives, and until when. */
+export interface Run {
+  path: DataPath
+  /** The socket's descriptor, to wait on. */
+  fd: number
+  /** The error that the kernel reports on the descriptor. */
+  takeError: () => Error
+  handler: PacketHandler
+  budget: number | undefined
+  signal: AbortSignal
 }
 
 // Batches in one turn of the event loop: enough to keep up, few enough that timers and other sockets run too.
@@ -16,21 +28,15 @@ const BATCHES_A_TURN = 16
 // Turns in which the kernel would not take a packet that waits to be sent, before we stop asking at every turn.
 const PATIENCE = 16
 const RETRY_MS = 1
-const ETIMEDOUT = 110
 
 /** Runs on readiness: costs no CPU while nothing comes. */
-export function runOnEvents(
-  socket: XdpSocket,
-  handler: PacketHandler,
-  signal: AbortSignal,
-  options: RunOptions,
-): Promise<void> {
+export function runOnEvents({ path, fd, takeError, handler, budget, signal }: Run): Promise<void> {
   return new Promise((resolve, reject) => {
     let watched = 0
     let blocked = 0
     let timer: NodeJS.Timeout | undefined
-    const watcher = watchDescriptor(socket.fd, (status) => {
-      if (status < 0) end(socket.takeError())
+    const watcher = watchDescriptor(fd, (status) => {
+      if (status < 0) end(takeError())
       else service()
     })
     const end = (error?: Error) => {
@@ -41,29 +47,27 @@ export function runOnEvents(
       else reject(error)
     }
     const onAbort = () => end()
-    const watch = (events: number) => {
-      if (events !== watched) watcher.start((watched = events))
-    }
     const service = () => {
-      const pending = socket.txPending
+      const pending = path.txPending
       try {
         for (let i = 0; i < BATCHES_A_TURN && !signal.aborted; i++) {
-          if (socket.receive(handler, options.budget) === 0) break
+          if (path.receive(handler, budget) === 0) break
         }
       } catch (error) {
         end(error as Error) // what a handler threw is passed on as it is
         return
       }
-      if (!signal.aborted) settle(pending)
+      if (!signal.aborted) wait(pending)
     }
     // An AF_XDP socket is nearly always writable, so writability is watched only while the kernel owes us
     // something; and when it keeps owing it, on a timer, or the loop would spin.
-    const settle = (pendingBefore: number) => {
-      const owed = socket.txPending > 0 || socket.starved
-      blocked = owed && socket.txPending >= pendingBefore ? blocked + 1 : 0
-      const slow = blocked > PATIENCE
-      watch(owed && !slow ? READABLE | WRITABLE : READABLE)
-      if (slow) timer ??= setTimeout(retry, RETRY_MS)
+    const wait = (pendingBefore: number) => {
+      const owed = path.txPending > 0 || path.starved
+      blocked = owed && path.txPending >= pendingBefore ? blocked + 1 : 0
+      const patient = blocked <= PATIENCE
+      const events = owed && patient ? READABLE | WRITABLE : READABLE
+      if (events !== watched) watcher.start((watched = events))
+      if (!patient) timer ??= setTimeout(retry, RETRY_MS)
     }
     const retry = () => {
       timer = undefined
@@ -79,33 +83,27 @@ export function runOnEvents(
 const POLLS_A_TURN = 64
 
 /** Runs without waiting: one processor's whole attention, the lowest latency. */
-export async function runBusy(
-  socket: XdpSocket,
-  handler: PacketHandler,
-  signal: AbortSignal,
-  options: RunOptions,
-): Promise<void> {
+export async function runBusy({ path, handler, budget, signal }: Run): Promise<void> {
   while (!signal.aborted) {
     for (let i = 0; i < POLLS_A_TURN && !signal.aborted; i++) {
-      if (socket.receive(handler, options.budget) === 0) socket.wake()
+      if (path.receive(handler, budget) === 0) path.wake()
     }
     await turn()
   }
 }
 
+const ETIMEDOUT = 110
+
 /** Waits until every frame is back from sending; an error when nothing moves for `timeoutMs`. */
-export async function drainSocket(socket: XdpSocket, timeoutMs: number): Promise<void> {
-  let left = socket.txOutstanding
+export async function drain(path: DataPath, timeoutMs: number): Promise<void> {
+  let left = path.txOutstanding
   let moved = performance.now()
-  for (socket.flush(); socket.txOutstanding > 0; socket.flush()) {
-    if (socket.txOutstanding < left) {
-      left = socket.txOutstanding
+  for (path.flush(); path.txOutstanding > 0; path.flush()) {
+    if (path.txOutstanding < left) {
+      left = path.txOutstanding
       moved = performance.now()
     } else if (performance.now() - moved > timeoutMs) {
-      throw new KernelError('sendto', ETIMEDOUT, {
-        about: `${socket.interface} queue ${socket.queue}: ${left} packets not sent in ${timeoutMs} ms`,
-        hint: 'Check that the interface is up and that its peer takes packets.',
-      })
+      throw path.failure(`sendto, after ${left} packets were not sent in ${timeoutMs} ms,`, ETIMEDOUT)
     }
     await delay(1)
   }

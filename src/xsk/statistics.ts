@@ -41,6 +41,14 @@ export interface FrameCensus {
   completion: number
 }
 
+/** Entries in each ring. */
+export interface RingLevels {
+  fill: number
+  rx: number
+  tx: number
+  completion: number
+}
+
 /** One look at everything a socket counts. Counts are since it was opened. */
 export interface SocketStatistics {
   /** Packets that handlers were given. */
@@ -55,7 +63,7 @@ export interface SocketStatistics {
   wakeups: { rx: number; tx: number }
   kernel: KernelStatistics
   /** Entries in each ring now. */
-  levels: { fill: number; rx: number; tx: number; completion: number }
+  levels: RingLevels
   frames: FrameCensus
 }
 

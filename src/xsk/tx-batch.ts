@@ -1,5 +1,5 @@
 // Several packets written in place and sent together: reserve, write, commit or cancel.
-import type { XdpSocket } from './socket.js'
+import type { DataPath } from './data-path.js'
 
 /**
  * Frames reserved to write packets into. Write packet `i` at `offset(i)` of the socket's `bytes`, say how long
@@ -8,12 +8,12 @@ import type { XdpSocket } from './socket.js'
 export class TxBatch {
   /** Frames reserved: fewer than were asked for when no more are free. */
   length = 0
-  readonly #socket: XdpSocket
+  readonly #path: DataPath
   #frames = new Uint32Array(0)
   #lengths = new Uint32Array(0)
 
-  constructor(socket: XdpSocket) {
-    this.#socket = socket
+  constructor(path: DataPath) {
+    this.#path = path
   }
 
   /** Takes `count` frames, after giving back those of an unfinished batch. */
@@ -24,7 +24,7 @@ export class TxBatch {
       this.#lengths = new Uint32Array(count)
     }
     while (this.length < count) {
-      const frame = this.#socket.allocate()
+      const frame = this.#path.allocate()
       if (frame < 0) break
       this.#lengths[this.length] = 0
       this.#frames[this.length++] = frame
@@ -46,16 +46,16 @@ export class TxBatch {
   commit(count: number = this.length): number {
     if (count > this.length) throw new RangeError(`commit of ${count} packets, ${this.length} reserved`)
     let sent = 0
-    for (let i = 0; i < count; i++) if (this.#socket.transmit(this.#frames[i], this.#lengths[i])) sent++
-    for (let i = count; i < this.length; i++) this.#socket.release(this.#frames[i])
+    for (let i = 0; i < count; i++) if (this.#path.transmit(this.#frames[i], this.#lengths[i])) sent++
+    for (let i = count; i < this.length; i++) this.#path.release(this.#frames[i])
     this.length = 0
-    this.#socket.flush()
+    this.#path.flush()
     return sent
   }
 
   /** Gives every frame back. */
   cancel(): void {
-    for (let i = 0; i < this.length; i++) this.#socket.release(this.#frames[i])
+    for (let i = 0; i < this.length; i++) this.#path.release(this.#frames[i])
     this.length = 0
   }
 }

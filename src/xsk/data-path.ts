@@ -1,0 +1,341 @@
+// The way of the packets through the four rings. It knows the kernel only as two system calls, so that tests and
+// benchmarks can play the kernel.
+import { KernelError, OptionError, StateError } from '../kernel/index.js'
+import { CompletionRing } from './completion-ring.js'
+import { FillRing } from './fill-ring.js'
+import type { FramePool } from './frame-pool.js'
+import { XdpPacket, type PacketHandler } from './packet.js'
+import type { RingMemory } from './ring-memory.js'
+import { RxRing } from './rx-ring.js'
+import { COUNTER, COUNTERS, type FrameCensus, type RingLevels } from './statistics.js'
+import { TxBatch } from './tx-batch.js'
+import { TxRing } from './tx-ring.js'
+
+// Errors of a wake-up that mean "later": the kernel's batch budget is used up, the device's queue is full,
+// no memory now, the device is down (net/xdp/xsk.c: __xsk_generic_xmit).
+const EAGAIN = 11
+const EBUSY = 16
+const ENETDOWN = 100
+const ENOBUFS = 105
+const LATER = new Set([EAGAIN, EBUSY, ENETDOWN, ENOBUFS])
+const ENXIO = 6
+
+/** The system calls that wake the kernel up, each answering -errno when it fails. */
+export interface Doorbell {
+  /** Lets the kernel receive: needed when the fill ring says so, and to busy-poll. */
+  receive(): number
+  /** Lets the kernel send what is in the TX ring. */
+  send(): number
+}
+
+/** What a data path is made of. */
+export interface DataPathParts {
+  /** The memory the packets are in, and a view of the same. */
+  bytes: Uint8Array
+  view: DataView
+  frameSize: number
+  pool: FramePool
+  rings: { fill: RingMemory; completion: RingMemory; rx: RingMemory; tx: RingMemory }
+  doorbell: Doorbell
+  /** Packets taken at a time when no budget is given. */
+  batch: number
+  needWakeup: boolean
+  /** For messages: `veth0`. */
+  interface: string
+  queue: number
+}
+
+/**
+ * Receives and sends over the rings, and accounts for every frame. One thread. Nothing in `receive`, `transmit`
+ * and `flush` allocates per packet; the system calls are at most one or two a batch.
+ */
+export class DataPath {
+  readonly counters = new Float64Array(COUNTERS)
+  readonly pool: FramePool
+  readonly #parts: DataPathParts
+  readonly #fill: FillRing
+  readonly #completion: CompletionRing
+  readonly #rx: RxRing
+  readonly #tx: TxRing
+  readonly #packet: XdpPacket
+  readonly #txBatch: TxBatch
+  readonly #frameMask: number
+  readonly #fillTarget: number
+  // Frames on loan: to the kernel for receiving (or in the RX ring), to the caller, to the kernel for sending.
+  #lentRx = 0
+  #held = 0
+  #lentTx = 0
+  // TX slots reserved, and of those written but not committed yet.
+  #txReserved = 0
+  #txPending = 0
+  #receiving = false
+  #closed = false
+
+  constructor(parts: DataPathParts) {
+    const { rings, pool } = parts
+    this.#parts = parts
+    this.pool = pool
+    this.#fill = new FillRing(rings.fill)
+    this.#completion = new CompletionRing(rings.completion)
+    this.#rx = new RxRing(rings.rx)
+    this.#tx = new TxRing(rings.tx)
+    this.#packet = new XdpPacket(parts.bytes, parts.view, parts.queue)
+    this.#txBatch = new TxBatch(this)
+    this.#frameMask = ~(parts.frameSize - 1)
+    // Up to half of the frames stay out of the fill ring, so that there is always something to send with.
+    const spare = Math.min(rings.tx.size, pool.total >> 1)
+    this.#fillTarget = Math.min(rings.fill.size, pool.total - spare)
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** Ends the use of the rings; their memory may go afterwards. */
+  close(): void {
+    this.#closed = true
+  }
+
+  // ---------------------------------------------------------------- receiving
+
+  /** See `XdpSocket.receive`. */
+  receive(handler: PacketHandler, budget: number = this.#parts.batch): number {
+    this.#assertOpen()
+    if (this.#receiving) throw new StateError('receive was called from within a packet handler')
+    const rx = this.#rx
+    const count = rx.peek(budget)
+    if (count === 0) {
+      if (this.#lentTx > 0) this.flush()
+      this.refill()
+      return 0
+    }
+    const packet = this.#packet
+    const pool = this.pool
+    const frameMask = this.#frameMask
+    let taken = 0
+    let bytes = 0
+    this.#receiving = true
+    try {
+      while (taken < count) {
+        const address = rx.address(taken)
+        const length = rx.length(taken)
+        taken++
+        bytes += length
+        packet.offset = address
+        packet.length = length
+        packet.frame = (address & frameMask) >>> 0
+        this.#lentRx--
+        this.#held++
+        const verdict = handler(packet)
+        if (verdict === undefined) {
+          this.#held--
+          pool.put(address)
+        } else if (verdict === 'transmit') {
+          this.transmit(packet.offset, packet.length)
+        }
+      }
+    } catch (error) {
+      // Whether the handler threw or returned a packet that cannot be sent, its frame is still held.
+      this.#held--
+      pool.put(packet.frame)
+      throw error
+    } finally {
+      this.#receiving = false
+      rx.release(taken)
+      const counters = this.counters
+      counters[COUNTER.rxPackets] += taken
+      counters[COUNTER.rxBytes] += bytes
+      counters[COUNTER.batches]++
+      if (!this.#closed) {
+        if (this.#lentTx > 0) this.flush()
+        this.refill()
+      }
+    }
+    return count
+  }
+
+  /** Lends the kernel frames to receive into, as many as it should have, and wakes it up if it waits for them. */
+  refill(): void {
+    const wanted = Math.min(this.#fillTarget - this.#lentRx, this.pool.available)
+    if (wanted > 0) {
+      const fill = this.#fill
+      const count = fill.reserve(wanted)
+      for (let i = 0; i < count; i++) fill.set(i, this.pool.take())
+      fill.commit(count)
+      this.#lentRx += count
+    }
+    if (this.#fill.needsWakeup) this.wake()
+  }
+
+  /** Lets the kernel receive. */
+  wake(): void {
+    this.#assertOpen()
+    this.counters[COUNTER.rxWakeups]++
+    this.#checkDoorbell('recvfrom', this.#parts.doorbell.receive())
+  }
+
+  // ---------------------------------------------------------------- sending
+
+  /** See `XdpSocket.send`. */
+  send(packet: Uint8Array): boolean {
+    if (packet.length > this.#parts.frameSize) {
+      throw new OptionError(
+        'packet',
+        `A packet of ${packet.length} bytes does not fit a frame of ${this.#parts.frameSize}`,
+      )
+    }
+    const frame = this.allocate()
+    if (frame < 0) return false
+    this.#parts.bytes.set(packet, frame)
+    return this.transmit(frame, packet.length)
+  }
+
+  /** See `XdpSocket.reserve`. */
+  reserve(count: number): TxBatch {
+    this.#assertOpen()
+    return this.#txBatch.take(count)
+  }
+
+  /** Takes a free frame to hold: its address, or -1 when there is none. */
+  allocate(): number {
+    this.#assertOpen()
+    if (this.pool.available === 0) this.#reap()
+    const frame = this.pool.take()
+    if (frame >= 0) this.#held++
+    return frame
+  }
+
+  /** Frees a held frame. */
+  release(address: number): void {
+    this.#assertOpen()
+    this.#held--
+    this.pool.put(address)
+    if (!this.#receiving) this.refill()
+  }
+
+  /** See `XdpSocket.transmit`. */
+  transmit(address: number, length: number): boolean {
+    const frame = (address & this.#frameMask) >>> 0
+    // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
+    if (!(length > 0) || address + length > frame + this.#parts.frameSize) {
+      throw new OptionError('length', `${length} bytes from ${address} are not a packet within one frame`)
+    }
+    const room = this.#txPending < this.#txReserved || this.#reserveTx()
+    this.#held--
+    if (!room) {
+      this.counters[COUNTER.txDropped]++
+      this.pool.put(address)
+      return false
+    }
+    this.#tx.set(this.#txPending++, address, length)
+    this.#lentTx++
+    this.counters[COUNTER.txPackets]++
+    this.counters[COUNTER.txBytes] += length
+    return true
+  }
+
+  /** See `XdpSocket.flush`. */
+  flush(): void {
+    this.#assertOpen()
+    this.#commitTx()
+    if (this.#lentTx === 0) return
+    let before = this.#tx.level
+    this.#reap()
+    while (before > 0 && (!this.#parts.needWakeup || this.#tx.needsWakeup)) {
+      this.counters[COUNTER.txWakeups]++
+      this.#checkDoorbell('sendto', this.#parts.doorbell.send())
+      this.#reap()
+      // A result says nothing about how much was sent; the ring does. No progress means: later.
+      const after = this.#tx.level
+      if (after >= before) break
+      before = after
+    }
+  }
+
+  /** Packets put in the TX ring that the kernel has not taken yet. */
+  get txPending(): number {
+    return this.#txPending + this.#tx.level
+  }
+
+  /** Frames that the kernel has not given back from sending. */
+  get txOutstanding(): number {
+    return this.#lentTx
+  }
+
+  /** Nothing can be received until frames come back from sending. */
+  get starved(): boolean {
+    return this.#lentRx === 0 && this.#lentTx > 0
+  }
+
+  #reserveTx(): boolean {
+    this.#commitTx()
+    this.#txReserved = this.#tx.reserve(this.#parts.batch)
+    if (this.#txReserved > 0) return true
+    this.flush()
+    this.#txReserved = this.#tx.reserve(this.#parts.batch)
+    return this.#txReserved > 0
+  }
+
+  #commitTx(): void {
+    if (this.#txPending > 0) this.#tx.commit(this.#txPending)
+    this.#txPending = 0
+    this.#txReserved = 0
+  }
+
+  // Takes sent frames back.
+  #reap(): void {
+    const completion = this.#completion
+    const count = completion.peek(completion.size)
+    if (count === 0) return
+    for (let i = 0; i < count; i++) this.pool.put(completion.address(i))
+    completion.release(count)
+    this.#lentTx -= count
+  }
+
+  // ---------------------------------------------------------------- accounting
+
+  /** Where the frames are now. */
+  frames(): FrameCensus {
+    const rx = this.#rx.level
+    const completion = this.#completion.level
+    return {
+      total: this.pool.total,
+      free: this.pool.available,
+      fill: this.#lentRx - rx,
+      rx,
+      held: this.#held,
+      tx: this.#lentTx - completion,
+      completion,
+    }
+  }
+
+  /** Entries in each ring now. */
+  levels(): RingLevels {
+    return {
+      fill: this.#fill.level,
+      rx: this.#rx.level,
+      tx: this.#tx.level,
+      completion: this.#completion.level,
+    }
+  }
+
+  /** What the error of a call on this socket means. */
+  failure(syscall: string, errno: number): KernelError {
+    const { interface: name, queue } = this.#parts
+    return new KernelError(syscall, errno, {
+      about: `${name} queue ${queue}`,
+      hint:
+        errno === ENXIO || errno === ENETDOWN
+          ? `The interface ${name} is down or gone; open the socket again when it is back.`
+          : undefined,
+    })
+  }
+
+  #checkDoorbell(syscall: string, result: number): void {
+    if (result < 0 && !LATER.has(-result)) throw this.failure(syscall, -result)
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StateError('The socket is closed')
+  }
+}
