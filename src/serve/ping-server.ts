@@ -1,6 +1,5 @@
 // The ping responder on an interface: program, sockets and answers, kept to the interface's own addresses.
-import { getInterface, type Interface } from '../kernel/interfaces.js'
-import { listAddresses } from '../kernel/netlink/index.js'
+import { getInterface, listAddresses, type Interface } from '../kernel/index.js'
 import { ResponderProgram } from '../programs/responder.js'
 import { XdpGroup, type PacketHandler, type XdpGroupOptions } from '../xsk/index.js'
 import { Responder, type ResponderCounts } from './responder.js'
