@@ -23,7 +23,12 @@ export class PingServer implements AsyncDisposable {
   readonly #device: Interface
   readonly #options: PingServerOptions
 
-  private constructor(group: XdpGroup, program: ResponderProgram, device: Interface, options: PingServerOptions) {
+  private constructor(
+    group: XdpGroup,
+    program: ResponderProgram,
+    device: Interface,
+    options: PingServerOptions,
+  ) {
     const responder = new Responder({ mac: device.mac, frameSize: group.sockets[0].umem.frameSize })
     this.group = group
     this.handle = responder.handle

@@ -1,6 +1,12 @@
 // XdpSocket: the packets of one queue, received and sent over the rings of an AF_XDP socket.
-import { type KernelError, OptionError, StateError, getInterface, inNamespace, native } from '../kernel/index.js'
-import { getInterface } from '../kernel/interfaces.js'
+import {
+  type KernelError,
+  OptionError,
+  StateError,
+  getInterface,
+  inNamespace,
+  native,
+} from '../kernel/index.js'
 import { attachXdp, type XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
 import { RedirectProgram } from '../programs/redirect.js'
