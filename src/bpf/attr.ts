@@ -145,6 +145,14 @@ export const PROG_LOAD = layout({
   log_true_size: 4,
 })
 
+export const BTF_LOAD = layout({
+  btf: 8,
+  btf_log_buf: 8,
+  btf_size: 4,
+  btf_log_size: 4,
+  btf_log_level: 4,
+})
+
 export const OBJ = layout({ pathname: 8, bpf_fd: 4, file_flags: 4 })
 
 export const TEST_RUN = layout({

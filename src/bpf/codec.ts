@@ -5,66 +5,93 @@ import { OptionError } from '../kernel/errors.js'
 export interface Codec<T> {
   readonly size: number
   readonly align: number
+  /** What it is in C, for BTF. Left out where it is just bytes. */
+  readonly shape?: CodecShape
   encode(view: DataView, offset: number, value: T): void
   decode(view: DataView, offset: number): T
 }
+
+/** The C type that a codec stands for. */
+export type CodecShape =
+  | {
+      kind: 'integer'
+      type: 'u8' | 'u16' | 'u32' | 'u64' | 's8' | 's16' | 's32' | 's64'
+      bigEndian?: boolean
+    }
+  | { kind: 'array'; element: Codec<unknown>; length: number }
+  | { kind: 'struct'; members: readonly { name: string; offset: number; codec: Codec<unknown> }[] }
+
+type IntegerType = Extract<CodecShape, { kind: 'integer' }>['type']
 
 /** The type a codec carries. */
 export type Decoded<C> = C extends Codec<infer T> ? T : never
 
 const integer = (
+  type: IntegerType,
   size: 1 | 2 | 4,
   get: (view: DataView, offset: number) => number,
   set: (view: DataView, offset: number, value: number) => void,
+  bigEndian = false,
 ): Codec<number> => ({
   size,
   align: size,
+  shape: { kind: 'integer', type, bigEndian },
   encode: (view, offset, value) => set(view, offset, value),
   decode: get,
 })
 
 export const u8 = integer(
+  'u8',
   1,
   (view, at) => view.getUint8(at),
   (view, at, value) => view.setUint8(at, value),
 )
 export const u16 = integer(
+  'u16',
   2,
   (view, at) => view.getUint16(at, true),
   (view, at, value) => view.setUint16(at, value, true),
 )
 export const u32 = integer(
+  'u32',
   4,
   (view, at) => view.getUint32(at, true),
   (view, at, value) => view.setUint32(at, value, true),
 )
 export const s32 = integer(
+  's32',
   4,
   (view, at) => view.getInt32(at, true),
   (view, at, value) => view.setInt32(at, value, true),
 )
 /** Big-endian, as packets have it: `__be16`. */
 export const be16 = integer(
+  'u16',
   2,
   (view, at) => view.getUint16(at),
   (view, at, value) => view.setUint16(at, value),
+  true,
 )
 /** Big-endian, as packets have it: `__be32`. */
 export const be32 = integer(
+  'u32',
   4,
   (view, at) => view.getUint32(at),
   (view, at, value) => view.setUint32(at, value),
+  true,
 )
 
 export const u64: Codec<bigint> = {
   size: 8,
   align: 8,
+  shape: { kind: 'integer', type: 'u64' },
   encode: (view, offset, value) => view.setBigUint64(offset, value, true),
   decode: (view, offset) => view.getBigUint64(offset, true),
 }
 export const s64: Codec<bigint> = {
   size: 8,
   align: 8,
+  shape: { kind: 'integer', type: 's64' },
   encode: (view, offset, value) => view.setBigInt64(offset, value, true),
   decode: (view, offset) => view.getBigInt64(offset, true),
 }
@@ -72,6 +99,7 @@ export const s64: Codec<bigint> = {
 export const counter: Codec<number> = {
   size: 8,
   align: 8,
+  shape: { kind: 'integer', type: 'u64' },
   encode(view, offset, value) {
     view.setUint32(offset, value % 0x1_0000_0000, true)
     view.setUint32(offset + 4, Math.floor(value / 0x1_0000_0000), true)
@@ -98,6 +126,7 @@ export function array<T>(element: Codec<T>, length: number): Codec<T[]> {
   return {
     size: element.size * length,
     align: element.align,
+    shape: { kind: 'array', element, length },
     encode(view, offset, values) {
       if (values.length !== length) {
         throw new OptionError('array', `Got ${values.length} elements where ${length} are due`)
@@ -126,6 +155,10 @@ export function struct<T extends Record<string, unknown>>(members: {
   return {
     size,
     align,
+    shape: {
+      kind: 'struct',
+      members: names.map((name) => ({ name, offset: offsets.get(name)!, codec: members[name] })),
+    },
     encode(view, offset, value) {
       // Keys are compared byte by byte, padding too.
       new Uint8Array(view.buffer, view.byteOffset + offset, size).fill(0)
