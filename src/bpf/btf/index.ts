@@ -1,0 +1,30 @@
+// BTF: type information of programs and maps, written and read.
+export { BtfBuilder, type MemberToPlace } from './builder.js'
+export { StringTable, encodeBtf } from './encode.js'
+export { takesBtf } from './from-codec.js'
+export { BtfHandle, loadBtf } from './load.js'
+export { encodeFuncInfo, encodeLineInfo, type FuncInfo, type InfoRecords, type LineInfo } from './records.js'
+export { BtfError } from './types.js'
+export type {
+  BtfArray,
+  BtfComposite,
+  BtfEnum,
+  BtfEnum64,
+  BtfFloat,
+  BtfForward,
+  BtfFunction,
+  BtfInt,
+  BtfKind,
+  BtfMember,
+  BtfParameter,
+  BtfPrototype,
+  BtfReference,
+  BtfSection,
+  BtfSectionVariable,
+  BtfTag,
+  BtfType,
+  BtfTypedef,
+  BtfVariable,
+  IntEncoding,
+  Linkage,
+} from './types.js'
