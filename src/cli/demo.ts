@@ -28,7 +28,7 @@ export function demoCommand(): Command {
   return new Command('demo')
     .summary('answer real pings in a lab of its own, and show it')
     .description(
-      'Makes two network namespaces joined by a virtual cable, answers ping at one end from an AF_XDP socket,\n' +
+      'Makes two network namespaces joined by a virtual cable, answers ping at one end from an AF_XDP socket, ' +
         "runs the system's ping at the other, and removes both. Touches no interface of this machine.",
     )
     .option('-c, --count <n>', 'pings to send with IPv4, and again with IPv6', parseCount, 5)

@@ -8,7 +8,7 @@ export function dropCommand(): Command {
   return addSocketOptions(new Command('drop'))
     .summary('eat all packets of an interface and count them')
     .description(
-      'Takes every packet that arrives on the interface into an AF_XDP socket and drops it there.\n' +
+      'Takes every packet that arrives on the interface into an AF_XDP socket and drops it there. ' +
         'The host receives nothing on that interface meanwhile.',
     )
     .argument('<interface>', 'the interface to take packets from')

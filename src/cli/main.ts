@@ -29,11 +29,19 @@ for (const command of withSubcommands(program)) {
 
 /** Runs the command line; the process then ends by itself, with the right status. */
 export async function main(argv: readonly string[]): Promise<void> {
+  process.stdout.on('error', endOnClosedPipe)
   try {
     await program.parseAsync([...argv])
   } catch (error) {
     process.exitCode = report(error)
   }
+}
+
+// Whoever read our output has gone (`xdp drop veth0 | head`): end as on a signal, so that nothing is left attached.
+function endOnClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error
+  if (process.listenerCount('SIGTERM') > 0) process.emit('SIGTERM', 'SIGTERM')
+  else process.exit()
 }
 
 function withSubcommands(command: Command): Command[] {

@@ -9,15 +9,17 @@ export function pongCommand(): Command {
   return addSocketOptions(new Command('pong'))
     .summary('answer ping, ARP and neighbour discovery from user space')
     .description(
-      'Answers IPv4 and IPv6 ping, ARP and neighbour solicitations for the addresses of the interface\n' +
+      'Answers IPv4 and IPv6 ping, ARP and neighbour solicitations for the addresses of the interface ' +
         'from AF_XDP sockets. Everything else passes to the kernel as before.',
     )
     .argument('<interface>', 'the interface to answer on')
-    .option('-a, --address <address>', 'answer for this address too (repeatable)', addAddress, [])
-    .action(async (name: string, flags: SocketFlags & { address: Uint8Array[] }) => {
-      const server = await PingServer.open({ ...groupOptions(name, flags), addresses: flags.address })
+    .option('-a, --address <address>', 'answer for this address too (repeatable)', addAddress)
+    .action(async (name: string, flags: SocketFlags & { address?: Uint8Array[] }) => {
+      const server = await PingServer.open({ ...groupOptions(name, flags), addresses: flags.address ?? [] })
       const addresses = server.refreshAddresses().map((address) => formatIp(address))
-      console.error(`xdp: answering for ${addresses.join(', ') || 'no address yet'} on ${describeGroup(server.group)}`)
+      console.error(
+        `xdp: answering for ${addresses.join(', ') || 'no address yet'} on ${describeGroup(server.group)}`,
+      )
       await runGroup(server.group, server.handle, flags, () => server.refreshAddresses())
       const { echo4, echo6, arp, neighbour, ignored } = server.counts
       console.error(
@@ -27,7 +29,7 @@ export function pongCommand(): Command {
     })
 }
 
-function addAddress(text: string, list: Uint8Array[]): Uint8Array[] {
+function addAddress(text: string, list: Uint8Array[] = []): Uint8Array[] {
   const address = parseIp(text)
   if (!address) throw new InvalidArgumentError('Use an IPv4 or IPv6 address.')
   return [...list, address]

@@ -61,6 +61,7 @@ export class XdpSocket implements AsyncDisposable {
   readonly umem: Umem
   /** The whole UMEM. */
   readonly bytes: Uint8Array
+  readonly needWakeup: boolean
   readonly busyPoll: boolean
   readonly copy: Granted<CopyMode, 'copy' | 'zero-copy'>
   readonly #parts: Parts
@@ -75,6 +76,7 @@ export class XdpSocket implements AsyncDisposable {
     this.queue = options.queue
     this.umem = umem
     this.bytes = umem.bytes
+    this.needWakeup = options.needWakeup
     this.busyPoll = options.busyPoll !== undefined
     this.copy = { asked: options.copy, got: parts.zeroCopy ? 'zero-copy' : 'copy' }
     this.#path = new DataPath({
@@ -108,7 +110,7 @@ export class XdpSocket implements AsyncDisposable {
       throw new OptionError(
         'queue',
         `${checked.interface} has no queue ${checked.queue}; it has ${queues.rx}, numbered from 0`,
-        `Use a queue from 0 to ${queues.rx - 1}, or add queues with \`ethtool -L\`.`,
+        `Use ${queues.rx === 1 ? 'queue 0' : `a queue from 0 to ${queues.rx - 1}`}, or add queues with \`ethtool -L\`.`,
       )
     }
     const fd = binding.openSocket(checked.namespace)
