@@ -139,7 +139,7 @@ export class XdpAttachment {
 
   /** Takes up a link that was pinned. Throws `NotFoundError`. The interface must be in `namespace`. */
   static openPinned(path: string, options: { namespace?: Namespace } = {}): XdpAttachment {
-    const linkFd = getPinned(path)
+    const linkFd = getPinned(path, 'link')
     try {
       const info = linkInfo(linkFd)
       if (info.type !== 'xdp')

@@ -1,5 +1,5 @@
 // What this kernel's BPF can do, found out by trying: each probe runs once and its answer is kept.
-import { KernelError, XdpError } from '../kernel/errors.js'
+import { XdpError } from '../kernel/errors.js'
 import { PAGE_SIZE } from '../kernel/memory.js'
 import { native } from '../kernel/native.js'
 import { call, exit, mov, r0, r1, r2, r3, r4, r5 } from './asm.js'
@@ -8,8 +8,10 @@ import { ATTACH_TYPES, type MapType, type ProgramType } from './constants.js'
 import { BPF_FUNC, type HelperName } from './helpers.js'
 import { BpfMap } from './map.js'
 import { BpfProgram, type LoadOptions } from './program.js'
-import { ENODEV, bpf } from './syscall.js'
+import { EINVAL, EPERM, bpf, bpfError } from './syscall.js'
 import { VerifierError } from './verifier.js'
+
+const XDP_FLAGS_DRV_MODE = 1 << 2 // include/uapi/linux/if_link.h
 
 /** Whether something is there, and the kernel's reason in words. */
 export interface Feature {
@@ -118,19 +120,21 @@ export function probeXdpLink(): Feature {
     if (!xdp.available) return xdp
     const program = BpfProgram.load({ type: 'xdp', code: passing })
     try {
-      // No interface has index 2^31 - 1: a kernel with links looks for it, an older one does not get so far.
+      // The loopback device (always index 1) has no native XDP: a kernel with links finds that out (EOPNOTSUPP, or
+      // EBUSY when a program is there), an older one does not get so far (EINVAL).
       const result = bpf(
         'LINK_CREATE',
         new Attr(LINK_CREATE, {
           prog_fd: program.fd,
-          target_ifindex: 0x7fffffff,
+          target_ifindex: 1,
           attach_type: ATTACH_TYPES.xdp,
+          flags: XDP_FLAGS_DRV_MODE,
         }),
       )
       if (result >= 0) native.close(result)
-      return result >= 0 || result === -ENODEV
-        ? yes('XDP programs can be attached by link')
-        : no(new KernelError('bpf(LINK_CREATE)', -result).message)
+      return result === -EINVAL || result === -EPERM
+        ? no(bpfError('LINK_CREATE', -result).message)
+        : yes('XDP programs can be attached by link')
     } finally {
       program.close()
     }

@@ -1,4 +1,6 @@
 // What the kernel says of loaded programs, maps and links, by descriptor or by id (BPF_OBJ_GET_INFO_BY_FD).
+import { readlinkSync } from 'node:fs'
+import { OptionError } from '../kernel/errors.js'
 import { native } from '../kernel/native.js'
 import { Attr, ENABLE_STATS, GET_ID, INFO, placePointers } from './attr.js'
 import {
@@ -183,6 +185,20 @@ export function openById(kind: ObjectKind, id: number): number | undefined {
   if (result === -ENOENT) return undefined
   if (result < 0) throw bpfError(command, -result, { about: `${kind} id ${id}` })
   return result
+}
+
+// What /proc calls the descriptors of each kind (anon_inode:bpf-map and so on; bpf_link before 6.x, bpf-link after).
+const kindPatterns: Record<ObjectKind, RegExp> = { program: /bpf-prog/, map: /bpf-map/, link: /bpf[-_]link/ }
+
+/**
+ * Throws `OptionError` when a descriptor is of another kind of object: the kernel itself would answer with the info of
+ * whatever it is.
+ */
+export function assertKind(fd: number, kind: ObjectKind, what: string): void {
+  const target = readlinkSync(`/proc/self/fd/${fd}`)
+  if (!kindPatterns[kind].test(target)) {
+    throw new OptionError(kind, `${what} is no BPF ${kind} but ${target.replace('anon_inode:', '')}`)
+  }
 }
 
 /** Info of a program by id; undefined when there is no such program. */

@@ -6,7 +6,7 @@ import { Attr, MAP_ELEM } from './attr.js'
 import { type Codec, bytes, roundUp } from './codec.js'
 import type { MapType } from './constants.js'
 import { possibleCpus } from './cpus.js'
-import { type MapInfo, mapInfo, openById } from './info.js'
+import { type MapInfo, assertKind, mapInfo, openById } from './info.js'
 import { type BatchMap, changeBatch, isUnsupported, lookupBatches } from './map-batch.js'
 import {
   BPF_F_MMAPABLE,
@@ -19,7 +19,7 @@ import {
   mapShape,
 } from './map-options.js'
 import { getPinned, pinObject } from './pin.js'
-import { type Command, E2BIG, EEXIST, ENOENT, bpf, bpfChecked, bpfError } from './syscall.js'
+import { type Command, E2BIG, EEXIST, ENOENT, bpf, bpfError } from './syscall.js'
 
 /** The type of keys and values when no codec says otherwise. */
 export type DefaultKey<T extends MapType> = T extends IndexedMapType ? number : Uint8Array
@@ -114,6 +114,7 @@ export class BpfMap<K = unknown, V = unknown> {
     fd: number,
     codecs: MapCodecs<K, V, P> = {},
   ): OpenedMap<K, V, P> {
+    assertKind(fd, 'map', `Descriptor ${fd}`)
     const info = mapInfo(fd)
     if (isPerCpu(info.type) !== (codecs.perCpu ?? false)) {
       throw new OptionError(
@@ -152,7 +153,7 @@ export class BpfMap<K = unknown, V = unknown> {
     path: string,
     codecs?: MapCodecs<K, V, P>,
   ): OpenedMap<K, V, P> {
-    const fd = getPinned(path)
+    const fd = getPinned(path, 'map')
     return adopt(fd, () => BpfMap.fromFd(fd, codecs))
   }
 
@@ -286,7 +287,8 @@ export class BpfMap<K = unknown, V = unknown> {
 
   /** Makes the map read-only from user space for good (5.2); programs may still write unless created otherwise. */
   freeze(): void {
-    bpfChecked('MAP_FREEZE', new Attr(MAP_ELEM, { map_fd: this.fd }), { about: `map ${this.name}` })
+    const result = bpf('MAP_FREEZE', new Attr(MAP_ELEM, { map_fd: this.fd }))
+    if (result < 0) throw this.#error('MAP_FREEZE', -result)
   }
 
   /**

@@ -3,6 +3,7 @@ import { readFileSync, statSync, unlinkSync } from 'node:fs'
 import { KernelError, NotFoundError, OptionError, XdpError } from '../kernel/errors.js'
 import { native } from '../kernel/native.js'
 import { Attr, OBJ } from './attr.js'
+import { type ObjectKind, assertKind } from './info.js'
 import { EEXIST, EINVAL, ENOENT, EPERM, bpf, bpfError } from './syscall.js'
 
 /** Where the BPF file system is mounted by convention. */
@@ -46,14 +47,20 @@ export function pinObject(fd: number, path: string): void {
   throw bpfError('OBJ_PIN', -result, { about: path, hint: hints[-result] })
 }
 
-/** Opens what is pinned at a path: a descriptor that the caller owns. Throws `NotFoundError`. */
-export function getPinned(path: string): number {
+/** Opens what is pinned at a path: a descriptor that the caller owns. Throws `NotFoundError`, `OptionError` for an object of another kind. */
+export function getPinned(path: string, kind: ObjectKind): number {
   const result = bpf('OBJ_GET', new Attr(OBJ, { pathname: cString(path) }))
   if (result === -ENOENT) {
     throw new NotFoundError(`Nothing is pinned at ${path}`, `See \`ls ${BPF_FILE_SYSTEM}\`.`)
   }
   if (result < 0) throw bpfError('OBJ_GET', -result, { about: path })
-  return result
+  try {
+    assertKind(result, kind, path)
+    return result
+  } catch (error) {
+    native.close(result)
+    throw error
+  }
 }
 
 /** Takes a pin away. False when there was none. The object goes with its last user. */

@@ -7,7 +7,7 @@ import type { Code, MapHandle, MapTarget } from './asm.js'
 import { type AssembledProgram, assemble } from './assembler.js'
 import { Attr, type FieldValue, PROG_LOAD } from './attr.js'
 import { ATTACH_TYPES, type AttachType, PROGRAM_TYPES, type ProgramType, kernelName } from './constants.js'
-import { type ProgramInfo, openById, programInfo, translatedInstructions } from './info.js'
+import { type ProgramInfo, assertKind, openById, programInfo, translatedInstructions } from './info.js'
 import { SLOT_BYTES } from './instruction.js'
 import { getPinned, pinObject } from './pin.js'
 import { E2BIG, EINVAL, ENOSPC, EPERM, bpf, bpfError } from './syscall.js'
@@ -123,6 +123,7 @@ export class BpfProgram {
 
   /** Takes over a program's descriptor. */
   static fromFd(fd: number): BpfProgram {
+    assertKind(fd, 'program', `Descriptor ${fd}`)
     return new BpfProgram(fd)
   }
 
@@ -135,7 +136,7 @@ export class BpfProgram {
 
   /** Opens a pinned program. Throws `NotFoundError`. */
   static openPinned(path: string): BpfProgram {
-    return BpfProgram.#adopt(getPinned(path))
+    return BpfProgram.#adopt(getPinned(path, 'program'))
   }
 
   /** The descriptor. Throws `StateError` once closed. */

@@ -53,6 +53,7 @@ export class RingBuffer {
   #position: bigint
   #passed = 0
   #isOpen = true
+  #isConsuming = false
   #watcher: NativeWatcher | undefined
 
   /** Throws `OptionError` for a map of another type. Starts where the last consumer stopped. */
@@ -89,10 +90,21 @@ export class RingBuffer {
 
   /**
    * Hands on what is there, in order, at most `budget` records (discarded ones count). Returns how many records were
-   * handed on. Stops at a record that its program has not committed yet. When the handler throws, the record counts as consumed.
+   * handed on. Stops at a record that its program has not committed yet. When the handler throws, the record counts
+   * as consumed. A handler must not consume itself (`StateError`).
    */
   consume(handler: RecordHandler, budget = Infinity): number {
     this.#assertOpen()
+    if (this.#isConsuming) throw new StateError(`The ring buffer "${this.#name}" is being consumed already`)
+    this.#isConsuming = true
+    try {
+      return this.#consumeAll(handler, budget)
+    } finally {
+      this.#isConsuming = false
+    }
+  }
+
+  #consumeAll(handler: RecordHandler, budget: number): number {
     const before = this.counters.received
     let left = budget
     // The program wakes us only when the record it commits is where the published position stands. So after

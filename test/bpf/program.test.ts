@@ -1,6 +1,8 @@
 // Loading programs: what the verifier says of bad ones, how that is told, and everything else that can be refused.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { describe, test, type TestContext } from 'node:test'
 import {
   type Code,
@@ -357,6 +359,18 @@ describe('loading', { skip: needsRoot }, () => {
     assert.throws(() => BpfProgram.load({ type: 'xdp', code: passing, frags: true, boundTo: 0x7fffffff }), {
       name: 'KernelError',
     })
+  })
+
+  test('without rights, the error says which are missing', () => {
+    const script = fileURLToPath(new URL('unprivileged-child.js', import.meta.url))
+    const output = execFileSync(process.execPath, [script], { uid: 65534, gid: 65534, encoding: 'utf8' })
+    const { load, create } = JSON.parse(output) as Record<string, Record<string, string>>
+    for (const failure of [load, create]) {
+      assert.equal(failure['name'], 'KernelError')
+      assert.equal(failure['code'], 'EPERM')
+      assert.match(failure['hint'], /CAP_BPF/)
+      assert.match(failure['message'], /"mine"/)
+    }
   })
 
   test('other types of program load too', (t) => {
