@@ -178,7 +178,8 @@ export class DataPath {
 
   /** See `XdpSocket.send`. */
   send(packet: Uint8Array): boolean {
-    if (packet.length > this.#parts.frameSize) {
+    // Before a frame is taken, which nobody would give back.
+    if (packet.length === 0 || packet.length > this.#parts.frameSize) {
       throw new OptionError(
         'packet',
         `A packet of ${packet.length} bytes does not fit a frame of ${this.#parts.frameSize}`,

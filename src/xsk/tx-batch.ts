@@ -42,14 +42,19 @@ export class TxBatch {
     this.#lengths[index] = length
   }
 
-  /** Sends the first `count` packets, gives the other frames back, and answers how many the TX ring took. */
+  /** Sends the first `count` packets, gives the other frames back, and answers how many the TX ring took. Throws `OptionError` at a packet without a length. */
   commit(count: number = this.length): number {
     if (count > this.length) throw new RangeError(`commit of ${count} packets, ${this.length} reserved`)
+    let next = 0
     let sent = 0
-    for (let i = 0; i < count; i++) if (this.#path.transmit(this.#frames[i], this.#lengths[i])) sent++
-    for (let i = count; i < this.length; i++) this.#path.release(this.#frames[i])
-    this.length = 0
-    this.#path.flush()
+    try {
+      for (; next < count; next++) if (this.#path.transmit(this.#frames[next], this.#lengths[next])) sent++
+    } finally {
+      // A packet that cannot be sent, its length never set, is still ours, and so are those behind it.
+      for (; next < this.length; next++) this.#path.release(this.#frames[next])
+      this.length = 0
+      this.#path.flush()
+    }
     return sent
   }
 
