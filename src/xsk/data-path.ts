@@ -116,7 +116,8 @@ export class DataPath {
     let bytes = 0
     this.#receiving = true
     try {
-      while (taken < count) {
+      // A handler may close the socket: no packet is given to one after that.
+      while (taken < count && !this.#closed) {
         const address = rx.address(taken)
         const length = rx.length(taken)
         taken++
@@ -127,7 +128,7 @@ export class DataPath {
         this.#lentRx--
         this.#held++
         const verdict = handler(packet)
-        if (verdict === undefined) {
+        if (verdict === undefined || this.#closed) {
           this.#held--
           pool.put(address)
         } else if (verdict === 'transmit') {
@@ -151,7 +152,7 @@ export class DataPath {
         this.refill()
       }
     }
-    return count
+    return taken
   }
 
   /** Lends the kernel frames to receive into, as many as it should have, and wakes it up if it waits for them. */
@@ -216,6 +217,7 @@ export class DataPath {
 
   /** See `XdpSocket.transmit`. */
   transmit(address: number, length: number): boolean {
+    this.#assertOpen()
     const frame = (address & this.#frameMask) >>> 0
     // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
     if (!(length > 0) || address + length > frame + this.#parts.frameSize) {
@@ -255,6 +257,7 @@ export class DataPath {
 
   /** Packets put in the TX ring that the kernel has not taken yet. */
   get txPending(): number {
+    this.#assertOpen()
     return this.#txPending + this.#tx.level
   }
 
@@ -297,6 +300,7 @@ export class DataPath {
 
   /** Where the frames are now. */
   frames(): FrameCensus {
+    this.#assertOpen()
     const rx = this.#rx.level
     const completion = this.#completion.level
     return {
