@@ -1,0 +1,58 @@
+// The examples do what their first line says.
+import assert from 'node:assert/strict'
+import type { ChildProcess } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { Lab } from '../src/lab/index.js'
+import { createTestLab } from './support/lab.js'
+
+/** Starts an example at end a of a lab; `ready` is its first line, `done` everything it printed and its status. */
+function start(lab: Lab, name: string, ...args: string[]) {
+  const script = fileURLToPath(new URL(`../examples/${name}.js`, import.meta.url))
+  const child: ChildProcess = lab.spawn('a', process.execPath, ['--enable-source-maps', script, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const lines: string[] = []
+  const reader = createInterface({ input: child.stdout! })
+  const ready = new Promise<string>((resolve) => reader.once('line', resolve))
+  reader.on('line', (line) => lines.push(line))
+  const done = new Promise<{ lines: string[]; status: number | null }>((resolve) =>
+    child.once('close', (status) => resolve({ lines, status })),
+  )
+  return { child, ready, done }
+}
+
+test('drop counts what it eats', async (t) => {
+  const lab = createTestLab(t)
+  const { child, ready, done } = start(lab, 'drop', lab.a.interface)
+  assert.equal(await ready, 'veth-a queue 0: native mode, packets by copy')
+  const ping = await lab.exec('b', 'ping', ['-c', '3', '-i', '0.01', '-W', '1', lab.a.ipv4])
+  assert.match(ping.stdout, /3 packets transmitted, 0 received/)
+  child.kill('SIGINT')
+  const { lines, status } = await done
+  assert.equal(status, 0)
+  assert.equal(lines.at(-1), `3 packets, ${3 * 98} bytes`)
+})
+
+test('reflect sends every packet back as it came', async (t) => {
+  const lab = createTestLab(t)
+  const { child, ready, done } = start(lab, 'reflect', lab.a.interface)
+  await ready
+  const before = lab.stats().b.rxPackets
+  await lab.exec('b', 'ping', ['-c', '4', '-i', '0.01', '-W', '1', lab.a.ipv4])
+  assert.equal(lab.stats().b.rxPackets - before, 4)
+  child.kill('SIGINT')
+  assert.equal((await done).status, 0)
+})
+
+test('print shows packets one by one and ends', async (t) => {
+  const lab = createTestLab(t)
+  const { ready, done } = start(lab, 'print', lab.a.interface, '2')
+  await ready
+  await lab.exec('b', 'ping', ['-c', '2', '-i', '0.01', '-W', '1', lab.a.ipv4])
+  const { lines, status } = await done
+  assert.equal(status, 0)
+  const line = `${lab.b.mac} > ${lab.a.mac} type 0x800 protocol 1, 98 bytes`
+  assert.deepEqual(lines.slice(1), [line, line])
+})
