@@ -68,6 +68,7 @@ export class XdpSocket implements AsyncDisposable {
   readonly #path: DataPath
   #steering: { attachment: XdpAttachment; program: RedirectProgram } | undefined
   #stopRunning: (() => void) | undefined
+  #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
     const { fd, umem, rings, options } = parts
@@ -334,17 +335,27 @@ export class XdpSocket implements AsyncDisposable {
    * read are lost; call `drain` first to be sure that what was put in the TX ring has left. Closing twice is harmless.
    */
   async close(): Promise<void> {
-    if (this.closed) return
+    this.#closing ??= this.#close()
+    await this.#closing
+  }
+
+  async #close(): Promise<void> {
     this.#path.close()
     this.#stopRunning?.()
     // A turn of the event loop, so that `run` has closed its watcher before the descriptor goes.
     await new Promise((resolve) => setImmediate(resolve))
-    this.#steering?.attachment.detach()
-    this.#steering?.program.close()
+    const steering = this.#steering
     this.#steering = undefined
-    native.close(this.#parts.fd)
-    this.#parts.rings.close()
-    if (this.#parts.ownsUmem) this.umem.close()
+    try {
+      steering?.attachment.detach()
+    } finally {
+      // Also when the program could not be detached, because its namespace is closed, say.
+      steering?.attachment.close()
+      steering?.program.close()
+      native.close(this.#parts.fd)
+      this.#parts.rings.close()
+      if (this.#parts.ownsUmem) this.umem.close()
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
