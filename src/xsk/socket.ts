@@ -238,17 +238,16 @@ export class XdpSocket implements AsyncDisposable {
 
   /** Packets as copies, one at a time. The socket is not read ahead: what nobody asks for waits in the ring. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
-    const batch: Uint8Array[] = []
+    let next: Uint8Array | undefined
+    const take: PacketHandler = (packet) => {
+      next = packet.copy()
+      this.stop()
+    }
     while (!this.closed) {
-      if (this.receive((packet) => void batch.push(packet.copy())) === 0) {
-        // Wait for one packet only: the call above takes what came with it.
-        const first: PacketHandler = (packet) => {
-          batch.push(packet.copy())
-          this.stop()
-        }
-        await this.run(first, { budget: 1 })
-      }
-      yield* batch.splice(0)
+      next = undefined
+      // One at a time: a consumer that leaves the loop has lost nothing.
+      if (this.receive(take, 1) === 0) await this.run(take, { budget: 1 })
+      if (next !== undefined) yield next
     }
   }
 
