@@ -65,6 +65,8 @@ export class DataPath {
   #lentRx = 0
   #held = 0
   #lentTx = 0
+  // Packets of the batch at hand that a handler has been given.
+  #taken = 0
   // TX slots reserved, and of those written but not committed yet.
   #txReserved = 0
   #txPending = 0
@@ -125,7 +127,7 @@ export class DataPath {
         packet.offset = address
         packet.length = length
         packet.frame = (address & frameMask) >>> 0
-        this.#lentRx--
+        this.#taken = taken
         this.#held++
         const verdict = handler(packet)
         if (verdict === undefined || this.#closed) {
@@ -143,6 +145,8 @@ export class DataPath {
     } finally {
       this.#receiving = false
       rx.release(taken)
+      this.#lentRx -= taken
+      this.#taken = 0
       const counters = this.counters
       counters[COUNTER.rxPackets] += taken
       counters[COUNTER.rxBytes] += bytes
@@ -210,8 +214,8 @@ export class DataPath {
   /** Frees a held frame. */
   release(address: number): void {
     this.#assertOpen()
-    this.#held--
     this.pool.put(address)
+    this.#held--
     if (!this.#receiving) this.refill()
   }
 
@@ -301,13 +305,14 @@ export class DataPath {
   /** Where the frames are now. */
   frames(): FrameCensus {
     this.#assertOpen()
-    const rx = this.#rx.level
+    // Those of the batch at hand are still in the ring, but with their handlers already.
+    const level = this.#rx.level
     const completion = this.#completion.level
     return {
       total: this.pool.total,
       free: this.pool.available,
-      fill: this.#lentRx - rx,
-      rx,
+      fill: this.#lentRx - level,
+      rx: level - this.#taken,
       held: this.#held,
       tx: this.#lentTx - completion,
       completion,
