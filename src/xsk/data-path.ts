@@ -19,6 +19,7 @@ const ENETDOWN = 100
 const ENOBUFS = 105
 const LATER = new Set([EAGAIN, EBUSY, ENETDOWN, ENOBUFS])
 const ENXIO = 6
+const VERDICTS = "Return nothing, 'transmit' or 'hold', and not a promise."
 
 /** The system calls that wake the kernel up, each answering -errno when it fails. */
 export interface Doorbell {
@@ -103,6 +104,7 @@ export class DataPath {
   /** See `XdpSocket.receive`. */
   receive(handler: PacketHandler, budget: number = this.#parts.batch): number {
     this.#assertOpen()
+    if (!(budget >= 1)) throw new OptionError('budget', `A budget of ${budget} packets cannot be`)
     if (this.#receiving) throw new StateError('receive was called from within a packet handler')
     const rx = this.#rx
     const count = rx.peek(budget)
@@ -135,6 +137,9 @@ export class DataPath {
           pool.put(address)
         } else if (verdict === 'transmit') {
           this.transmit(packet.offset, packet.length)
+        } else if (verdict !== 'hold') {
+          // An async handler's promise, say: its frame would be lost without a word.
+          throw new OptionError('handler', `A packet handler returned ${String(verdict)}`, VERDICTS)
         }
       }
     } catch (error) {
