@@ -111,6 +111,7 @@ function printStatus(labs: readonly LabStatus[]): void {
       end.up ? 'up' : 'down',
       String(end.queues),
       String(end.mtu),
+      end.mac,
       end.ipv4,
       end.ipv6 ?? '',
       end.programs.map(describeAttached).join(', '),
