@@ -26,16 +26,44 @@ type IntegerType = Extract<CodecShape, { kind: 'integer' }>['type']
 /** The type a codec carries. */
 export type Decoded<C> = C extends Codec<infer T> ? T : never
 
-const integer = (
-  type: IntegerType,
+/** The integers that codecs know, by width, sign and byte order (`be`: the network's). */
+export type IntegerKind = IntegerType | 'be16' | 'be32' | 'be64'
+
+/** A codec of one integer, whose kind the type system knows: what the program builder reads fields by. */
+export interface IntegerCodec<T extends number | bigint, K extends IntegerKind> extends Codec<T> {
+  readonly kind: K
+}
+
+/** A codec of a struct, with its members' codecs. */
+export interface StructCodec<M extends Members> extends Codec<{ [K in keyof M]: Decoded<M[K]> }> {
+  readonly members: M
+}
+
+/** A codec of an array, with its element's. */
+export interface ArrayCodec<C extends AnyCodec> extends Codec<Decoded<C>[]> {
+  readonly element: C
+  readonly length: number
+}
+
+// A codec both takes and gives its type, so that no type but this one fits them all.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type AnyCodec = Codec<any>
+type Members = Record<string, AnyCodec>
+
+const integer = <K extends IntegerKind>(
+  kind: K,
   size: 1 | 2 | 4,
   get: (view: DataView, offset: number) => number,
   set: (view: DataView, offset: number, value: number) => void,
-  bigEndian = false,
-): Codec<number> => ({
+): IntegerCodec<number, K> => ({
+  kind,
   size,
   align: size,
-  shape: { kind: 'integer', type, bigEndian },
+  shape: {
+    kind: 'integer',
+    type: kind.replace('be', 'u') as IntegerType,
+    bigEndian: kind.startsWith('be'),
+  },
   encode: (view, offset, value) => set(view, offset, value),
   decode: get,
 })
@@ -66,29 +94,29 @@ export const s32 = integer(
 )
 /** Big-endian, as packets have it: `__be16`. */
 export const be16 = integer(
-  'u16',
+  'be16',
   2,
   (view, at) => view.getUint16(at),
   (view, at, value) => view.setUint16(at, value),
-  true,
 )
 /** Big-endian, as packets have it: `__be32`. */
 export const be32 = integer(
-  'u32',
+  'be32',
   4,
   (view, at) => view.getUint32(at),
   (view, at, value) => view.setUint32(at, value),
-  true,
 )
 
-export const u64: Codec<bigint> = {
+export const u64: IntegerCodec<bigint, 'u64'> = {
+  kind: 'u64',
   size: 8,
   align: 8,
   shape: { kind: 'integer', type: 'u64' },
   encode: (view, offset, value) => view.setBigUint64(offset, value, true),
   decode: (view, offset) => view.getBigUint64(offset, true),
 }
-export const s64: Codec<bigint> = {
+export const s64: IntegerCodec<bigint, 's64'> = {
+  kind: 's64',
   size: 8,
   align: 8,
   shape: { kind: 'integer', type: 's64' },
@@ -96,7 +124,8 @@ export const s64: Codec<bigint> = {
   decode: (view, offset) => view.getBigInt64(offset, true),
 }
 /** A 64-bit counter as a number: exact up to 2^53, and no BigInt. */
-export const counter: Codec<number> = {
+export const counter: IntegerCodec<number, 'u64'> = {
+  kind: 'u64',
   size: 8,
   align: 8,
   shape: { kind: 'integer', type: 'u64' },
@@ -122,26 +151,32 @@ export function bytes(size: number): Codec<Uint8Array> {
 }
 
 /** A fixed-size C array. */
-export function array<T>(element: Codec<T>, length: number): Codec<T[]> {
+export function array<C extends AnyCodec>(element: C, length: number): ArrayCodec<C> {
   return {
+    element,
+    length,
     size: element.size * length,
     align: element.align,
     shape: { kind: 'array', element, length },
-    encode(view, offset, values) {
+    encode(view, offset, values: Decoded<C>[]) {
       if (values.length !== length) {
         throw new OptionError('array', `Got ${values.length} elements where ${length} are due`)
       }
       values.forEach((value, index) => element.encode(view, offset + index * element.size, value))
     },
     decode: (view, offset) =>
-      Array.from({ length }, (_, index) => element.decode(view, offset + index * element.size)),
+      Array.from({ length }, (_, index) => element.decode(view, offset + index * element.size) as Decoded<C>),
   }
 }
 
 /** A C struct: members in order, at their natural alignment, padding written as zeros. */
+export function struct<M extends Members>(members: M): StructCodec<M>
 export function struct<T extends Record<string, unknown>>(members: {
   [K in keyof T]: Codec<T[K]>
-}): Codec<T> {
+}): Codec<T>
+export function struct<T extends Record<string, unknown>>(members: {
+  [K in keyof T]: Codec<T[K]>
+}): Codec<T> & { members: unknown } {
   const names = Object.keys(members) as (keyof T & string)[]
   const align = Math.max(1, ...names.map((name) => members[name].align))
   const offsets = new Map<keyof T, number>()
@@ -153,6 +188,7 @@ export function struct<T extends Record<string, unknown>>(members: {
   }
   const size = roundUp(end, align)
   return {
+    members,
     size,
     align,
     shape: {
@@ -179,8 +215,8 @@ export interface PrefixKey {
 }
 
 /** `struct bpf_lpm_trie_key_u8` with `size` bytes of data: 4 for IPv4, 16 for IPv6 addresses. */
-export function prefixKey(size: number): Codec<PrefixKey> {
-  return struct<{ prefixLength: number; data: Uint8Array }>({ prefixLength: u32, data: bytes(size) })
+export function prefixKey(size: number): StructCodec<{ prefixLength: typeof u32; data: Codec<Uint8Array> }> {
+  return struct({ prefixLength: u32, data: bytes(size) })
 }
 
 /** What a devmap entry holds: a device, and a program to run on what goes out there. Written as its fd, read as its id (5.8). */

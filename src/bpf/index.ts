@@ -19,7 +19,8 @@ export {
   type ProgramFunction,
   type SourceLine,
 } from './assembler.js'
-export { XdpAttachment, attachXdp, type AttachOptions, type ProgramHandle } from './attach.js'
+export { attachXdp, type AttachOptions } from './attach.js'
+export { XdpAttachment, type ProgramHandle } from './attachment.js'
 export {
   array,
   be16,
@@ -37,7 +38,7 @@ export {
   u64,
   u8,
 } from './codec.js'
-export type { Codec, Decoded, PrefixKey } from './codec.js'
+export type { ArrayCodec, Codec, Decoded, IntegerCodec, IntegerKind, PrefixKey, StructCodec } from './codec.js'
 export {
   XDP_ACTIONS,
   kernelName,
@@ -90,7 +91,8 @@ export {
 export { BpfMap, type MapCodecs, type UpdateMode } from './map.js'
 export type { CreateMapOptions } from './map-options.js'
 export { BPF_FILE_SYSTEM, ensureBpfFileSystem, unpin } from './pin.js'
-export { BpfProgram, type LoadOptions, type LogLevel, type ProgramTypeInfo } from './program.js'
+export type { LoadOptions, LogLevel, ProgramTypeInfo } from './load.js'
+export { BpfProgram } from './program.js'
 export {
   XdpBusyError,
   describeAttached,
