@@ -60,10 +60,11 @@ export class Attr<F extends Fields> {
       }
     } else if (typeof value === 'object' && value !== null) {
       this.pointers.push(at, value)
-    } else if (this.#layout.fields[name] === 8) {
-      this.#view.setBigUint64(at, BigInt.asUintN(64, BigInt(value ?? 0)), true)
+    } else if (typeof value === 'bigint') {
+      this.#view.setBigUint64(at, value, true)
     } else {
-      this.#view.setUint32(at, Number(value ?? 0), true)
+      // Numbers are flags, counts and descriptors: 32 bits, in 8-byte fields too. -1 as a descriptor stays -1.
+      this.#view.setUint32(at, value ?? 0, true)
     }
   }
 

@@ -247,9 +247,10 @@ export class BpfMap<K = unknown, V = unknown> {
     const list = [...entries]
     const keys = new Uint8Array(list.length * this.keySize)
     const values = new Uint8Array(list.length * this.#value.length)
+    const [keyView, valueView] = [viewOf(keys), viewOf(values)]
     list.forEach(([key, value], index) => {
-      this.#keyCodec.encode(viewOf(keys), index * this.keySize, key)
-      this.#valueCodec.encode(viewOf(values), index * this.#value.length, value)
+      this.#keyCodec.encode(keyView, index * this.keySize, key)
+      this.#valueCodec.encode(valueView, index * this.#value.length, value)
     })
     if (list.length === 0) return 0
     const { done, errno } = changeBatch('MAP_UPDATE_BATCH', this.#batchMap(), {
@@ -268,7 +269,8 @@ export class BpfMap<K = unknown, V = unknown> {
   deleteBatch(keys: Iterable<K>): number {
     const list = [...keys]
     const raw = new Uint8Array(list.length * this.keySize)
-    list.forEach((key, index) => this.#keyCodec.encode(viewOf(raw), index * this.keySize, key))
+    const view = viewOf(raw)
+    list.forEach((key, index) => this.#keyCodec.encode(view, index * this.keySize, key))
     let deleted = 0
     for (let at = 0; at < list.length;) {
       const batch = { keys: raw.subarray(at * this.keySize), count: list.length - at }
@@ -356,10 +358,11 @@ export class BpfMap<K = unknown, V = unknown> {
     for (;;) {
       const step = batches.next()
       if (step.done) return step.value
-      const { keys, values, count } = step.value
+      const { count } = step.value
+      const [keys, values] = [viewOf(step.value.keys), viewOf(step.value.values)]
       for (let i = 0; i < count; i++) {
-        const key = this.#keyCodec.decode(viewOf(keys), i * this.keySize)
-        yield [key, this.#valueCodec.decode(viewOf(values), i * this.#value.length)]
+        const key = this.#keyCodec.decode(keys, i * this.keySize)
+        yield [key, this.#valueCodec.decode(values, i * this.#value.length)]
       }
     }
   }
