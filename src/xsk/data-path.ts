@@ -61,6 +61,7 @@ export class DataPath {
   readonly #packet: XdpPacket
   readonly #txBatch: TxBatch
   readonly #frameMask: number
+  readonly #end: number
   readonly #fillTarget: number
   // Frames on loan: to the kernel for receiving (or in the RX ring), to the caller, to the kernel for sending.
   #lentRx = 0
@@ -85,6 +86,7 @@ export class DataPath {
     this.#packet = new XdpPacket(parts.bytes, parts.view, parts.queue)
     this.#txBatch = new TxBatch(this)
     this.#frameMask = ~(parts.frameSize - 1)
+    this.#end = parts.bytes.length
     // Up to half of the frames stay out of the fill ring, so that there is always something to send with.
     const spare = Math.min(rings.tx.size, pool.total >> 1)
     this.#fillTarget = Math.min(rings.fill.size, pool.total - spare)
@@ -229,7 +231,7 @@ export class DataPath {
     this.#assertOpen()
     const frame = (address & this.#frameMask) >>> 0
     // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
-    if (!(length > 0) || address + length > frame + this.#parts.frameSize) {
+    if (!(length > 0) || address + length > frame + this.#parts.frameSize || frame >= this.#end) {
       throw new OptionError('length', `${length} bytes from ${address} are not a packet within one frame`)
     }
     const room = this.#txPending < this.#txReserved || this.#reserveTx()
