@@ -38,7 +38,15 @@ export {
   u64,
   u8,
 } from './codec.js'
-export type { ArrayCodec, Codec, Decoded, IntegerCodec, IntegerKind, PrefixKey, StructCodec } from './codec.js'
+export type {
+  ArrayCodec,
+  Codec,
+  Decoded,
+  IntegerCodec,
+  IntegerKind,
+  PrefixKey,
+  StructCodec,
+} from './codec.js'
 export {
   XDP_ACTIONS,
   kernelName,
