@@ -47,6 +47,13 @@ bool placePointers(const Bytes& structure, const Napi::Value& pointers) {
 
 Napi::Value badArgument(const Info& info) { return Napi::Number::New(info.Env(), -EINVAL); }
 
+// writePointers(structure, pointers): for structures that another structure points to. The buffers must stay
+// referenced in JavaScript until the kernel has used the addresses.
+Napi::Value callWritePointers(const Info& info) {
+  if (!placePointers(bytesOf(info[0]), info[1])) return badArgument(info);
+  return Napi::Number::New(info.Env(), 0);
+}
+
 // socket(domain, type, protocol)
 Napi::Value callSocket(const Info& info) {
   return answer(info, socket(intAt(info, 0), intAt(info, 1) | SOCK_CLOEXEC, intAt(info, 2)));
@@ -216,7 +223,7 @@ void exportCalls(Napi::Env env, Napi::Object exports) {
       {"mount", callMount},             {"umount", callUmount},
       {"setaffinity", callSetaffinity}, {"getaffinity", callGetaffinity},
       {"gettid", callGettid},           {"getrlimit", callGetrlimit},
-      {"setrlimit", callSetrlimit},
+      {"setrlimit", callSetrlimit},     {"writePointers", callWritePointers},
   };
   for (const auto& entry : calls) exports.Set(entry.name, Napi::Function::New(env, entry.call, entry.name));
 }

@@ -1,4 +1,5 @@
 // `union bpf_attr`, one member a command: fields declared in order, laid out as C would, sized by what is used.
+import { check } from '../kernel/errors.js'
 import { type Pointers, native } from '../kernel/native.js'
 
 type Fields = Readonly<Record<string, number>>
@@ -76,10 +77,10 @@ export class Attr<F extends Fields> {
 
 /**
  * Writes the addresses of buffers into a structure that an attr points to. The buffers must stay referenced until the call
- * is done. A call on no descriptor: the addon places the pointers, the kernel says EBADF and touches nothing.
+ * is done.
  */
 export function placePointers(structure: Uint8Array, pointers: Pointers): void {
-  native.ioctl(-1, 0, structure, pointers)
+  check(native.writePointers(structure, pointers), 'writePointers')
 }
 
 function isSet(value: FieldValue): boolean {

@@ -21,6 +21,8 @@ export interface NativeWatcher {
 
 /** The calls of the addon. Descriptors are numbers; sizes are bytes; buffers are borrowed for the call only. */
 export interface Native {
+  /** Writes addresses into a structure that another one points to. Keep the buffers referenced until the kernel has used them. */
+  writePointers(structure: View, pointers: Pointers): number
   socket(domain: number, type: number, protocol: number): number
   close(fd: number): number
   dup(fd: number): number
