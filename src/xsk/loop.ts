@@ -28,6 +28,8 @@ const BATCHES_A_TURN = 16
 // Turns in which the kernel would not take a packet that waits to be sent, before we stop asking at every turn.
 const PATIENCE = 16
 const RETRY_MS = 1
+// A device that goes away leaves its sockets unbound, and poll says nothing of an unbound one (net/xdp/xsk.c: xsk_poll).
+const LOOK_MS = 1000
 
 /** Runs on readiness: costs no CPU while nothing comes. */
 export function runOnEvents({ path, fd, takeError, handler, budget, signal }: Run): Promise<void> {
@@ -39,7 +41,15 @@ export function runOnEvents({ path, fd, takeError, handler, budget, signal }: Ru
       if (status < 0) end(takeError())
       else service()
     })
+    const look = setInterval(() => {
+      try {
+        path.wake()
+      } catch (error) {
+        end(error as Error)
+      }
+    }, LOOK_MS)
     const end = (error?: Error) => {
+      clearInterval(look)
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
       watcher.close()
