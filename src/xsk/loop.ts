@@ -36,6 +36,7 @@ export function runOnEvents({ path, fd, takeError, handler, budget, signal }: Ru
   return new Promise((resolve, reject) => {
     let watched = 0
     let blocked = 0
+    let serving = false
     let timer: NodeJS.Timeout | undefined
     const watcher = watchDescriptor(fd, (status) => {
       if (status < 0) end(takeError())
@@ -56,9 +57,13 @@ export function runOnEvents({ path, fd, takeError, handler, budget, signal }: Ru
       if (error === undefined) resolve()
       else reject(error)
     }
-    const onAbort = () => end()
+    // A handler that stops the run may still throw: the end of its batch is the end.
+    const onAbort = () => {
+      if (!serving) end()
+    }
     const service = () => {
       const pending = path.txPending
+      serving = true
       try {
         for (let i = 0; i < BATCHES_A_TURN && !signal.aborted; i++) {
           if (path.receive(handler, budget) === 0) break
@@ -66,8 +71,11 @@ export function runOnEvents({ path, fd, takeError, handler, budget, signal }: Ru
       } catch (error) {
         end(error as Error) // what a handler threw is passed on as it is
         return
+      } finally {
+        serving = false
       }
-      if (!signal.aborted) wait(pending)
+      if (signal.aborted) end()
+      else wait(pending)
     }
     // An AF_XDP socket is nearly always writable, so writability is watched only while the kernel owes us
     // something; and when it keeps owing it, on a timer, or the loop would spin.
