@@ -1,0 +1,98 @@
+// npm run bench [-- rings|veth|idle ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
+import { writeFileSync } from 'node:fs'
+import { cpus, release } from 'node:os'
+import { parseArgs } from 'node:util'
+import Table from 'cli-table3'
+import type { Figure, Section } from './figures.js'
+import { benchIdle } from './idle.js'
+import { benchRings } from './rings.js'
+import { benchVeth } from './veth.js'
+
+const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [--rounds N] [--seconds N] [--json FILE]]
+  rings      the TypeScript alone, on simulated rings
+  veth       receive, reflect and transmit on a veth pair, against C on libxdp (needs root)
+  idle       CPU and memory of the responder (needs root)
+  --rounds   measurements of each receiver at each job; default 5
+  --seconds  how long to watch the idle responder; default 10
+  --json     write the figures there too; - for standard output, instead of the tables`
+
+const BENCHMARKS = ['rings', 'veth', 'idle'] as const
+type Benchmark = (typeof BENCHMARKS)[number]
+
+interface Arguments {
+  benchmarks: readonly Benchmark[]
+  rounds: number
+  seconds: number
+  json: string | undefined
+}
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+function readArguments(): Arguments | undefined {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'string' },
+        rounds: { type: 'string', default: '5' },
+        seconds: { type: 'string', default: '10' },
+      },
+    })
+    const rounds = Number(values.rounds)
+    const seconds = Number(values.seconds)
+    const known = positionals.every((name) => BENCHMARKS.includes(name as Benchmark))
+    if (!known || !Number.isInteger(rounds) || rounds < 1 || !(seconds > 0)) return undefined
+    const benchmarks = positionals.length === 0 ? BENCHMARKS : (positionals as Benchmark[])
+    return { benchmarks, rounds, seconds, json: values.json }
+  } catch {
+    return undefined
+  }
+}
+
+function format({ value, unit }: Figure): string {
+  if (unit === 'packets/s') return `${(value / 1e3).toFixed(0)} k/s`
+  if (unit === 'bytes' && Math.abs(value) >= 2 ** 20) return `${(value / 2 ** 20).toFixed(1)} MiB`
+  const digits =
+    unit === 'bytes' || unit === 'times' ? (Number.isInteger(value) ? 0 : 2) : unit.startsWith('%') ? 3 : 1
+  return `${value.toFixed(digits)} ${unit}`
+}
+
+function verdict(figure: Figure): string {
+  if (figure.target === undefined) return ''
+  return `<= ${format({ ...figure, value: figure.target })}  ${figure.value <= figure.target ? 'met' : 'missed'}`
+}
+
+function print({ title, figures, notes }: Section): void {
+  const table = new Table({
+    head: ['what', 'of', 'figure', 'to reach', 'from'],
+    style: { head: [], border: [] },
+  })
+  for (const figure of figures) {
+    table.push([figure.name, figure.subject, format(figure), verdict(figure), figure.source])
+  }
+  console.log(`\n${title}\n${table.toString()}`)
+  for (const note of notes) console.log(note)
+}
+
+const settings = readArguments()
+if (settings === undefined) {
+  say(USAGE)
+  process.exitCode = 2
+} else {
+  const { benchmarks, rounds, seconds, json } = settings
+  const run: Record<Benchmark, () => Promise<Section>> = {
+    rings: () => benchRings(say),
+    veth: () => benchVeth({ rounds, say }),
+    idle: () => benchIdle({ seconds, say }),
+  }
+  const sections: Section[] = []
+  for (const name of benchmarks) {
+    const section = await run[name]()
+    sections.push(section)
+    if (json !== '-') print(section)
+  }
+  const machine = { kernel: release(), node: process.version, processors: cpus().map(({ model }) => model) }
+  const text = JSON.stringify({ machine, sections }, null, 2) + '\n'
+  if (json === '-') process.stdout.write(text)
+  else if (json !== undefined) writeFileSync(json, text)
+}

@@ -1,0 +1,408 @@
+// The yardstick: the benchmark's three jobs over libxdp's rings, as a C programmer would write them.
+//
+//   xsk_reference rxdrop|txpush|l2fwd -i IF [-q QUEUE] [-m native|skb] [-f FRAMES] [-r RING] [-b BATCH]
+//                 [-s BYTES] [-n COUNT] [-B] [-W]
+//
+// rxdrop receives and forgets; l2fwd swaps the MAC addresses and sends back; txpush sends as fast as it goes.
+// Prints "ready" when packets can come. SIGUSR2 starts the measurement anew; SIGTERM, or COUNT packets, end it:
+// then one JSON line says what happened since. While nothing comes it sleeps in poll(); with -B it busy-polls.
+#include <errno.h>
+#include <getopt.h>
+#include <linux/bpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <xdp/xsk.h>
+
+#define FRAME_SIZE 2048
+#define MAX_BATCH 1024
+
+#ifndef SO_PREFER_BUSY_POLL
+#define SO_PREFER_BUSY_POLL 69
+#define SO_BUSY_POLL_BUDGET 70
+#endif
+#ifndef XDP_MAX_TX_SKB_BUDGET // Linux 6.17
+#define XDP_MAX_TX_SKB_BUDGET 9
+#endif
+
+struct settings {
+	const char *job, *interface;
+	unsigned queue, frames, ring, batch, size;
+	unsigned long long count;
+	bool skb, busy, no_wakeup;
+};
+
+struct port {
+	struct xsk_umem *umem;
+	struct xsk_socket *socket;
+	struct xsk_ring_prod fill, tx;
+	struct xsk_ring_cons completion, rx;
+	unsigned char *area;
+	int fd;
+	// Frames that nobody uses, as a stack; frames the kernel has for receiving and for sending.
+	__u64 *free;
+	unsigned free_count, lent_rx, lent_tx, fill_target;
+};
+
+struct counters {
+	unsigned long long packets, bytes, batches, wakeups, dropped_tx;
+};
+
+static struct counters total;
+static volatile sig_atomic_t ending, marking;
+
+static void on_end(int signal) { (void)signal; ending = 1; }
+static void on_mark(int signal) { (void)signal; marking = 1; }
+
+static void die(const char *what, int error)
+{
+	fprintf(stderr, "xsk_reference: %s: %s\n", what, strerror(error));
+	exit(1);
+}
+
+/* ------------------------------------------------------------------ set-up */
+
+// r2 = queue; redirect_map(xsks, r2, XDP_PASS): what node-xdp's default program does too.
+static int load_redirect(int map)
+{
+	const struct bpf_insn code[] = {
+		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2, .src_reg = BPF_REG_1,
+		  .off = offsetof(struct xdp_md, rx_queue_index) },
+		{ .code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = map },
+		{ 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "xsk_reference", "Dual MIT/GPL", code,
+			       sizeof code / sizeof code[0], NULL);
+	if (fd < 0)
+		die("loading the program", errno);
+	return fd;
+}
+
+static void attach(const struct settings *s, struct port *p)
+{
+	int map = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "xsks", sizeof(int), sizeof(int), s->queue + 1, NULL);
+	LIBBPF_OPTS(bpf_link_create_opts, options,
+		    .flags = s->skb ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE);
+	if (map < 0)
+		die("making the socket map", errno);
+	if (bpf_map_update_elem(map, &s->queue, &p->fd, BPF_ANY))
+		die("putting the socket in its map", errno);
+	// The link goes with the process.
+	if (bpf_link_create(load_redirect(map), (int)if_nametoindex(s->interface), BPF_XDP, &options) < 0)
+		die("attaching the program", errno);
+}
+
+static int open_port(const struct settings *s, struct port *p)
+{
+	const struct xsk_umem_config umem = {
+		.fill_size = s->ring, .comp_size = s->ring, .frame_size = FRAME_SIZE,
+	};
+	const struct xsk_socket_config config = {
+		.rx_size = s->ring, .tx_size = s->ring,
+		.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+		.bind_flags = XDP_COPY | (s->no_wakeup ? 0 : XDP_USE_NEED_WAKEUP),
+	};
+	int error = xsk_umem__create(&p->umem, p->area, (__u64)s->frames * FRAME_SIZE, &p->fill, &p->completion, &umem);
+	if (error)
+		die("xsk_umem__create", -error);
+	error = xsk_socket__create(&p->socket, s->interface, s->queue, p->umem, &p->rx, &p->tx, &config);
+	if (error)
+		xsk_umem__delete(p->umem);
+	return -error;
+}
+
+static void set_up(const struct settings *s, struct port *p)
+{
+	const int on = 1, microseconds = 20, budget = 64, tx_budget = s->ring < 512 ? (int)s->ring : 512;
+	unsigned spare = s->ring < s->frames / 2 ? s->ring : s->frames / 2;
+	int error;
+
+	p->area = mmap(NULL, (size_t)s->frames * FRAME_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	p->free = calloc(s->frames, sizeof *p->free);
+	if (p->area == MAP_FAILED || !p->free)
+		die("memory for the frames", errno);
+	for (unsigned i = 0; i < s->frames; i++)
+		p->free[i] = (__u64)(s->frames - 1 - i) * FRAME_SIZE;
+	p->free_count = s->frames;
+	p->fill_target = s->frames - spare < s->ring ? s->frames - spare : s->ring;
+
+	// The kernel lets go of a queue some time after its last socket was closed.
+	for (int tries = 0; (error = open_port(s, p)) == EBUSY && tries < 100; tries++)
+		usleep(10000);
+	if (error)
+		die("xsk_socket__create", error);
+	p->fd = xsk_socket__fd(p->socket);
+	if (s->busy) {
+		if (setsockopt(p->fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &on, sizeof on) ||
+		    setsockopt(p->fd, SOL_SOCKET, SO_BUSY_POLL, &microseconds, sizeof microseconds) ||
+		    setsockopt(p->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof budget))
+			die("busy polling", errno);
+	}
+	// Older kernels do not know it and send 32 packets a call.
+	(void)!setsockopt(p->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &tx_budget, sizeof tx_budget);
+}
+
+/* ------------------------------------------------------------------ packets */
+
+static inline void release(struct port *p, __u64 address)
+{
+	p->free[p->free_count++] = address & ~(__u64)(FRAME_SIZE - 1);
+}
+
+static inline void refill(struct port *p)
+{
+	unsigned wanted = p->fill_target - p->lent_rx;
+	__u32 at;
+
+	if (wanted > p->free_count)
+		wanted = p->free_count;
+	if (wanted > 0 && xsk_ring_prod__reserve(&p->fill, wanted, &at) == wanted) {
+		for (unsigned i = 0; i < wanted; i++)
+			*xsk_ring_prod__fill_addr(&p->fill, at++) = p->free[--p->free_count];
+		xsk_ring_prod__submit(&p->fill, wanted);
+		p->lent_rx += wanted;
+	}
+	if (xsk_ring_prod__needs_wakeup(&p->fill)) {
+		total.wakeups++;
+		recvfrom(p->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	}
+}
+
+static inline void reap(struct port *p, unsigned ring)
+{
+	__u32 at;
+	unsigned count = xsk_ring_cons__peek(&p->completion, ring, &at);
+
+	if (count == 0)
+		return;
+	for (unsigned i = 0; i < count; i++)
+		release(p, *xsk_ring_cons__comp_addr(&p->completion, at++));
+	xsk_ring_cons__release(&p->completion, count);
+	p->lent_tx -= count;
+}
+
+// Hands over what was submitted and takes back what was sent.
+static inline void flush(const struct settings *s, struct port *p)
+{
+	if (p->lent_tx == 0)
+		return;
+	if (s->no_wakeup || xsk_ring_prod__needs_wakeup(&p->tx)) {
+		total.wakeups++;
+		if (sendto(p->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 && errno != EAGAIN && errno != EBUSY &&
+		    errno != ENOBUFS && errno != ENETDOWN)
+			die("sendto", errno);
+	}
+	reap(p, s->ring);
+}
+
+static inline void swap_macs(unsigned char *packet)
+{
+	unsigned char destination[6];
+
+	memcpy(destination, packet, 6);
+	memcpy(packet, packet + 6, 6);
+	memcpy(packet + 6, destination, 6);
+}
+
+// Each job takes one batch and answers how many packets that was.
+
+static unsigned rxdrop(const struct settings *s, struct port *p)
+{
+	__u32 from;
+	unsigned count = xsk_ring_cons__peek(&p->rx, s->batch, &from);
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&p->rx, from++);
+		total.bytes += packet->len;
+		release(p, packet->addr);
+	}
+	xsk_ring_cons__release(&p->rx, count);
+	p->lent_rx -= count;
+	refill(p);
+	return count;
+}
+
+static unsigned l2fwd(const struct settings *s, struct port *p)
+{
+	__u32 from, to = 0;
+	unsigned count = xsk_ring_cons__peek(&p->rx, s->batch, &from);
+	unsigned room = count ? xsk_ring_prod__reserve(&p->tx, count, &to) : 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&p->rx, from++);
+		total.bytes += packet->len;
+		if (i >= room) {
+			total.dropped_tx++;
+			release(p, packet->addr);
+			continue;
+		}
+		swap_macs(xsk_umem__get_data(p->area, packet->addr));
+		*xsk_ring_prod__tx_desc(&p->tx, to++) = (struct xdp_desc){ .addr = packet->addr, .len = packet->len };
+	}
+	xsk_ring_prod__submit(&p->tx, room);
+	xsk_ring_cons__release(&p->rx, count);
+	p->lent_rx -= count;
+	p->lent_tx += room;
+	flush(s, p);
+	refill(p);
+	return count;
+}
+
+static unsigned txpush(const struct settings *s, struct port *p)
+{
+	unsigned count = p->free_count < s->batch ? p->free_count : s->batch;
+	__u32 to;
+
+	if (xsk_ring_prod__reserve(&p->tx, count, &to) != count)
+		count = 0;
+	for (unsigned i = 0; i < count; i++)
+		*xsk_ring_prod__tx_desc(&p->tx, to++) =
+			(struct xdp_desc){ .addr = p->free[--p->free_count], .len = s->size };
+	xsk_ring_prod__submit(&p->tx, count);
+	p->lent_tx += count;
+	total.bytes += (unsigned long long)count * s->size;
+	flush(s, p);
+	return count;
+}
+
+/* ------------------------------------------------------------------ measuring */
+
+struct mark {
+	struct counters counters;
+	struct timespec wall;
+	struct rusage usage;
+	struct xdp_statistics kernel;
+};
+
+static void take_mark(const struct port *p, struct mark *m)
+{
+	socklen_t length = sizeof m->kernel;
+
+	m->counters = total;
+	clock_gettime(CLOCK_MONOTONIC, &m->wall);
+	getrusage(RUSAGE_SELF, &m->usage);
+	getsockopt(p->fd, SOL_XDP, XDP_STATISTICS, &m->kernel, &length);
+}
+
+static double seconds(struct timeval from, struct timeval to)
+{
+	return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_usec - from.tv_usec) / 1e6;
+}
+
+static void report(const struct mark *from, const struct mark *to)
+{
+	printf("{\"packets\":%llu,\"bytes\":%llu,\"batches\":%llu,\"wakeups\":%llu,\"txDropped\":%llu,"
+	       "\"wall\":%.6f,\"user\":%.6f,\"system\":%.6f,"
+	       "\"rxDropped\":%llu,\"rxRingFull\":%llu,\"fillRingEmpty\":%llu,\"maxRss\":%ld}\n",
+	       to->counters.packets - from->counters.packets, to->counters.bytes - from->counters.bytes,
+	       to->counters.batches - from->counters.batches, to->counters.wakeups - from->counters.wakeups,
+	       to->counters.dropped_tx - from->counters.dropped_tx,
+	       (double)(to->wall.tv_sec - from->wall.tv_sec) + (double)(to->wall.tv_nsec - from->wall.tv_nsec) / 1e9,
+	       seconds(from->usage.ru_utime, to->usage.ru_utime), seconds(from->usage.ru_stime, to->usage.ru_stime),
+	       (unsigned long long)(to->kernel.rx_dropped - from->kernel.rx_dropped),
+	       (unsigned long long)(to->kernel.rx_ring_full - from->kernel.rx_ring_full),
+	       (unsigned long long)(to->kernel.rx_fill_ring_empty_descs - from->kernel.rx_fill_ring_empty_descs),
+	       to->usage.ru_maxrss * 1024);
+}
+
+static void wait_for_packets(const struct settings *s, struct port *p)
+{
+	// Readable, and writable too while the kernel has frames of ours that stop us from receiving.
+	struct pollfd fd = { .fd = p->fd, .events = POLLIN | (p->lent_tx && !p->lent_rx ? POLLOUT : 0) };
+
+	if (s->busy)
+		recvfrom(p->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	else
+		poll(&fd, 1, 100); // a signal between the loop's look at it and this call is seen 0.1 s later
+}
+
+static void parse(int argc, char **argv, struct settings *s)
+{
+	int option;
+
+	*s = (struct settings){ .frames = 4096, .ring = 2048, .batch = 64, .size = 60 };
+	while ((option = getopt(argc, argv, "i:q:m:f:r:b:s:n:BW")) != -1) {
+		switch (option) {
+		case 'i': s->interface = optarg; break;
+		case 'q': s->queue = (unsigned)atoi(optarg); break;
+		case 'm': s->skb = strcmp(optarg, "skb") == 0; break;
+		case 'f': s->frames = (unsigned)atoi(optarg); break;
+		case 'r': s->ring = (unsigned)atoi(optarg); break;
+		case 'b': s->batch = (unsigned)atoi(optarg); break;
+		case 's': s->size = (unsigned)atoi(optarg); break;
+		case 'n': s->count = strtoull(optarg, NULL, 10); break;
+		case 'B': s->busy = true; break;
+		case 'W': s->no_wakeup = true; break;
+		default: exit(2);
+		}
+	}
+	s->job = argv[optind];
+	if (!s->job || !s->interface || s->batch < 1 || s->batch > MAX_BATCH || s->size < 14 || s->size > FRAME_SIZE ||
+	    s->frames < 1) {
+		fprintf(stderr, "usage: xsk_reference rxdrop|txpush|l2fwd -i INTERFACE [options]\n");
+		exit(2);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct settings s;
+	static struct port p;
+	struct mark from, to;
+	unsigned (*job)(const struct settings *, struct port *);
+	unsigned count;
+
+	parse(argc, argv, &s);
+	job = strcmp(s.job, "rxdrop") == 0 ? rxdrop : strcmp(s.job, "l2fwd") == 0 ? l2fwd : txpush;
+	set_up(&s, &p);
+	signal(SIGTERM, on_end);
+	signal(SIGINT, on_end);
+	signal(SIGUSR2, on_mark);
+	if (job == txpush) {
+		// A packet of zeros to nobody, of local experimental type 1, in every frame.
+		for (unsigned i = 0; i < s.frames; i++) {
+			unsigned char *packet = p.area + (size_t)i * FRAME_SIZE;
+			memcpy(packet, "\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x88\xb5", 14);
+		}
+	} else {
+		refill(&p);
+		attach(&s, &p);
+	}
+	printf("ready\n");
+	fflush(stdout);
+	take_mark(&p, &from);
+	while (!ending && (s.count == 0 || total.packets < s.count)) {
+		if (marking) {
+			marking = 0;
+			take_mark(&p, &from);
+		}
+		count = job(&s, &p);
+		total.packets += count;
+		if (count > 0)
+			total.batches++;
+		else
+			wait_for_packets(&s, &p);
+	}
+	take_mark(&p, &to);
+	report(&from, &to);
+	xsk_socket__delete(p.socket);
+	xsk_umem__delete(p.umem);
+	return 0;
+}
