@@ -47,6 +47,8 @@ export interface LoadOptions {
   maps?: Readonly<Record<string, MapHandle>>
   /** Where an XDP program will run: on a device (the default), or behind a devmap (5.8) or cpumap (5.9) entry. */
   attachType?: AttachType
+  /** Other types of programs: the number in `enum bpf_attach_type` that they are verified for. */
+  expectedAttach?: number
   /** XDP: handles packets in several buffers (5.18). */
   frags?: boolean
   /** XDP: tied to this device, so that it may call its metadata kfuncs (6.3). */
@@ -134,7 +136,8 @@ function loadFields(
     prog_name: name,
     prog_ifindex: options.boundTo,
     // A link is only updated to a program of the same attach type, so all XDP programs state theirs.
-    expected_attach_type: options.type === 'xdp' ? ATTACH_TYPES[options.attachType ?? 'xdp'] : undefined,
+    expected_attach_type:
+      options.type === 'xdp' ? ATTACH_TYPES[options.attachType ?? 'xdp'] : options.expectedAttach,
     prog_btf_fd: btf?.fd,
     func_info_rec_size: btf?.functions?.recordSize,
     func_info: btf?.functions?.bytes,

@@ -10,6 +10,8 @@ export interface SourceLocation {
   line: number
   /** Counted from 1. */
   column: number
+  /** The line's text, where it is known without the file: objects carry the lines of their C source. */
+  text?: string
 }
 
 let capturing = false
@@ -47,7 +49,8 @@ export function currentLocation(): SourceLocation | undefined {
 }
 
 /** The text of the line, trimmed; undefined when the file cannot be read. */
-export function sourceText({ file, line }: SourceLocation): string | undefined {
+export function sourceText({ file, line, text }: SourceLocation): string | undefined {
+  if (text !== undefined) return text.trim()
   let lines = files.get(file)
   if (!lines) {
     try {
