@@ -2,7 +2,7 @@
 export { BtfBuilder, type MemberToPlace } from './builder.js'
 export { StringTable, encodeBtf } from './encode.js'
 export { takesBtf } from './from-codec.js'
-export { BtfHandle, loadBtf } from './load.js'
+export { BtfHandle, loadBtf, loadedBtf } from './load.js'
 export { encodeFuncInfo, encodeLineInfo, type FuncInfo, type InfoRecords, type LineInfo } from './records.js'
 export { BtfError } from './types.js'
 export type {
@@ -28,3 +28,6 @@ export type {
   IntEncoding,
   Linkage,
 } from './types.js'
+export { Btf } from './decode.js'
+export { codecOfType } from './to-codec.js'
+export { VMLINUX_BTF, kernelBtf } from './vmlinux.js'

@@ -1,8 +1,9 @@
 // Loading BTF into the kernel (BPF_BTF_LOAD, kernel 4.18).
 import { StateError } from '../../kernel/errors.js'
 import { native } from '../../kernel/native.js'
-import { Attr, BTF_LOAD } from '../attr.js'
-import { EPERM, bpf, bpfError } from '../syscall.js'
+import { Attr, BTF_LOAD, GET_ID, INFO, placePointers } from '../attr.js'
+import { ENOENT, EPERM, bpf, bpfChecked, bpfError } from '../syscall.js'
+import { Btf } from './decode.js'
 import { BtfError } from './types.js'
 
 const LOG_BYTES = 64 * 1024
@@ -60,4 +61,28 @@ export function loadBtf(bytes: Uint8Array): BtfHandle {
     log,
     hint: 'The whole log is in the `log` property of the error.',
   })
+}
+
+// struct bpf_btf_info: btf (pointer), btf_size, id, and the name.
+const BTF_INFO_BYTES = 16
+
+/** The BTF with an id, as the kernel has it: that of a program or map; undefined when it is gone. Needs CAP_SYS_ADMIN. */
+export function loadedBtf(id: number): Btf | undefined {
+  const fd = bpf('BTF_GET_FD_BY_ID', new Attr(GET_ID, { id }))
+  if (fd === -ENOENT) return undefined
+  if (fd < 0) throw bpfError('BTF_GET_FD_BY_ID', -fd, { about: `BTF id ${id}` })
+  try {
+    const ask = (info: Uint8Array): void => {
+      bpfChecked('OBJ_GET_INFO_BY_FD', new Attr(INFO, { bpf_fd: fd, info_len: info.length, info }))
+    }
+    const info = new Uint8Array(BTF_INFO_BYTES)
+    const view = new DataView(info.buffer)
+    ask(info)
+    const bytes = new Uint8Array(view.getUint32(8, true))
+    placePointers(info, [0, bytes])
+    ask(info)
+    return Btf.parse(bytes)
+  } finally {
+    native.close(fd)
+  }
 }
