@@ -1,0 +1,195 @@
+// Makes the maps of an object: sizes and types as declared, pins by name, global data, first elements.
+import { join } from 'node:path'
+import { KernelError, NotFoundError, OptionError } from '../../kernel/errors.js'
+import { PAGE_SIZE } from '../../kernel/memory.js'
+import type { Btf } from '../btf/decode.js'
+import { takesBtf } from '../btf/from-codec.js'
+import { codecOfType } from '../btf/to-codec.js'
+import { BtfError } from '../btf/types.js'
+import { type Codec, bytes, cpumapValue, devmapValue, u32 } from '../codec.js'
+import type { MapType } from '../constants.js'
+import { possibleCpus } from '../cpus.js'
+import { BpfMap } from '../map.js'
+import { BPF_FILE_SYSTEM } from '../pin.js'
+import type { BpfProgram } from '../program.js'
+import { ElfError } from './error.js'
+import type { MapSpec } from './maps.js'
+import { type ObjectContents, initialData } from './object.js'
+
+/** The object's types in the kernel. */
+export interface MapBtf {
+  fd: number
+}
+
+/** Maps whose values are descriptors or ids, 4 bytes unless a program comes with them. */
+const references = new Set<MapType>([
+  'prog_array',
+  'perf_event_array',
+  'array_of_maps',
+  'hash_of_maps',
+  'devmap',
+  'devmap_hash',
+  'cpumap',
+  'xskmap',
+])
+const perCpu = new Set<MapType>(['percpu_array', 'percpu_hash', 'lru_percpu_hash'])
+const indexed = new Set<MapType>([
+  'array',
+  'percpu_array',
+  'prog_array',
+  'perf_event_array',
+  'array_of_maps',
+  'devmap',
+  'cpumap',
+  'xskmap',
+])
+
+/** Makes a map, or opens its pin. The caller owns it. Throws `ElfError` for a declaration that cannot be. */
+export function createObjectMap(
+  contents: ObjectContents,
+  spec: MapSpec,
+  types: MapBtf | undefined,
+  pinFolder: string = BPF_FILE_SYSTEM,
+): BpfMap {
+  const path = spec.isPinned ? join(pinFolder, spec.name) : undefined
+  const pinned = path === undefined ? undefined : openPinned(contents, spec, path)
+  if (pinned) return pinned
+  if (spec.role !== 'map' && addressesIn(contents, spec)) {
+    throw new ElfError(
+      'The variables hold addresses of others (an array of pointers), which cannot be known before loading',
+      { section: spec.name },
+      'Use arrays of characters or indices instead of pointers.',
+    )
+  }
+  const map = create(contents, spec, types)
+  try {
+    if (spec.role !== 'map') {
+      const data = initialData(contents, spec)
+      if (spec.role !== 'bss' || contents.data.has(spec.section)) map.update(0, data)
+      if (spec.role === 'rodata') map.freeze()
+    }
+    if (path !== undefined) map.pin(path)
+    return map
+  } catch (error) {
+    map.close()
+    throw error
+  }
+}
+
+/** Puts the elements in that the object gives: maps into maps of maps, programs into program arrays. */
+export function fillObjectMap(
+  spec: MapSpec,
+  map: BpfMap,
+  loaded: { maps: ReadonlyMap<string, BpfMap>; programs: ReadonlyMap<string, BpfProgram> },
+): void {
+  for (const { index, kind, name } of spec.initial) {
+    const element = kind === 'map' ? loaded.maps.get(name) : loaded.programs.get(name)
+    // A program that was not chosen leaves its place empty.
+    if (element) map.update(index, element.fd)
+  }
+}
+
+function openPinned({ btf }: ObjectContents, spec: MapSpec, path: string): BpfMap | undefined {
+  let map: BpfMap
+  try {
+    const raw = BpfMap.openPinned(path, { ...codecs(btf, spec), perCpu: perCpu.has(spec.type) })
+    map = raw
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined
+    if (error instanceof OptionError) {
+      throw new ElfError(
+        `What is pinned at ${path} is another map: ${error.message}`,
+        { symbol: spec.name },
+        'Unpin it.',
+      )
+    }
+    throw error
+  }
+  if (map.type === spec.type && map.keySize === spec.keySize && map.valueSize === spec.valueSize) return map
+  map.close()
+  throw new ElfError(
+    `What is pinned at ${path} is another map: ${map.type}, keys of ${map.keySize}, values of ${map.valueSize} bytes`,
+    { symbol: spec.name },
+    'Unpin it, or load with another pinFolder.',
+  )
+}
+
+function addressesIn({ file }: ObjectContents, spec: MapSpec): boolean {
+  return (file.relocations.get(spec.section)?.length ?? 0) > 0
+}
+
+function create(contents: ObjectContents, spec: MapSpec, types: MapBtf | undefined): BpfMap {
+  const hasTypes = types !== undefined && (spec.keyTypeId > 0 || spec.valueTypeId > 0) && takesBtf(spec.type)
+  const inner = spec.inner && create(contents, spec.inner, types)
+  try {
+    const { key, value } = codecs(contents.btf, spec)
+    const options = {
+      type: spec.type,
+      name: spec.role === 'map' ? spec.name : dataName(contents.name, spec.name),
+      key,
+      value,
+      maxEntries: contents.maxEntries.get(spec.name) ?? entriesOf(spec),
+      flags: spec.flags,
+      extra: spec.extra,
+      ...(spec.numaNode > 0 && { numaNode: spec.numaNode }),
+      ...(inner && { innerMap: inner }),
+    }
+    if (!hasTypes) return BpfMap.create<MapType, unknown, unknown>(options) as BpfMap
+    const btf = { fd: types.fd, keyTypeId: spec.keyTypeId, valueTypeId: spec.valueTypeId }
+    try {
+      return BpfMap.create<MapType, unknown, unknown>({ ...options, btf }) as BpfMap
+    } catch (error) {
+      // Some maps take no types, or not these: they work without.
+      if (!(error instanceof KernelError)) throw error
+      return BpfMap.create<MapType, unknown, unknown>(options) as BpfMap
+    }
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error
+    throw new ElfError(`The map cannot be made: ${error.message}`, { symbol: spec.name }, error.hint, {
+      cause: error,
+    })
+  } finally {
+    inner?.close()
+  }
+}
+
+/** As libbpf chooses where the object leaves it open: one entry a processor, ring buffers of whole pages. */
+function entriesOf({ type, maxEntries }: MapSpec): number {
+  if (type === 'perf_event_array' && maxEntries === 0) return possibleCpus()
+  if (type !== 'ringbuf' && type !== 'user_ringbuf') return maxEntries
+  let size = PAGE_SIZE
+  while (size < maxEntries) size *= 2
+  return size
+}
+
+/** `.rodata` of `filter.o` is `filter.rodata`, as bpftool users know it; the kernel keeps 15 characters. */
+function dataName(object: string, section: string): string {
+  return `${object.replace(/\.o$/, '').slice(0, 8)}${section}`
+}
+
+/** Keys and values by their C types; where there are none, numbers for what is an index or a descriptor, else bytes. */
+function codecs(btf: Btf | undefined, spec: MapSpec): { key: Codec<unknown>; value: Codec<unknown> } {
+  const number = u32 as Codec<unknown>
+  const typed = (id: number, size: number): Codec<unknown> => {
+    try {
+      if (btf && id > 0 && spec.role === 'map') {
+        const codec = codecOfType(btf, id)
+        if (codec.size === size) return codec
+      }
+    } catch (error) {
+      if (!(error instanceof BtfError)) throw error
+    }
+    return bytes(size)
+  }
+  const isReference = references.has(spec.type)
+  const entry = spec.type === 'cpumap' ? cpumapValue : devmapValue
+  return {
+    key: indexed.has(spec.type) && spec.keySize === 4 ? number : typed(spec.keyTypeId, spec.keySize),
+    value:
+      isReference && spec.valueSize === 4
+        ? number
+        : isReference && spec.valueSize === 8
+          ? entry
+          : typed(spec.valueTypeId, spec.valueSize),
+  }
+}

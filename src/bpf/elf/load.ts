@@ -1,0 +1,426 @@
+// Loads an object: its BTF, its maps with their first elements, its programs.
+import { NotFoundError, OptionError } from '../../kernel/errors.js'
+import type { MappedRegion } from '../../kernel/memory.js'
+import type { Btf } from '../btf/decode.js'
+import { type BtfHandle, loadBtf, loadedBtf } from '../btf/load.js'
+import { type InfoRecords, encodeFuncInfo, encodeLineRecords } from '../btf/records.js'
+import { BtfError } from '../btf/types.js'
+import { kernelBtf } from '../btf/vmlinux.js'
+import type { AssembledProgram } from '../assembler.js'
+import type { ProgramType } from '../constants.js'
+import { programInfo } from '../info.js'
+import { SLOT_BYTES } from '../instruction.js'
+import type { BpfMap } from '../map.js'
+import type { LogLevel } from '../load.js'
+import { BpfProgram } from '../program.js'
+import type { SourceLocation } from '../source.js'
+import { VerifierError } from '../verifier.js'
+import { CoreRelocator, type Poisoned } from './core.js'
+import { ElfError } from './error.js'
+import { resolveExterns } from './externs.js'
+import { type LinkedProgram, linkProgram } from './link.js'
+import { type MapBtf, createObjectMap, fillObjectMap } from './load-maps.js'
+import type { MapSpec } from './maps.js'
+import type { GlobalPlace, ObjectContents } from './object.js'
+import { type ObjectBtf, objectBtf } from './object-btf.js'
+import { targetOfSection } from './sections.js'
+
+/** How to load an object. */
+export interface LoadObjectOptions {
+  /** Maps to use instead of making those of these names. They must be of the same type and sizes, and stay the caller's. */
+  maps?: Readonly<Record<string, BpfMap<never, never>>>
+  /** Load only these, by the name of the section or of the function. Maps that they do not use are not made. */
+  only?: string | readonly string[]
+  /** The type of programs whose section says nothing. */
+  type?: ProgramType
+  /** What a program of type `ext` replaces, or one of type `tracing` watches, when that is a function of another BPF program. */
+  attachTo?: { program: { readonly fd: number }; function: string }
+  /** Where maps with LIBBPF_PIN_BY_NAME are pinned. Default /sys/fs/bpf. */
+  pinFolder?: string
+  /** XDP: tied to this device (its index), so that programs may call its metadata kfuncs (6.3). */
+  boundTo?: number
+  /** XDP: handles packets in several buffers, whatever the section says. */
+  frags?: boolean
+  /** Asks for the verifier's log of accepted programs too. */
+  log?: LogLevel
+}
+
+/** A loaded object: owns its programs and the maps it made. */
+export class LoadedObject {
+  /** By the function's name. */
+  readonly programs: ReadonlyMap<string, BpfProgram>
+  /** By name, those that were handed in too. Keys and values are as their C types say. */
+  readonly maps: ReadonlyMap<string, BpfMap>
+  /** Why the kernel refused the object's types, when it did: programs and maps then have none. */
+  readonly btfProblem: BtfError | undefined
+  readonly #owned: readonly BpfMap[]
+  readonly #globals: ObjectContents['globals']
+  readonly #regions = new Map<string, MappedRegion>()
+
+  constructor(
+    programs: ReadonlyMap<string, BpfProgram>,
+    maps: ReadonlyMap<string, BpfMap>,
+    owned: readonly BpfMap[],
+    globals: ObjectContents['globals'],
+    btfProblem: BtfError | undefined,
+  ) {
+    this.programs = programs
+    this.maps = maps
+    this.btfProblem = btfProblem
+    this.#owned = owned
+    this.#globals = globals
+  }
+
+  /** A program by the name of its function. Throws `NotFoundError`. */
+  program(name: string): BpfProgram {
+    return this.programs.get(name) ?? notThere('program', name, this.programs)
+  }
+
+  /** A map by name. Throws `NotFoundError`. */
+  map(name: string): BpfMap {
+    return this.maps.get(name) ?? notThere('map', name, this.maps)
+  }
+
+  /** What a global variable holds now. Kernel 5.5. Throws `NotFoundError`. */
+  readGlobal(name: string): unknown {
+    const { view, place } = this.#place(name)
+    return place.codec.decode(view, place.offset)
+  }
+
+  /** Writes a global variable while programs run. Kernel 5.5. Throws `NotFoundError`, `OptionError` for constants. */
+  writeGlobal(name: string, value: unknown): void {
+    const { view, place } = this.#place(name)
+    if (place.isConstant) {
+      throw new OptionError('name', `"${name}" is a constant`, 'Set it before loading, with setGlobal.')
+    }
+    place.codec.encode(view, place.offset, value)
+  }
+
+  /** Lets go of the programs and of the maps that were made for them. What is attached or pinned stays. */
+  close(): void {
+    for (const region of this.#regions.values()) region.close()
+    for (const program of this.programs.values()) program.close()
+    for (const map of this.#owned) map.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #place(name: string): { view: DataView; place: GlobalPlace } {
+    const place = this.#globals.get(name)
+    const map = place && this.maps.get(place.map.name)
+    if (!map) return notThere('variable', name, this.#globals)
+    let region = this.#regions.get(map.name)
+    if (!region) this.#regions.set(map.name, (region = map.mmap({ writable: !place.isConstant })))
+    return { view: new DataView(region.buffer), place }
+  }
+}
+
+function notThere(what: string, name: string, there: ReadonlyMap<string, unknown>): never {
+  const names = [...there.keys()].join(', ')
+  throw new NotFoundError(`The loaded object has no ${what} "${name}"`, names && `It has: ${names}.`)
+}
+
+/** Loads an object; on failure nothing stays open. */
+export function loadObject(contents: ObjectContents, options: LoadObjectOptions): LoadedObject {
+  return new Loading(contents, options).load()
+}
+
+interface Entry {
+  name: string
+  section: string
+  linked: LinkedProgram
+  poisoned: Poisoned
+}
+
+class Loading {
+  readonly #contents: ObjectContents
+  readonly #options: LoadObjectOptions
+  readonly #programs = new Map<string, BpfProgram>()
+  readonly #maps = new Map<string, BpfMap>()
+  readonly #owned: BpfMap[] = []
+  #btf: { handle: BtfHandle; object: ObjectBtf } | undefined
+  #btfProblem: BtfError | undefined
+
+  constructor(contents: ObjectContents, options: LoadObjectOptions) {
+    this.#contents = contents
+    this.#options = options
+  }
+
+  load(): LoadedObject {
+    const { globals } = this.#contents
+    try {
+      const entries = this.#link()
+      this.#loadTypes()
+      this.#makeMaps(entries)
+      for (const entry of entries) this.#programs.set(entry.name, this.#loadProgram(entry))
+      for (const spec of this.#contents.maps) {
+        const map = this.#maps.get(spec.name)
+        const isOwn = map !== undefined && this.#owned.includes(map)
+        if (isOwn) fillObjectMap(spec, map, { maps: this.#maps, programs: this.#programs })
+      }
+      return new LoadedObject(this.#programs, this.#maps, this.#owned, globals, this.#btfProblem)
+    } catch (error) {
+      for (const object of [...this.#programs.values(), ...this.#owned]) object.close()
+      throw error
+    } finally {
+      this.#btf?.handle.close()
+    }
+  }
+
+  /** The programs that are wanted, with CO-RE and externs resolved: everything that needs no descriptor. */
+  #link(): Entry[] {
+    const { entries, btf } = this.#contents
+    const wanted = this.#wanted()
+    const relocator = btf && new CoreRelocator(btf, kernelBtf)
+    return [...entries]
+      .filter(([name]) => wanted.has(name))
+      .map(([name, { function: fn }]) => {
+        const linked = linkProgram(this.#contents, fn)
+        const poisoned: Poisoned = new Map([
+          ...(relocator?.relocate(linked.bytes, linked.relocations, name) ?? []),
+          ...resolveExterns(linked, btf, kernelBtf),
+        ])
+        return { name, section: fn.section.name, linked, poisoned }
+      })
+  }
+
+  #wanted(): Set<string> {
+    const { entries, name: object } = this.#contents
+    const { only } = this.#options
+    if (only === undefined) {
+      // SEC("?xdp"): only when asked for.
+      return new Set(
+        [...entries]
+          .filter(([, entry]) => !entry.function.section.name.startsWith('?'))
+          .map(([name]) => name),
+      )
+    }
+    const wanted = new Set<string>()
+    for (const choice of typeof only === 'string' ? [only] : only) {
+      const found = [...entries].filter(
+        ([name, entry]) => name === choice || entry.function.section.name === choice,
+      )
+      if (found.length === 0) {
+        const there = [...entries]
+          .map(([name, entry]) => `${name} (SEC "${entry.function.section.name}")`)
+          .join(', ')
+        throw new OptionError(
+          'only',
+          `The object "${object}" has no program "${choice}"`,
+          there && `It has: ${there}.`,
+        )
+      }
+      for (const [name] of found) wanted.add(name)
+    }
+    return wanted
+  }
+
+  #loadTypes(): void {
+    const { btf, file, ext } = this.#contents
+    if (!btf) return
+    const strings = [...ext.values()].flatMap(({ lines }) => lines.flatMap(({ file, text }) => [file, text]))
+    const object = objectBtf(btf, file, strings)
+    try {
+      this.#btf = { handle: loadBtf(object.bytes), object }
+    } catch (error) {
+      // An older kernel, or a newer compiler: programs load without types as well, unless they need them.
+      if (!(error instanceof BtfError)) throw error
+      this.#btfProblem = error
+    }
+  }
+
+  #makeMaps(entries: readonly Entry[]): void {
+    const { maps: specs, name: object } = this.#contents
+    const given = this.#options.maps ?? {}
+    for (const name of Object.keys(given)) {
+      if (specs.some((spec) => spec.name === name)) continue
+      const there = specs.map((spec) => spec.name).join(', ')
+      throw new OptionError(
+        'maps',
+        `The object "${object}" has no map "${name}"`,
+        there && `It has: ${there}.`,
+      )
+    }
+    const used = this.#usedMaps(entries)
+    const types: MapBtf | undefined = this.#btf && { fd: this.#btf.handle.fd }
+    for (const spec of specs) {
+      if (!used.has(spec.name)) continue
+      const handed = Object.hasOwn(given, spec.name) ? (given[spec.name] as unknown as BpfMap) : undefined
+      if (handed) {
+        checkReused(spec, handed)
+        this.#maps.set(spec.name, handed)
+        continue
+      }
+      const map = createObjectMap(this.#contents, spec, types, this.#options.pinFolder)
+      this.#owned.push(map)
+      this.#maps.set(spec.name, map)
+    }
+  }
+
+  /** Without a choice all maps; else those of the chosen programs, and the elements of those. */
+  #usedMaps(entries: readonly Entry[]): Set<string> {
+    const { maps: specs } = this.#contents
+    if (this.#options.only === undefined) return new Set(specs.map(({ name }) => name))
+    const used = new Set(entries.flatMap(({ linked }) => linked.maps.map(({ map }) => map.name)))
+    for (const name of used) {
+      const spec = specs.find((one) => one.name === name)
+      for (const { kind, name: element } of spec?.initial ?? []) if (kind === 'map') used.add(element)
+    }
+    return used
+  }
+
+  #loadProgram({ name, section, linked, poisoned }: Entry): BpfProgram {
+    const { entries, license } = this.#contents
+    const { log, boundTo, frags } = this.#options
+    const kind = entries.get(name)!.kind
+    const type = kind?.type ?? this.#options.type
+    if (!type) {
+      throw new ElfError(
+        'The name of the section does not say what type of program it holds',
+        { section, symbol: name },
+        'Pass the type.',
+      )
+    }
+    const btf = this.#programTypes(linked)
+    try {
+      return BpfProgram.load({
+        type,
+        name,
+        license,
+        code: this.#assembled(linked),
+        ...(kind?.attachType && { attachType: kind.attachType }),
+        ...(kind?.expectedAttach !== undefined && { expectedAttach: kind.expectedAttach }),
+        ...(kind?.sleepable && { sleepable: true }),
+        ...(type === 'xdp' && (frags ?? kind?.frags) && { frags: true }),
+        ...(type === 'xdp' && boundTo !== undefined && { boundTo }),
+        ...(kind?.attachesTo !== undefined && { attachTo: this.#target(kind.attachesTo, section, name) }),
+        ...(btf && { btf }),
+        ...(log && { log }),
+      })
+    } catch (error) {
+      throw explain(error, poisoned, { section, symbol: name })
+    }
+  }
+
+  /** The kernel wants a function record for every function of the program, or none at all. */
+  #programTypes({
+    functions,
+    lines,
+  }: LinkedProgram): { fd: number; functions: InfoRecords; lines?: InfoRecords } | undefined {
+    if (!this.#btf) return undefined
+    const { handle, object } = this.#btf
+    const typed: { insn: number; type: number }[] = []
+    for (const { index, type } of functions) {
+      if (type === undefined) return undefined
+      typed.push({ insn: index, type })
+    }
+    const hasLines = functions.every(({ index }) => lines.some(({ insn }) => insn === index))
+    const records = lines.map((line) => ({
+      ...line,
+      file: object.strings.get(line.file) ?? 0,
+      text: object.strings.get(line.text) ?? 0,
+    }))
+    return {
+      fd: handle.fd,
+      functions: encodeFuncInfo(typed),
+      ...(hasLines && { lines: encodeLineRecords(records) }),
+    }
+  }
+
+  #assembled(linked: LinkedProgram): AssembledProgram {
+    return {
+      bytes: linked.bytes,
+      references: linked.maps.map(({ index, map }) => ({
+        index,
+        map: this.#maps.get(map.name)!,
+        kind: map.role === 'map' ? 'map' : 'value',
+      })),
+      functions: linked.functions.map(({ index, function: fn }) => ({ name: fn.name, index })),
+      lines: sourceLines(linked, this.#contents.btf),
+      labels: new Map(),
+    }
+  }
+
+  /** What a tracing or replacing program attaches to, by its id. */
+  #target(prefix: string, section: string, symbol: string): { btfId: number; programFd?: number } {
+    const { attachTo } = this.#options
+    const place = { section, symbol }
+    if (attachTo) {
+      const { btfId } = programInfo(attachTo.program.fd)
+      const id = btfId === 0 ? undefined : loadedBtf(btfId)?.find(attachTo.function, 'func')
+      if (id === undefined) {
+        throw new ElfError(
+          `The program to attach to has no function "${attachTo.function}" in its BTF`,
+          place,
+        )
+      }
+      return { btfId: id, programFd: attachTo.program.fd }
+    }
+    const target = targetOfSection(section)
+    if (target === undefined || prefix === '') {
+      const id = target === undefined ? undefined : kernelBtf().find(target, 'func')
+      if (id !== undefined) return { btfId: id }
+      throw new ElfError(
+        'What the program attaches to is not known',
+        place,
+        'Pass attachTo, or name a function of the kernel.',
+      )
+    }
+    const name = `${prefix}${target}`
+    const id = kernelBtf().find(name, prefix === 'btf_trace_' ? 'typedef' : 'func')
+    if (id === undefined) throw new ElfError(`This kernel has no "${name}" to attach to`, place)
+    return { btfId: id }
+  }
+}
+
+/** The line of every slot, so that any instruction the verifier names has one. */
+function sourceLines(
+  { bytes, lines, functions }: LinkedProgram,
+  btf: Btf | undefined,
+): AssembledProgram['lines'] {
+  if (!btf || lines.length === 0) return []
+  const result: AssembledProgram['lines'] = []
+  const starts = new Set(functions.map(({ index }) => index))
+  const slots = bytes.length / SLOT_BYTES
+  let source: SourceLocation | undefined
+  for (let index = 0, next = 0; index < slots; index++) {
+    if (starts.has(index)) source = undefined
+    if (next < lines.length && lines[next].insn === index) {
+      const { file, text, line, column } = lines[next++]
+      source = { file: btf.text(file), line, column, text: btf.text(text).trim() }
+    }
+    if (source) result.push({ index, source })
+  }
+  return result
+}
+
+/** A map that was handed in must be what the programs were compiled for. */
+function checkReused(spec: MapSpec, map: BpfMap): void {
+  const differences = (
+    [
+      ['type', spec.type, map.type],
+      ['size of keys', spec.keySize, map.keySize],
+      ['size of values', spec.valueSize, map.valueSize],
+    ] as const
+  ).filter(([, wanted, got]) => wanted !== got)
+  if (differences.length === 0) return
+  const what = differences.map(([name, wanted, got]) => `${name} ${got} instead of ${wanted}`).join(', ')
+  throw new OptionError('maps', `The map handed in as "${spec.name}" does not fit the object: ${what}`)
+}
+
+/** A verifier that met a poisoned instruction says "unknown function"; what it means is that the kernel lacks something. */
+function explain(error: unknown, poisoned: Poisoned, place: { section: string; symbol: string }): unknown {
+  const missing =
+    error instanceof VerifierError && error.instruction !== undefined
+      ? poisoned.get(error.instruction)
+      : undefined
+  if (missing === undefined) return error
+  return new ElfError(
+    `The program needs ${missing}, which this kernel does not have`,
+    place,
+    'Guard it with bpf_core_field_exists(), bpf_core_type_exists(), bpf_core_enum_value_exists() or bpf_ksym_exists().',
+    { cause: error },
+  )
+}
