@@ -105,9 +105,14 @@ export class XdpGroup implements AsyncDisposable {
 
   /** Detaches the program, closes the sockets and their memory. Closing twice is harmless. */
   async close(): Promise<void> {
-    this.attachment?.detach()
-    for (const socket of this.sockets) await socket.close()
-    this.#program.close()
+    try {
+      this.attachment?.detach()
+    } finally {
+      // Also when the program could not be detached, because its namespace is closed, say.
+      this.attachment?.close()
+      for (const socket of this.sockets) await socket.close()
+      this.#program.close()
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
