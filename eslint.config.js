@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint'
 const below = {
   packet: [],
   kernel: [],
-  bpf: ['kernel'],
+  bpf: ['kernel', 'packet'],
   nic: ['kernel', 'packet'],
   lab: ['kernel', 'packet'],
   programs: ['kernel', 'bpf', 'packet'],

@@ -47,7 +47,7 @@ export interface ArrayCodec<C extends AnyCodec> extends Codec<Decoded<C>[]> {
 
 // A codec both takes and gives its type, so that no type but this one fits them all.
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-type AnyCodec = Codec<any>
+export type AnyCodec = Codec<any>
 type Members = Record<string, AnyCodec>
 
 const integer = <K extends IntegerKind>(

@@ -1,0 +1,42 @@
+// The compiler: traced functions in, assembler code out. Each pass is a file of its own; here is their order.
+import type { Code } from '../asm.js'
+import { allocate } from './allocate.js'
+import { checkUses } from './check.js'
+import { emit } from './emit.js'
+import type { Fn } from './ir.js'
+import { lower } from './lower.js'
+import { mergeBounds, removeDead, sink, straighten } from './shape.js'
+import { simplify } from './simplify.js'
+
+/** For tests. */
+export interface CompileOptions {
+  /** Leave the code as it was traced. */
+  optimize?: boolean
+  /** Registers that may be used, 10 at most; fewer force spilling. */
+  colours?: number
+}
+
+/** Compiles functions; the first is the program's entry. The same functions always give the same code. */
+export function compile(functions: readonly Fn[], options: CompileOptions = {}): Code {
+  return functions.map((fn) => {
+    checkUses(fn)
+    removeDead(fn)
+    if (options.optimize !== false) optimize(fn)
+    const machine = lower(fn)
+    allocate(machine, options.colours)
+    return emit(machine)
+  })
+}
+
+/** Simplifies until nothing changes. */
+export function optimize(fn: Fn): void {
+  for (let round = 0; round < 20; round++) {
+    const simpler = simplify(fn)
+    removeDead(fn)
+    const straighter = straighten(fn)
+    const fewer = mergeBounds(fn)
+    if (!simpler && !straighter && !fewer) break
+  }
+  sink(fn)
+  removeDead(fn)
+}

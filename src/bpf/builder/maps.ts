@@ -1,0 +1,78 @@
+// Maps as programs declare them: a name, a type and codecs. They exist once the program is loaded.
+import { type AnyCodec, type Decoded, type IntegerCodec, u32 } from '../codec.js'
+import type { MapType } from '../constants.js'
+import { BpfMap, type DefaultKey, type Stored } from '../map.js'
+import type { CreateMapOptions, IndexedMapType, ReferenceMapType } from '../map-options.js'
+
+type U32 = IntegerCodec<number, 'u32'>
+
+/** What a map is declared as. The options are those of `BpfMap.create`. */
+export type MapOptions<T extends MapType, KC extends AnyCodec, VC extends AnyCodec> = Omit<
+  CreateMapOptions<T, never, never>,
+  'name' | 'key' | 'value'
+> & {
+  /** What it is called in the kernel, and when the program is loaded with a map of yours in its place. */
+  name: string
+  key?: KC
+  value?: VC
+}
+
+/** A declared map. For a ring buffer `value` is the record's type. */
+export interface MapDefinition<
+  T extends MapType = MapType,
+  KC extends AnyCodec = AnyCodec,
+  VC extends AnyCodec = AnyCodec,
+> {
+  readonly type: T
+  readonly name: string
+  readonly key: KC
+  readonly value: VC
+  readonly maxEntries: number
+  readonly options: Omit<CreateMapOptions<T, never, never>, 'name' | 'key' | 'value'>
+}
+
+type KeyCodec<T extends MapType, KC extends AnyCodec> = [KC] extends [never]
+  ? T extends IndexedMapType
+    ? U32
+    : AnyCodec
+  : KC
+type ValueCodec<T extends MapType, VC extends AnyCodec> = [VC] extends [never]
+  ? T extends ReferenceMapType
+    ? U32
+    : AnyCodec
+  : VC
+
+/** The map that a definition makes. */
+export type MapOf<D> =
+  D extends MapDefinition<infer T, infer KC, infer VC>
+    ? BpfMap<
+        unknown extends Decoded<KC> ? DefaultKey<T> : Decoded<KC>,
+        T extends MapType ? Stored<T, Decoded<VC>> : never
+      >
+    : never
+
+/** Declares a map. Nothing happens in the kernel. */
+export function defineMap<const T extends MapType, KC extends AnyCodec = never, VC extends AnyCodec = never>(
+  options: MapOptions<T, KC, VC>,
+): MapDefinition<T, KeyCodec<T, KC>, ValueCodec<T, VC>> {
+  const { name, key = u32, value = u32, ...rest } = options
+  return {
+    type: options.type,
+    name,
+    key,
+    value,
+    maxEntries: options.maxEntries,
+    options: rest,
+  } as unknown as MapDefinition<T, KeyCodec<T, KC>, ValueCodec<T, VC>>
+}
+
+/** Makes the map that was declared. */
+export function createMap<D extends MapDefinition>(definition: D): MapOf<D> {
+  const { type, name, key, value, options } = definition
+  const typed = type === 'ringbuf' ? {} : { key, value }
+  return BpfMap.create({ ...options, ...typed, name } as unknown as CreateMapOptions<
+    MapType,
+    unknown,
+    unknown
+  >) as unknown as MapOf<D>
+}

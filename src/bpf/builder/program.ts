@@ -1,0 +1,132 @@
+// XDP programs from definition to kernel: trace, compile, make the maps, load.
+import { OptionError } from '../../kernel/errors.js'
+import type { Code, MapHandle } from '../asm.js'
+import { type AssembledProgram, assemble } from '../assembler.js'
+import type { Verdict } from '../constants.js'
+import type { LoadOptions } from '../load.js'
+import { BpfProgram } from '../program.js'
+import { compile } from './compile.js'
+import { Subprograms } from './functions.js'
+import type { Fn } from './ir.js'
+import { type MapDefinition, type MapOf, createMap } from './maps.js'
+import { Tracer } from './trace.js'
+import { type Outcome, Xdp, type XdpResult, verdictNumber } from './xdp.js'
+
+/** What a program is built with. */
+export interface XdpOptions {
+  /** What it returns where its body does not say: at the end, and for packets too short or malformed for a header it looks at. Default `pass`. */
+  otherwise?: Verdict
+}
+
+/** What it is loaded with. */
+export interface XdpLoadOptions extends Omit<LoadOptions, 'type' | 'code' | 'maps' | 'name'> {
+  /** Maps of yours in the place of declared ones, by name. The others are made. */
+  maps?: Readonly<Record<string, MapHandle>>
+}
+
+/**
+ * Builds an XDP program. `body` runs once, now: what it calls on `x` becomes the program. Throws `OptionError`, with the line, for
+ * what cannot be a program.
+ *
+ *   const program = defineXdp('only_ping', (x) => {
+ *     const eth = x.packet.ethernet()
+ *     x.if(eth.type.eq(ETH_P_IP), () => {
+ *       x.if(eth.ipv4().protocol.eq(IPPROTO_ICMP), () => 'pass')
+ *     })
+ *     return 'drop'
+ *   })
+ */
+export function defineXdp(name: string, body: (x: Xdp) => Outcome<XdpResult>): XdpDefinition
+export function defineXdp(
+  name: string,
+  options: XdpOptions,
+  body: (x: Xdp) => Outcome<XdpResult>,
+): XdpDefinition
+export function defineXdp(
+  name: string,
+  ...rest:
+    [body: (x: Xdp) => Outcome<XdpResult>] | [options: XdpOptions, body: (x: Xdp) => Outcome<XdpResult>]
+): XdpDefinition {
+  const [options, body] = rest.length === 2 ? rest : [{} as XdpOptions, rest[0]]
+  const subprograms = new Subprograms()
+  const tracer = new Tracer(name, 0, verdictNumber(options.otherwise ?? 'pass'))
+  const x = new Xdp(tracer, subprograms)
+  x.finish(body(x))
+  const functions = [...subprograms.functions.values()].map(({ fn }) => fn!)
+  return new XdpDefinition(name, [tracer.fn, ...functions], subprograms.maps)
+}
+
+/** A program that is built but not loaded. */
+export class XdpDefinition {
+  readonly name: string
+  /** The maps it uses. */
+  readonly maps: ReadonlyMap<string, MapDefinition>
+  /** The instructions, with the line that each comes from. */
+  readonly code: Code
+  #assembled: AssembledProgram | undefined
+
+  /** Made by `defineXdp`. */
+  constructor(name: string, functions: readonly Fn[], maps: ReadonlyMap<string, MapDefinition>) {
+    this.name = name
+    this.maps = maps
+    this.code = compile(functions)
+  }
+
+  /** The program as bytes. */
+  get assembled(): AssembledProgram {
+    return (this.#assembled ??= assemble(this.code))
+  }
+
+  /**
+   * Makes its maps and loads it. The caller closes what comes back. Throws `VerifierError`, with the TypeScript line, when the
+   * kernel rejects it.
+   */
+  load(options: XdpLoadOptions = {}): LoadedXdp {
+    const { maps: given = {}, ...rest } = options
+    const stranger = Object.keys(given).find((name) => !this.maps.has(name))
+    if (stranger !== undefined) {
+      throw new OptionError('maps', `The program "${this.name}" has no map "${stranger}"`)
+    }
+    const made = new Map<string, MapOf<MapDefinition>>()
+    const close = (): void => made.forEach((map) => map.close())
+    try {
+      for (const [name, definition] of this.maps) {
+        if (!Object.hasOwn(given, name)) made.set(name, createMap(definition))
+      }
+      const maps = { ...given, ...Object.fromEntries(made) }
+      const program = BpfProgram.load({ ...rest, type: 'xdp', name: this.name, code: this.assembled, maps })
+      return new LoadedXdp(program, made)
+    } catch (error) {
+      close()
+      throw error
+    }
+  }
+}
+
+/** A loaded program with the maps that were made for it. */
+export class LoadedXdp {
+  readonly program: BpfProgram
+  readonly #maps: ReadonlyMap<string, MapOf<MapDefinition>>
+
+  constructor(program: BpfProgram, maps: ReadonlyMap<string, MapOf<MapDefinition>>) {
+    this.program = program
+    this.#maps = maps
+  }
+
+  /** The map that was made for a definition. Throws `OptionError` when it was handed in, or is another program's. */
+  map<D extends MapDefinition>(definition: D): MapOf<D> {
+    const map = this.#maps.get(definition.name)
+    if (!map) throw new OptionError('map', `No map "${definition.name}" was made for "${this.program.name}"`)
+    return map as unknown as MapOf<D>
+  }
+
+  /** Lets go of the program and its maps: they live on while attached. */
+  close(): void {
+    this.program.close()
+    this.#maps.forEach((map) => map.close())
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}

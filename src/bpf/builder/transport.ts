@@ -1,0 +1,106 @@
+// Transport headers as cursors: UDP, TCP, ICMP.
+import { ICMP_AT, ICMP_HLEN } from '../../packet/icmp.js'
+import { TCP_AT } from '../../packet/tcp.js'
+import { UDP_AT, UDP_HLEN } from '../../packet/udp.js'
+import { Header, needAt } from './header.js'
+import type { Bytes, Field, Place } from './memory.js'
+import type { Value } from './value.js'
+
+/** TCP's header without options. */
+const TCP_HLEN = 20
+
+/** What an IP header carries: a protocol, and the place its header is at. */
+export class Transport {
+  /** The IP protocol, behind IPv6 extension headers. */
+  readonly protocol: Value<'u8'>
+  readonly #place: Place
+
+  constructor(place: Place, protocol: Value<'u8'>) {
+    this.#place = place
+    this.protocol = protocol
+  }
+
+  /** The UDP header. The protocol is for you to test first. */
+  udp(): Udp {
+    needAt(this.#place, UDP_HLEN)
+    return new Udp(this.#place)
+  }
+  /** The TCP header. The protocol is for you to test first. */
+  tcp(): Tcp {
+    needAt(this.#place, TCP_HLEN)
+    return new Tcp(this.#place)
+  }
+  /** The ICMP or ICMPv6 header. The protocol is for you to test first. */
+  icmp(): Icmp {
+    needAt(this.#place, ICMP_HLEN)
+    return new Icmp(this.#place)
+  }
+  /** The two ports that UDP and TCP begin with. The protocol is for you to test first. */
+  ports(): Ports {
+    needAt(this.#place, 4)
+    return new Ports(this.#place)
+  }
+}
+
+/** The first four bytes of UDP and TCP. */
+export class Ports extends Header {
+  get srcPort(): Field<'be16'> {
+    return this.field(UDP_AT.srcPort, 'be16')
+  }
+  get dstPort(): Field<'be16'> {
+    return this.field(UDP_AT.dstPort, 'be16')
+  }
+}
+
+export class Udp extends Ports {
+  get length(): Field<'be16'> {
+    return this.field(UDP_AT.length, 'be16')
+  }
+  /** 0 says that the sender computed none. */
+  get checksum(): Field<'be16'> {
+    return this.field(UDP_AT.checksum, 'be16')
+  }
+}
+
+export class Tcp extends Ports {
+  get sequence(): Field<'be32'> {
+    return this.field(TCP_AT.sequence, 'be32')
+  }
+  get acknowledgment(): Field<'be32'> {
+    return this.field(TCP_AT.acknowledgment, 'be32')
+  }
+  /** FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32. */
+  get flags(): Field<'u8'> {
+    return this.field(TCP_AT.flags, 'u8')
+  }
+  get window(): Field<'be16'> {
+    return this.field(TCP_AT.window, 'be16')
+  }
+  get checksum(): Field<'be16'> {
+    return this.field(TCP_AT.checksum, 'be16')
+  }
+}
+
+/** ICMP and ICMPv6 alike. */
+export class Icmp extends Header {
+  get type(): Field<'u8'> {
+    return this.field(ICMP_AT.type, 'u8')
+  }
+  get code(): Field<'u8'> {
+    return this.field(ICMP_AT.code, 'u8')
+  }
+  get checksum(): Field<'be16'> {
+    return this.field(ICMP_AT.checksum, 'be16')
+  }
+  get identifier(): Field<'be16'> {
+    return this.field(ICMP_AT.identifier, 'be16')
+  }
+  get sequence(): Field<'be16'> {
+    return this.field(ICMP_AT.sequence, 'be16')
+  }
+  /** `length` bytes at `at`, counted from the start of the ICMP header: what a neighbour solicitation asks for is `body(8, 16)`. */
+  body(at: number, length: number): Bytes {
+    this.need(this.place, at + length)
+    return this.bytes(at, length)
+  }
+}
