@@ -48,10 +48,24 @@ export interface MappedRings {
 
 /** Makes the four rings of a socket and maps them. */
 export function createRings(fd: number, sizes: RingSizes): MappedRings {
-  setInteger(fd, SOL_XDP, uapi.XDP_UMEM_FILL_RING, sizes.fill, 'XDP_UMEM_FILL_RING')
-  setInteger(fd, SOL_XDP, uapi.XDP_UMEM_COMPLETION_RING, sizes.completion, 'XDP_UMEM_COMPLETION_RING')
-  setInteger(fd, SOL_XDP, uapi.XDP_RX_RING, sizes.rx, 'XDP_RX_RING')
-  setInteger(fd, SOL_XDP, uapi.XDP_TX_RING, sizes.tx, 'XDP_TX_RING')
+  setInteger(
+    fd,
+    SOL_XDP,
+    uapi.XDP_UMEM_FILL_RING,
+    sizes.fill,
+    'XDP_UMEM_FILL_RING',
+    'Ask for a smaller ring.',
+  )
+  setInteger(
+    fd,
+    SOL_XDP,
+    uapi.XDP_UMEM_COMPLETION_RING,
+    sizes.completion,
+    'XDP_UMEM_COMPLETION_RING',
+    'Ask for a smaller ring.',
+  )
+  setInteger(fd, SOL_XDP, uapi.XDP_RX_RING, sizes.rx, 'XDP_RX_RING', 'Ask for a smaller ring.')
+  setInteger(fd, SOL_XDP, uapi.XDP_TX_RING, sizes.tx, 'XDP_TX_RING', 'Ask for a smaller ring.')
   const offsets = ringOffsets(fd)
   const regions: MappedRegion[] = []
   const close = () => regions.forEach((region) => region.close())
@@ -174,8 +188,18 @@ export function takeError(fd: number): number {
   return answer.getInt32(0, true)
 }
 
-function setInteger(fd: number, level: number, option: number, value: number, name: string): void {
-  check(native.setsockopt(fd, level, option, integer(value)), `setsockopt(${name})`, { about: String(value) })
+function setInteger(
+  fd: number,
+  level: number,
+  option: number,
+  value: number,
+  name: string,
+  hint?: string,
+): void {
+  check(native.setsockopt(fd, level, option, integer(value)), `setsockopt(${name})`, {
+    about: String(value),
+    hint,
+  })
 }
 
 function integer(value: number): DataView {
