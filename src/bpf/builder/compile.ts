@@ -5,7 +5,7 @@ import { checkUses } from './check.js'
 import { emit } from './emit.js'
 import type { Fn } from './ir.js'
 import { lower } from './lower.js'
-import { mergeBounds, removeDead, sink, straighten } from './shape.js'
+import { mergeBounds, removeDead, shareReturns, sink, straighten } from './shape.js'
 import { simplify } from './simplify.js'
 
 /** For tests. */
@@ -18,14 +18,23 @@ export interface CompileOptions {
 
 /** Compiles functions; the first is the program's entry. The same functions always give the same code. */
 export function compile(functions: readonly Fn[], options: CompileOptions = {}): Code {
-  return functions.map((fn) => {
+  const [entry] = functions
+  const code: Code[] = []
+  // Only what is still called when the callers are simplified: the verifier refuses code that nothing reaches.
+  const wanted = new Set([entry.name])
+  for (const name of wanted) {
+    const fn = functions.find((one) => one.name === name)!
     checkUses(fn)
     removeDead(fn)
     if (options.optimize !== false) optimize(fn)
+    for (const { insts } of fn.blocks) {
+      for (const inst of insts) if (inst.op === 'invoke') wanted.add(inst.callee)
+    }
     const machine = lower(fn)
     allocate(machine, options.colours)
-    return emit(machine)
-  })
+    code.push(emit(machine))
+  }
+  return code
 }
 
 /** Simplifies until nothing changes. */
@@ -39,4 +48,5 @@ export function optimize(fn: Fn): void {
   }
   sink(fn)
   removeDead(fn)
+  shareReturns(fn)
 }

@@ -1,4 +1,5 @@
 // From allocated instructions to the assembler's: blocks in order, jumps only where the next block is not the one wanted.
+import { opposite } from './ir.js'
 import * as asm from '../asm.js'
 import type { Code, Condition, Label, Operation } from '../asm.js'
 import { type MachineBlock, type MachineFn, type MachineInst, successorsOf } from './machine.js'
@@ -31,17 +32,41 @@ export function emit(fn: MachineFn): Code {
   const code: (Operation | Label)[] = [{ label: fn.name }]
   order.forEach((block, index) => {
     if (wanted.has(block)) code.push({ label: label(block) })
-    for (const inst of block.insts) {
+    const following = order[index + 1]
+    const { insts, next } = turned(block, following)
+    for (const inst of insts) {
       const operation = operationOf(inst, label)
       code.push(inst.at ? { ...operation, source: inst.at } : operation)
     }
-    if (block.next && block.next !== order[index + 1]) {
-      const jump = asm.jump(label(block.next))
-      const at = block.insts.at(-1)?.at
+    if (next && next !== following) {
+      const jump = asm.jump(label(next))
+      const at = insts.at(-1)?.at
       code.push(at ? { ...jump, source: at } : jump)
     }
   })
   return code
+}
+
+/** The block, with its last branch the other way round where that saves a jump. */
+function turned(
+  block: MachineBlock,
+  following: MachineBlock | undefined,
+): { insts: MachineInst[]; next: MachineBlock | undefined } {
+  const { insts, next } = block
+  const last = insts.at(-1)
+  if (
+    last?.op !== 'branch' ||
+    next === following ||
+    last.to !== following ||
+    last.comparison === '&' ||
+    !next
+  ) {
+    return { insts, next }
+  }
+  return {
+    insts: [...insts.slice(0, -1), { ...last, comparison: opposite(last.comparison), to: next }],
+    next: following,
+  }
 }
 
 /** Puts each block behind one that goes on with it, as far as that is possible. */

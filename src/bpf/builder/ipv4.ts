@@ -105,12 +105,13 @@ export class Ipv4 extends Header {
   /** Takes one from the time to live and keeps the checksum right. Test it first: 0 becomes 255. */
   decrementTtl(): void {
     const { tracer } = this.place
-    // TTL and protocol are one word of the sum.
-    const word = this.field(IPV4_AT.ttl, 'be16')
-    const before = new Value(tracer, 'be16', word.operand)
-    const after = before.u16().sub(0x0100).network()
+    const checksum = this.checksum
     this.ttl.set(this.ttl.sub(1))
-    updateChecksum(this.checksum, before, after)
+    // As ip_decrease_ttl() of include/net/ip.h: the TTL is the upper byte of its word, 1 in the packet's byte order, and a
+    // sum of 0xffff is written as 0.
+    const sum = tracer.alu('add', 32, checksum.operand, 1n)
+    const carry = tracer.alu('rsh', 32, tracer.alu('add', 32, sum, 1n), 16n)
+    checksum.set(new Value(tracer, 'be16', tracer.alu('and', 32, tracer.alu('add', 32, sum, carry), 0xffffn)))
   }
 
   #rewrite(field: Field<'be32'>, address: Term<'be32'>): void {

@@ -253,6 +253,8 @@ class Lowering {
     const from = this.#current
     const at = this.#at
     const failing = opposite(comparison)
+    // There is no jump for "none of these bits".
+    if (failing === '!&') return this.#branch('!&', bits, a, b, { yes: no, no: yes })
     const elsewhere = this.#edgeBlock(no)
     from.insts.push({ op: 'branch', comparison: failing, bits, a, b, to: elsewhere, at })
     this.#current = from

@@ -14,7 +14,7 @@ import { XDP_ACTIONS } from '../constants.js'
 import { Ipv4, type Ipv4Options } from './ipv4.js'
 import { Ipv6 } from './ipv6.js'
 import { Bytes, Field, type Place, checkPlace, further } from './memory.js'
-import type { Kind } from './kinds.js'
+import { KINDS, type Kind } from './kinds.js'
 import type { Tracer, VariableKey } from './trace.js'
 import { Value } from './value.js'
 import { programError } from './location.js'
@@ -54,7 +54,18 @@ export class Packet {
 
   /** The integer at a fixed offset. */
   field<K extends Kind>(offset: number, kind: K, short?: Verdict): Field<K> {
-    return this.bytes(offset, 8, short).field(0, kind)
+    return this.bytes(offset, KINDS[kind].bits / 8, short).field(0, kind)
+  }
+
+  /** `length` bytes at an offset that the program computed. Offsets above 32767 end it as a short packet does. */
+  bytesAt(offset: Value<'u8'> | Value<'u16'> | Value<'u32'>, length: number, short?: Verdict): Bytes {
+    const tracer = this.#tracer
+    // MAX_PACKET_OFF of kernel/bpf/verifier.c is 65535, the length included.
+    tracer.unless('<=', 32, offset.operand, 0x7fffn, verdictOf(short))
+    const place = this.#place(0)
+    const base = tracer.alu('add', 64, place.base, offset.operand)
+    tracer.needBytes(base, length, verdictOf(short))
+    return new Bytes({ ...place, base }, length)
   }
 
   /** The Ethernet header, and the VLAN tags behind it. */

@@ -48,12 +48,22 @@ export function defineXdp(
     [body: (x: Xdp) => Outcome<XdpResult>] | [options: XdpOptions, body: (x: Xdp) => Outcome<XdpResult>]
 ): XdpDefinition {
   const [options, body] = rest.length === 2 ? rest : [{} as XdpOptions, rest[0]]
+  const { functions, maps } = traceXdp(name, options, body)
+  return new XdpDefinition(name, compile(functions), maps)
+}
+
+/** The program as the compiler gets it: the functions as they were written, the entry first. */
+export function traceXdp(
+  name: string,
+  options: XdpOptions,
+  body: (x: Xdp) => Outcome<XdpResult>,
+): { functions: Fn[]; maps: ReadonlyMap<string, MapDefinition> } {
   const subprograms = new Subprograms()
   const tracer = new Tracer(name, 0, verdictNumber(options.otherwise ?? 'pass'))
   const x = new Xdp(tracer, subprograms)
   x.finish(body(x))
-  const functions = [...subprograms.functions.values()].map(({ fn }) => fn!)
-  return new XdpDefinition(name, [tracer.fn, ...functions], subprograms.maps)
+  const functions = [tracer.fn, ...[...subprograms.functions.values()].map(({ fn }) => fn!)]
+  return { functions, maps: subprograms.maps }
 }
 
 /** A program that is built but not loaded. */
@@ -66,10 +76,10 @@ export class XdpDefinition {
   #assembled: AssembledProgram | undefined
 
   /** Made by `defineXdp`. */
-  constructor(name: string, functions: readonly Fn[], maps: ReadonlyMap<string, MapDefinition>) {
+  constructor(name: string, code: Code, maps: ReadonlyMap<string, MapDefinition>) {
     this.name = name
     this.maps = maps
-    this.code = compile(functions)
+    this.code = code
   }
 
   /** The program as bytes. */

@@ -182,6 +182,26 @@ function contents(block: Block): string {
   return [...words, JSON.stringify(plain), ...edges].join('\n')
 }
 
+/** Blocks that end by returning the same constant share the end. */
+export function shareReturns(fn: Fn): void {
+  const ends = new Map<bigint, Block[]>()
+  for (const block of fn.blocks) {
+    if (block.end?.op !== 'return' || typeof block.end.value !== 'bigint') continue
+    ends.set(block.end.value, [...(ends.get(block.end.value) ?? []), block])
+  }
+  for (const blocks of ends.values()) {
+    if (blocks.length < 2) continue
+    let shared = blocks.find((block) => block.insts.length === 0 && block.params.length === 0)
+    if (!shared) {
+      shared = { ...blocks[0], id: Math.max(...fn.blocks.map(({ id }) => id)) + 1, params: [], insts: [] }
+      fn.blocks.push(shared)
+    }
+    for (const block of blocks) {
+      if (block !== shared) block.end = { op: 'jump', at: block.end!.at, yes: { to: shared, args: [] } }
+    }
+  }
+}
+
 /** A check for some bytes that is directly followed by one for more, from the same place and failing alike, checks for all at once. */
 export function mergeBounds(fn: Fn): boolean {
   const { predecessors } = flowOf(fn)
