@@ -1,6 +1,7 @@
 // xdp drop: eats every packet, the XDP tutorial's first assignment.
 import { Command } from 'commander'
 import { XdpGroup } from '../xsk/index.js'
+import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
 
@@ -13,6 +14,7 @@ export function dropCommand(): Command {
     )
     .argument('<interface>', 'the interface to take packets from')
     .action(async (name: string, flags: SocketFlags) => {
+      requireUp(name)
       const group = await XdpGroup.open(groupOptions(name, flags))
       console.error(`xdp: dropping everything that arrives on ${describeGroup(group)}`)
       await runGroup(group, () => undefined, flags)

@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { formatIp, parseIp } from '../packet/index.js'
 import { PingServer } from '../serve/index.js'
+import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
 
@@ -15,6 +16,7 @@ export function pongCommand(): Command {
     .argument('<interface>', 'the interface to answer on')
     .option('-a, --address <address>', 'answer for this address too (repeatable)', addAddress)
     .action(async (name: string, flags: SocketFlags & { address?: Uint8Array[] }) => {
+      requireUp(name)
       const server = await PingServer.open({ ...groupOptions(name, flags), addresses: flags.address ?? [] })
       const addresses = server.refreshAddresses().map((address) => formatIp(address))
       console.error(
