@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { mapInfoById, programInfoById, queryXdp, type AttachedProgram } from '../bpf/index.js'
-import { KernelError, Namespace } from '../kernel/index.js'
+import { KernelError, Namespace, hasCapability } from '../kernel/index.js'
 import { getInterface, listInterfaces, type Interface } from '../kernel/interfaces.js'
 import { table } from './table.js'
 
@@ -48,6 +48,9 @@ export function statusCommand(): Command {
     )
     .action((name: string | undefined, flags: StatusFlags) => {
       const attachments = listAttachments(name, flags.namespace)
+      if (attachments.length > 0 && !maySeePrograms()) {
+        console.error('xdp: names, tags and how it is attached take CAP_SYS_ADMIN to see; run as root')
+      }
       if (flags.json) console.log(JSON.stringify(attachments, undefined, 2))
       else if (attachments.length > 0) console.log(attachmentTable(attachments))
       else console.log(`no XDP program attached${name === undefined ? '' : ` to ${name}`}`)
@@ -58,7 +61,7 @@ function listAttachments(name: string | undefined, namespaceName: string | undef
   const namespace = namespaceName === undefined ? undefined : Namespace.open(namespaceName)
   try {
     const programsOf = (link: Interface) =>
-      queryXdp(link.index, { namespace }).map((program) => describe(link, program, namespaceName))
+      attachedTo(link, namespace).map((program) => describe(link, program, namespaceName))
     if (name !== undefined) return programsOf(getInterface(name, { namespace }))
     return listInterfaces({ namespace })
       .filter((link) => link.xdp.mode !== 'none')
@@ -66,6 +69,25 @@ function listAttachments(name: string | undefined, namespaceName: string | undef
   } finally {
     namespace?.close()
   }
+}
+
+/** What the kernel tells everybody is the mode and the id. */
+function attachedTo(link: Interface, namespace: Namespace | undefined): AttachedProgram[] {
+  if (maySeePrograms()) return queryXdp(link.index, { namespace })
+  const programs = Object.entries(link.xdp.programs) as [AttachedProgram['mode'], number][]
+  return programs.map(([mode, id]) => ({
+    mode,
+    id,
+    name: undefined,
+    tag: undefined,
+    kind: 'unknown',
+    linkId: undefined,
+  }))
+}
+
+/** Opening programs, maps and links by id takes CAP_SYS_ADMIN (bpf_prog_get_fd_by_id in kernel/bpf/syscall.c). */
+function maySeePrograms(): boolean {
+  return hasCapability('CAP_SYS_ADMIN')
 }
 
 /** Nothing for an interface that went away after it was listed. */
@@ -79,7 +101,7 @@ function unlessGone<T>(read: () => T[]): T[] {
 }
 
 function describe(link: Interface, program: AttachedProgram, namespace: string | undefined): Attachment {
-  const info = programInfoById(program.id)
+  const info = maySeePrograms() ? programInfoById(program.id) : undefined
   const counted = info !== undefined && (info.runCount > 0n || countsRuns())
   return {
     interface: link.name,
