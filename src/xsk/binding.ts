@@ -117,13 +117,34 @@ export interface BindRequest {
   interface: string
   ifindex: number
   queue: number
+  /** The queue's name for `closeSocket`: see `queueKey`. */
+  key: string
   copy: CopyMode
   needWakeup: boolean
 }
 
+// How long a busy queue is waited for: closing a socket returns before its queue is free, which the kernel's work
+// queue sees to (net/xdp/xsk_buff_pool.c: xp_put_pool), on a loaded machine after seconds.
+const PATIENCE_MS = 1000
+const PATIENCE_AFTER_OWN_MS = 10_000
+
+// When this thread closed its last socket on a queue.
+const closedAt = new Map<string, number>()
+
+/** What tells a queue from all others of this machine. */
+export function queueKey(namespace: Namespace | undefined, ifindex: number, queue: number): string {
+  return `${namespace?.inode}/${ifindex}/${queue}`
+}
+
+/** Closes a socket and remembers that its queue will be free soon. */
+export function closeSocket(fd: number, key: string): void {
+  native.close(fd)
+  closedAt.set(key, performance.now())
+}
+
 /**
- * Binds the socket to its queue. A queue whose former socket was closed a moment ago is busy until the
- * kernel's work queue has let go of it (net/xdp/xsk_buff_pool.c: xp_put_pool), so EBUSY is tried again for about a second.
+ * Binds the socket to its queue. EBUSY is tried again for about a second, and for ten after a socket of this
+ * thread was closed on that queue: then it is the kernel that has not let go of it yet, and nobody else.
  */
 export async function bindSocket(fd: number, request: BindRequest): Promise<void> {
   const address = new DataView(new ArrayBuffer(16)) // struct sockaddr_xdp
@@ -138,11 +159,14 @@ export async function bindSocket(fd: number, request: BindRequest): Promise<void
   address.setUint32(4, request.ifindex, true)
   address.setUint32(8, request.queue, true)
   let result = native.bind(fd, address)
-  for (let wait = 1, waited = 0; result === -EBUSY && waited < 1000; wait = Math.min(wait * 2, 100)) {
+  const started = performance.now()
+  const own = started - (closedAt.get(request.key) ?? -Infinity) < PATIENCE_AFTER_OWN_MS
+  const deadline = started + (own ? PATIENCE_AFTER_OWN_MS : PATIENCE_MS)
+  for (let wait = 1; result === -EBUSY && performance.now() < deadline; wait = Math.min(wait * 2, 100)) {
     await delay(wait)
-    waited += wait
     result = native.bind(fd, address)
   }
+  closedAt.delete(request.key)
   if (result < 0) throw bindError(-result, request)
 }
 

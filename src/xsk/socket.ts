@@ -40,6 +40,8 @@ export interface Granted<Asked, Got> {
 /** Everything `XdpSocket.open` has made, for the constructor. */
 interface Parts {
   fd: number
+  /** The queue's name for `closeSocket`. */
+  key: string
   umem: Umem
   ownsUmem: boolean
   rings: binding.MappedRings
@@ -114,7 +116,9 @@ export class XdpSocket implements AsyncDisposable {
         `Use ${queues.rx === 1 ? 'queue 0' : `a queue from 0 to ${queues.rx - 1}`}, or add queues with \`ethtool -L\`.`,
       )
     }
-    const fd = binding.openSocket(checked.namespace)
+    const { namespace, queue } = checked
+    const key = binding.queueKey(namespace, device.index, queue)
+    const fd = binding.openSocket(namespace)
     const ownsUmem = !(checked.umem instanceof Umem)
     let umem: Umem | undefined
     let rings: binding.MappedRings | undefined
@@ -128,13 +132,14 @@ export class XdpSocket implements AsyncDisposable {
       await binding.bindSocket(fd, {
         interface: checked.interface,
         ifindex: device.index,
-        queue: checked.queue,
+        queue,
+        key,
         // A zero-copy socket hears nothing from a generic program, so the kernel must not choose zero copy there.
         copy: checked.mode === 'generic' ? 'copy' : checked.copy,
         needWakeup: checked.needWakeup,
       })
       const zeroCopy = binding.isZeroCopy(fd)
-      socket = new XdpSocket({ fd, umem, ownsUmem, rings, options: checked, zeroCopy })
+      socket = new XdpSocket({ fd, key, umem, ownsUmem, rings, options: checked, zeroCopy })
       socket.#path.refill()
       socket.#steer(queues.maxRx)
       return socket
@@ -351,7 +356,7 @@ export class XdpSocket implements AsyncDisposable {
       // Also when the program could not be detached, because its namespace is closed, say.
       steering?.attachment.close()
       steering?.program.close()
-      native.close(this.#parts.fd)
+      binding.closeSocket(this.#parts.fd, this.#parts.key)
       this.#parts.rings.close()
       if (this.#parts.ownsUmem) this.umem.close()
     }
