@@ -147,6 +147,8 @@ export const PROG_LOAD = layout({
   log_true_size: 4,
 })
 
+export const PROG_BIND_MAP = layout({ prog_fd: 4, map_fd: 4, flags: 4 })
+
 export const BTF_LOAD = layout({
   btf: 8,
   btf_log_buf: 8,
