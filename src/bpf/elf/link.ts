@@ -87,6 +87,15 @@ export function linkProgram(input: LinkInput, entry: ElfFunction): LinkedProgram
   return new Linker(input).link(entry)
 }
 
+/** A function at its place in the program, and how far it has been looked at. */
+interface Piece {
+  fn: ElfFunction
+  index: number
+  bytes: Uint8Array
+  view: DataView
+  next: number
+}
+
 class Linker {
   readonly #input: LinkInput
   readonly #relocations = new Map<number, ReadonlyMap<number, ElfRelocation>>()
@@ -94,6 +103,8 @@ class Linker {
   readonly #calls: { at: number; target: ElfFunction }[] = []
   readonly #maps: LinkedProgram['maps'] = []
   readonly #externs: LinkedProgram['externs'] = []
+  readonly #pieces: Piece[] = []
+  readonly #pending: Piece[] = []
   #slots = 0
 
   constructor(input: LinkInput) {
@@ -102,15 +113,13 @@ class Linker {
 
   link(entry: ElfFunction): LinkedProgram {
     this.#place(entry)
-    const pieces: Uint8Array[] = []
-    // Functions found on the way are placed behind, and come round in their turn.
-    for (const [fn, index] of this.#placed) pieces.push(this.#copy(fn, index))
-    const bytes = new Uint8Array(this.#slots * SLOT_BYTES)
-    let at = 0
-    for (const piece of pieces) {
-      bytes.set(piece, at)
-      at += piece.length
+    // A function comes behind the one that calls it first, and before what that one calls next: libbpf's order, so that the kernel
+    // gives the same program the same tag.
+    for (let piece = this.#pending.at(-1); piece; piece = this.#pending.at(-1)) {
+      if (this.#walk(piece)) this.#pending.pop()
     }
+    const bytes = new Uint8Array(this.#slots * SLOT_BYTES)
+    for (const { index, bytes: code } of this.#pieces) bytes.set(code, index * SLOT_BYTES)
     const view = viewOf(bytes)
     // Distances count from the next slot; for a function's address that is the second half of the load.
     for (const call of this.#calls) {
@@ -121,35 +130,42 @@ class Linker {
 
   #place(fn: ElfFunction): void {
     if (this.#placed.has(fn)) return
-    this.#placed.set(fn, this.#slots)
+    const from = fn.start * SLOT_BYTES
+    const bytes = fn.section.bytes.slice(from, from + fn.slots * SLOT_BYTES)
+    const piece = { fn, index: this.#slots, bytes, view: viewOf(bytes), next: 0 }
+    this.#placed.set(fn, piece.index)
+    this.#pieces.push(piece)
+    this.#pending.push(piece)
     this.#slots += fn.slots
     if (this.#slots > MAX_SLOTS) {
       throw new ElfError('The program and what it calls has over a million instructions', placeOf(fn))
     }
   }
 
-  /** A function's instructions, with maps referred to and calls noted. */
-  #copy(fn: ElfFunction, index: number): Uint8Array {
+  /** Refers a function's instructions to maps and notes its calls. False when it came upon a function that goes first. */
+  #walk(piece: Piece): boolean {
+    const { fn, index, bytes, view } = piece
     const from = fn.start * SLOT_BYTES
-    const bytes = fn.section.bytes.slice(from, from + fn.slots * SLOT_BYTES)
-    const view = viewOf(bytes)
     const relocations = this.#relocationsOf(fn.section)
-    for (let slot = 0; slot < fn.slots; slot++) {
+    while (piece.next < fn.slots) {
+      const slot = piece.next++
       const at = slot * SLOT_BYTES
       const opcode = bytes[at]
       const relocation = relocations.get(from + at)
       if (opcode === LD_IMM64) {
-        if (slot + 1 >= fn.slots)
+        if (slot + 1 >= fn.slots) {
           throw new ElfError('The function ends in the middle of an instruction', placeOf(fn, at))
+        }
         if (relocation) this.#relocateLoad(fn, view, at, index + slot, relocation)
-        slot++
+        piece.next++
       } else if (opcode === (BPF_JMP | BPF_CALL) && (relocation ?? bytes[at + 1] >> 4 === BPF_PSEUDO_CALL)) {
         this.#relocateCall(fn, view, at, index + slot, relocation)
       } else if (relocation) {
         throw new ElfError('A relocation is for an instruction that has no address', placeOf(fn, at))
       }
+      if (this.#pending.at(-1) !== piece) return false
     }
-    return bytes
+    return true
   }
 
   #relocateLoad(fn: ElfFunction, view: DataView, at: number, index: number, { symbol }: ElfRelocation): void {

@@ -134,14 +134,14 @@ function create(contents: ObjectContents, spec: MapSpec, types: MapBtf | undefin
       ...(spec.numaNode > 0 && { numaNode: spec.numaNode }),
       ...(inner && { innerMap: inner }),
     }
-    if (!hasTypes) return BpfMap.create<MapType, unknown, unknown>(options) as BpfMap
+    if (!hasTypes) return BpfMap.create<MapType, unknown, unknown>(options)
     const btf = { fd: types.fd, keyTypeId: spec.keyTypeId, valueTypeId: spec.valueTypeId }
     try {
-      return BpfMap.create<MapType, unknown, unknown>({ ...options, btf }) as BpfMap
+      return BpfMap.create<MapType, unknown, unknown>({ ...options, btf })
     } catch (error) {
       // Some maps take no types, or not these: they work without.
       if (!(error instanceof KernelError)) throw error
-      return BpfMap.create<MapType, unknown, unknown>(options) as BpfMap
+      return BpfMap.create<MapType, unknown, unknown>(options)
     }
   } catch (error) {
     if (!(error instanceof OptionError)) throw error

@@ -6,6 +6,8 @@ import { type BtfHandle, loadBtf, loadedBtf } from '../btf/load.js'
 import { type InfoRecords, encodeFuncInfo, encodeLineRecords } from '../btf/records.js'
 import { BtfError } from '../btf/types.js'
 import { kernelBtf } from '../btf/vmlinux.js'
+import { Attr, PROG_BIND_MAP } from '../attr.js'
+import { bpf } from '../syscall.js'
 import type { AssembledProgram } from '../assembler.js'
 import type { ProgramType } from '../constants.js'
 import { programInfo } from '../info.js'
@@ -28,7 +30,7 @@ import { targetOfSection } from './sections.js'
 /** How to load an object. */
 export interface LoadObjectOptions {
   /** Maps to use instead of making those of these names. They must be of the same type and sizes, and stay the caller's. */
-  maps?: Readonly<Record<string, BpfMap<never, never>>>
+  maps?: Readonly<Record<string, BpfMap>>
   /** Load only these, by the name of the section or of the function. Maps that they do not use are not made. */
   only?: string | readonly string[]
   /** The type of programs whose section says nothing. */
@@ -247,7 +249,7 @@ class Loading {
     const types: MapBtf | undefined = this.#btf && { fd: this.#btf.handle.fd }
     for (const spec of specs) {
       if (!used.has(spec.name)) continue
-      const handed = Object.hasOwn(given, spec.name) ? (given[spec.name] as unknown as BpfMap) : undefined
+      const handed = Object.hasOwn(given, spec.name) ? given[spec.name] : undefined
       if (handed) {
         checkReused(spec, handed)
         this.#maps.set(spec.name, handed)
@@ -285,7 +287,7 @@ class Loading {
     }
     const btf = this.#programTypes(linked)
     try {
-      return BpfProgram.load({
+      const program = BpfProgram.load({
         type,
         name,
         license,
@@ -299,8 +301,18 @@ class Loading {
         ...(btf && { btf }),
         ...(log && { log }),
       })
+      this.#bindConstants(program)
+      return program
     } catch (error) {
       throw explain(error, poisoned, { section, symbol: name })
+    }
+  }
+
+  /** Constants belong to every program of the object, used or not: bpftool looks for metadata there (5.10, or not at all). */
+  #bindConstants(program: BpfProgram): void {
+    for (const { role, name } of this.#contents.maps) {
+      const map = role === 'rodata' ? this.#maps.get(name) : undefined
+      if (map) bpf('PROG_BIND_MAP', new Attr(PROG_BIND_MAP, { prog_fd: program.fd, map_fd: map.fd }))
     }
   }
 

@@ -220,7 +220,7 @@ export function initialData({ file, data }: ObjectContents, map: MapSpec): Uint8
 /** Programs are the functions that others can see, in sections of their own; those in .text are only called. */
 function readEntries(functions: ObjectContents['functions']): ObjectContents['entries'] {
   const entries = new Map<string, { function: ElfFunction; kind: SectionKind | undefined }>()
-  for (const bySlot of functions.values()) {
+  for (const [, bySlot] of [...functions].sort(([a], [b]) => a - b)) {
     for (const fn of [...bySlot.values()].sort((a, b) => a.start - b.start)) {
       if (fn.section.name === '.text' || fn.symbol.binding === 'local') continue
       entries.set(fn.name, { function: fn, kind: kindOfSection(fn.section.name) })
