@@ -168,6 +168,12 @@ class Lowering {
       this.#into(dst, b)
       return this.#emit({ op: 'negate', bits, dst })
     }
+    // The verifier refuses a division by the constant zero; the machine gives 0, and of a remainder the number itself.
+    if (b === 0n && kind === 'div') return this.#into(dst, 0n)
+    if (b === 0n && kind === 'mod') {
+      this.#into(dst, a)
+      return bits === 32 ? this.#emit({ op: 'cut', dst }) : undefined
+    }
     // The left operand is overwritten: better one that nobody else reads.
     const dies = (operand: Operand): boolean => typeof operand === 'number' && this.#uses.get(operand) === 1
     if (commutative.has(kind) && typeof b === 'number' && dies(b) && !dies(a)) [a, b] = [b, a]

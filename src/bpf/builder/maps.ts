@@ -66,11 +66,14 @@ export function defineMap<const T extends MapType, KC extends AnyCodec = never, 
   } as unknown as MapDefinition<T, KeyCodec<T, KC>, ValueCodec<T, VC>>
 }
 
-/** Makes the map that was declared. */
-export function createMap<D extends MapDefinition>(definition: D): MapOf<D> {
+/** Makes the map that was declared. `btf` says what its keys and values are. */
+export function createMap<D extends MapDefinition>(
+  definition: D,
+  btf?: { fd: number; keyTypeId: number; valueTypeId: number },
+): MapOf<D> {
   const { type, name, key, value, options } = definition
   const typed = type === 'ringbuf' ? {} : { key, value }
-  return BpfMap.create({ ...options, ...typed, name } as unknown as CreateMapOptions<
+  return BpfMap.create({ ...options, ...typed, ...(btf && { btf }), name } as unknown as CreateMapOptions<
     MapType,
     unknown,
     unknown

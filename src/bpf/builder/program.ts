@@ -10,6 +10,7 @@ import { Subprograms } from './functions.js'
 import type { Fn } from './ir.js'
 import { type MapDefinition, type MapOf, createMap } from './maps.js'
 import { Tracer } from './trace.js'
+import { type Signature, loadTypes } from './types.js'
 import { type Outcome, Xdp, type XdpResult, verdictNumber } from './xdp.js'
 
 /** What a program is built with. */
@@ -48,8 +49,8 @@ export function defineXdp(
     [body: (x: Xdp) => Outcome<XdpResult>] | [options: XdpOptions, body: (x: Xdp) => Outcome<XdpResult>]
 ): XdpDefinition {
   const [options, body] = rest.length === 2 ? rest : [{} as XdpOptions, rest[0]]
-  const { functions, maps } = traceXdp(name, options, body)
-  return new XdpDefinition(name, compile(functions), maps)
+  const { functions, signatures, maps } = traceXdp(name, options, body)
+  return new XdpDefinition(name, compile(functions), signatures, maps)
 }
 
 /** The program as the compiler gets it: the functions as they were written, the entry first. */
@@ -57,13 +58,17 @@ export function traceXdp(
   name: string,
   options: XdpOptions,
   body: (x: Xdp) => Outcome<XdpResult>,
-): { functions: Fn[]; maps: ReadonlyMap<string, MapDefinition> } {
+): { functions: Fn[]; signatures: Signature[]; maps: ReadonlyMap<string, MapDefinition> } {
   const subprograms = new Subprograms()
   const tracer = new Tracer(name, 0, verdictNumber(options.otherwise ?? 'pass'))
   const x = new Xdp(tracer, subprograms)
   x.finish(body(x))
-  const functions = [tracer.fn, ...[...subprograms.functions.values()].map(({ fn }) => fn!)]
-  return { functions, maps: subprograms.maps }
+  const called = [...subprograms.functions.values()]
+  return {
+    functions: [tracer.fn, ...called.map(({ fn }) => fn!)],
+    signatures: called.map(({ definition }) => definition),
+    maps: subprograms.maps,
+  }
 }
 
 /** A program that is built but not loaded. */
@@ -73,11 +78,18 @@ export class XdpDefinition {
   readonly maps: ReadonlyMap<string, MapDefinition>
   /** The instructions, with the line that each comes from. */
   readonly code: Code
+  readonly #signatures: readonly Signature[]
   #assembled: AssembledProgram | undefined
 
   /** Made by `defineXdp`. */
-  constructor(name: string, code: Code, maps: ReadonlyMap<string, MapDefinition>) {
+  constructor(
+    name: string,
+    code: Code,
+    signatures: readonly Signature[],
+    maps: ReadonlyMap<string, MapDefinition>,
+  ) {
     this.name = name
+    this.#signatures = signatures
     this.maps = maps
     this.code = code
   }
@@ -98,17 +110,25 @@ export class XdpDefinition {
       throw new OptionError('maps', `The program "${this.name}" has no map "${stranger}"`)
     }
     const made = new Map<string, MapOf<MapDefinition>>()
-    const close = (): void => made.forEach((map) => map.close())
+    const types = loadTypes(this.assembled, this.#signatures, this.maps)
     try {
       for (const [name, definition] of this.maps) {
-        if (!Object.hasOwn(given, name)) made.set(name, createMap(definition))
+        if (!Object.hasOwn(given, name)) made.set(name, createMap(definition, types.maps.get(name)))
       }
-      const maps = { ...given, ...Object.fromEntries(made) }
-      const program = BpfProgram.load({ ...rest, type: 'xdp', name: this.name, code: this.assembled, maps })
+      const program = BpfProgram.load({
+        btf: types.program,
+        ...rest,
+        type: 'xdp',
+        name: this.name,
+        code: this.assembled,
+        maps: { ...given, ...Object.fromEntries(made) },
+      })
       return new LoadedXdp(program, made)
     } catch (error) {
-      close()
+      made.forEach((map) => map.close())
       throw error
+    } finally {
+      types.handle.close()
     }
   }
 }

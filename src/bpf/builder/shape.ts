@@ -126,8 +126,16 @@ function mergeEqual(fn: Fn): boolean {
   const outside = usedOutside(fn)
   const first = new Map<string, Block>()
   const twin = new Map<Block, Block>()
-  for (const block of fn.blocks.slice(1)) {
-    if (block.params.length > 0 || outside.has(block)) continue
+  const rough = ({ insts, end }: Block): string =>
+    `${insts.length} ${end!.op} ${edgesOf(end)
+      .map(({ to }) => to.id)
+      .join()}`
+  const counts = new Map<string, number>()
+  const candidates = fn.blocks.slice(1).filter((block) => block.params.length === 0 && !outside.has(block))
+  for (const block of candidates) counts.set(rough(block), (counts.get(rough(block)) ?? 0) + 1)
+  for (const block of candidates) {
+    // Blocks that cannot be equal need not be spelt out.
+    if (counts.get(rough(block)) === 1) continue
     const key = contents(block)
     const other = first.get(key)
     if (other) twin.set(block, other)
