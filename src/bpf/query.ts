@@ -49,13 +49,13 @@ export function queryXdp(reference: LinkReference, options: QueryOptions = {}): 
   return attachedTo(getLink(reference, options))
 }
 
-/** The XDP programs on a link that was just read. */
+/** The XDP programs on a link that was just read. Without CAP_SYS_ADMIN only their ids and modes are known. */
 export function attachedTo(link: Link): AttachedProgram[] {
   const programs = Object.entries(link.xdp.programs) as [XdpMode, number][]
   if (programs.length === 0) return []
   const links = xdpLinks(link.index)
   return programs.map(([mode, id]) => {
-    const info = programInfoById(id)
+    const info = links === undefined ? undefined : programInfoById(id)
     const linkId = links?.get(id)
     const kind = links === undefined ? 'unknown' : linkId === undefined ? 'netlink' : 'link'
     return { mode, id, name: info?.name, tag: info?.tag, kind, linkId }

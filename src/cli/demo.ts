@@ -93,7 +93,7 @@ async function show(lab: Lab, server: PingServer, count: number, signal: AbortSi
 /** Runs the system's ping at end b, its output shown line by line. */
 async function ping(lab: Lab, address: string, count: number, signal: AbortSignal): Promise<PingResult> {
   const print = lane('ping', 'green')
-  const child = lab.spawn('b', 'ping', ['-n', '-c', String(count), '-i', '0.2', '-W', '1', address], {
+  const child = lab.spawn('b', 'ping', ['-n', '-c', String(count), '-i', '0.3', '-W', '2', address], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, LC_ALL: 'C' },
   })

@@ -4,6 +4,7 @@ import { XdpGroup } from '../xsk/index.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { requireConsent } from './take-traffic.js'
 
 export function dropCommand(): Command {
   return addSocketOptions(new Command('drop'))
@@ -13,7 +14,9 @@ export function dropCommand(): Command {
         'The host receives nothing on that interface meanwhile.',
     )
     .argument('<interface>', 'the interface to take packets from')
-    .action(async (name: string, flags: SocketFlags) => {
+    .option('--take-traffic', 'also on loopback, and on the interface that carries the default route')
+    .action(async (name: string, flags: SocketFlags & { takeTraffic?: boolean }) => {
+      requireConsent(name, flags.takeTraffic ?? false)
       requireUp(name)
       const group = await XdpGroup.open(groupOptions(name, flags))
       console.error(`xdp: dropping everything that arrives on ${describeGroup(group)}`)

@@ -19,7 +19,9 @@ export function addSocketOptions(command: Command): Command {
   return command
     .option('-q, --queue <queues>', 'queues to take: all, one, or several as in 0,2-3', parseQueues, 'all')
     .addOption(
-      new Option('-m, --mode <mode>', 'where the XDP program runs').choices(['auto', 'native', 'generic']).default('auto'),
+      new Option('-m, --mode <mode>', 'where the XDP program runs')
+        .choices(['auto', 'native', 'generic'])
+        .default('auto'),
     )
     .addOption(new Option('--copy', 'copy packets into the UMEM').conflicts('zeroCopy'))
     .addOption(new Option('--zero-copy', 'refuse to run without zero copy'))

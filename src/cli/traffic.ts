@@ -9,7 +9,10 @@ export class TrafficPrinter {
   readonly #print: (line: string) => void
   #last: { at: number; rx: Traffic; tx: Traffic }
 
-  constructor(read: () => SocketStatistics, options: { json?: boolean | undefined; print?: (line: string) => void }) {
+  constructor(
+    read: () => SocketStatistics,
+    options: { json?: boolean | undefined; print?: (line: string) => void },
+  ) {
     this.#read = read
     this.#json = options.json ?? false
     this.#print = options.print ?? ((line) => console.log(line))

@@ -42,9 +42,10 @@ export class Namespace {
     try {
       return new Namespace(nameOrPath, openSync(path, 'r'))
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
       throw new NotFoundError(
         `No network namespace ${nameOrPath}`,
-        `See \`ip netns list\` for those there are. (${(error as Error).message})`,
+        'See `ip netns list` for those there are.',
       )
     }
   }

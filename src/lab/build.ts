@@ -1,7 +1,7 @@
 // Makes what a plan says: namespaces, a veth pair, addresses, static neighbours. All over netlink.
 import { existsSync } from 'node:fs'
 import { KernelError, OptionError, UnsupportedError, XdpError, check } from '../kernel/errors.js'
-import { getInterface, setInterfaceUp, type Interface } from '../kernel/interfaces.js'
+import { getInterface, listInterfaces, setInterfaceUp, type Interface } from '../kernel/interfaces.js'
 import { missingCapabilities } from '../kernel/limits.js'
 import { Namespace } from '../kernel/namespace.js'
 import { native } from '../kernel/native.js'
@@ -122,7 +122,15 @@ function hasIpv6(plan: LabPlan): boolean {
   return possible
 }
 
-function makePair({ mtu, queues }: LabPlan, [a, b]: readonly [End, End]): void {
+function makePair(plan: LabPlan, [a, b]: readonly [End, End]): void {
+  const { mtu, queues } = plan
+  if (!plan.isolated && listInterfaces().some(({ name }) => name === a.name)) {
+    throw new XdpError(
+      'XDP_EXISTS',
+      `An interface named ${a.name} exists already`,
+      'Give the lab another name.',
+    )
+  }
   // Asked from inside an end's namespace: the kernel would refuse a name that the current one has too.
   const common = { mtu, queues }
   createVeth(

@@ -1,7 +1,7 @@
 // A lab: two network interfaces joined by a virtual cable, for developing, testing and showing XDP without hardware.
 import type { ChildProcess } from 'node:child_process'
 import { Worker, type WorkerOptions } from 'node:worker_threads'
-import { NotFoundError } from '../kernel/errors.js'
+import { KernelError, NotFoundError } from '../kernel/errors.js'
 import { getInterface, type Interface } from '../kernel/interfaces.js'
 import { Namespace } from '../kernel/namespace.js'
 import { getFeatures, listAddresses, type LinkAddress, type LinkStats } from '../kernel/netlink/index.js'
@@ -107,6 +107,7 @@ export class Lab {
       return new Lab(name, a, b)
     } catch (error) {
       for (const namespace of namespaces) namespace.close()
+      if (error instanceof KernelError && error.code === 'EPERM') throw error
       throw new NotFoundError(
         `The lab ${name} is not whole: ${(error as Error).message}`,
         `Remove what is left with \`xdp lab down ${name}\`.`,

@@ -72,6 +72,8 @@ const cases: Case[] = [
   refusal('status --namespace nosuch0', /No network namespace nosuch0\. See `ip netns list`/),
   refusal('pong down', /down.*\. .*`ip link set (?:dev )?down up`/),
   refusal('drop down', /down.*\. .*`ip link set (?:dev )?down up`/),
+  refusal('drop lo', /lo is what the programs .* would be taken\. Add --take-traffic/),
+  refusal('lab up lo', /An interface named lo exists already\. Give the lab another name\./),
   refusal('pong --zero-copy free', /zero.copy.* failed: .*\(ENOTSUP\)\. .*no zero copy; use copy/),
   refusal('pong busy', /bind \(busy queue 0\) failed: .*\(EBUSY\)\. Another AF_XDP socket holds queue 0/),
   refusal('drop busy --queue 0', /\(EBUSY\)\. Another AF_XDP socket holds queue 0/),

@@ -353,7 +353,7 @@ describe('Lab', { skip: needsRoot }, () => {
     const peer = uniqueName()
     createVeth({ name }, { name: peer })
     t.after(() => deleteLink(name))
-    assert.throws(() => Lab.create({ name, isolated: false }), { code: 'EEXIST' })
+    assert.throws(() => Lab.create({ name, isolated: false }), { code: 'XDP_EXISTS' })
     assert.equal(Lab.remove(name), false)
     assert.ok(listInterfaces().some((link) => link.name === name))
     assert.ok(!Namespace.list().some((namespace) => namespace.includes(name)))
