@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { detachXdp, objectIds } from '../../src/bpf/index.js'
+import { setInterfaceUp } from '../../src/kernel/interfaces.js'
 import { Umem, XdpGroup, XdpSocket } from '../../src/xsk/index.js'
 import { startChild } from '../support/child.js'
 import { startFlood } from '../support/flood.js'
 import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
-import { assertAllHome, attachedAt, frameOf, openAt, until } from '../support/xsk.js'
+import { assertAllHome, attachedAt, frameOf, isOurs, openAt, until } from '../support/xsk.js'
 
 const small = { umem: { frames: 64 }, rings: { rx: 32, tx: 32, fill: 32, completion: 32 } }
 
@@ -65,6 +66,25 @@ describe('opening and closing', { skip: needsRoot }, () => {
       assert.equal(socket.closed, true)
     }
     await flood.stop()
+  })
+
+  it('on an interface that is down: the kernel binds there, and packets come once it is up', async (t) => {
+    const lab = createTestLab(t)
+    setInterfaceUp(lab.a.interface, false, { namespace: lab.a.namespace })
+    const socket = await openAt(t, lab.a, { trackFrames: true })
+    let got = 0
+    const running = socket.run((packet) => {
+      if (isOurs(packet)) got++
+    })
+    setInterfaceUp(lab.a.interface, true, { namespace: lab.a.namespace })
+    const sender = await openAt(t, lab.b, { attach: 'none' })
+    await until('the link is up', () => lab.interfaces().b.operState === 'up')
+    assert.ok(sender.send(frameOf(60)))
+    await sender.drain(10_000)
+    await until('it is there', () => got === 1)
+    socket.stop()
+    await running
+    await assertAllHome(socket)
   })
 
   it('of a UMEM given by the caller leaves it to the caller, for the next socket', async (t) => {

@@ -198,11 +198,11 @@ describe('queues', { skip: needsRoot }, () => {
   })
 
   it('taken by another socket are refused by their number, and the group leaves none of its own', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createTestLab(t, { queues: 8 })
     const { interface: name, namespace } = lab.a
-    const other = await XdpSocket.open({ interface: name, namespace, queue: 1, attach: 'none' })
+    const other = await XdpSocket.open({ interface: name, namespace, queue: 7, attach: 'none' })
     t.after(() => other.close())
-    await assert.rejects(XdpGroup.open({ interface: name, namespace }), { code: 'EBUSY', message: /queue 1/ })
+    await assert.rejects(XdpGroup.open({ interface: name, namespace }), { code: 'EBUSY', message: /queue 7/ })
     assert.deepEqual(attachedAt(lab.a), [])
     await other.close()
     const group = await XdpGroup.open({ interface: name, namespace })
