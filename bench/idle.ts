@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { BpfProgram, asm, attachXdp } from '../src/bpf/index.js'
 import { Lab } from '../src/lab/index.js'
-import type { Section } from './figures.js'
+import { median, type Section } from './figures.js'
 import { Generator, onCpu } from './processes.js'
 
 export interface IdleOptions {
@@ -46,9 +46,13 @@ export async function benchIdle({ seconds, say }: IdleOptions): Promise<Section>
     }
     await delay(1000) // what is left of starting up
     say(`idle: watching xdp pong do nothing for ${seconds} s`)
-    const before = cpuSeconds(pid)
-    await delay(seconds * 1000)
-    const used = cpuSeconds(pid) - before
+    // By the second: some ten seconds after start-up V8 collects its garbage once.
+    const slices: number[] = []
+    for (let i = 0; i < seconds; i++) {
+      const before = cpuSeconds(pid)
+      await delay(1000)
+      slices.push(cpuSeconds(pid) - before)
+    }
     const idleMemory = residentBytes(pid) - UMEM_BYTES
 
     say(`idle: sending it ${PINGS / 1e3} thousand pings`)
@@ -58,8 +62,11 @@ export async function benchIdle({ seconds, say }: IdleOptions): Promise<Section>
       mode: 'native',
     })
     const generator = await Generator.start(lab, 1)
+    const order = { size: 98, rate: PING_RATE, ping: true }
+    await generator.send({ ...order, packets: PINGS / 5 })
+    await delay(200)
     const returned = lab.stats().b.rxPackets
-    await generator.send({ packets: PINGS, size: 98, rate: PING_RATE, ping: true })
+    const sent = await generator.send({ ...order, packets: PINGS })
     await delay(200)
     const answered = lab.stats().b.rxPackets - returned
     const loadedMemory = residentBytes(pid) - UMEM_BYTES
@@ -67,6 +74,8 @@ export async function benchIdle({ seconds, say }: IdleOptions): Promise<Section>
     attachment.detach()
     responder.kill('SIGTERM')
 
+    const threads = '/proc/PID/task/*/schedstat'
+    const cpu = { subject: 'xdp pong', unit: '% of a CPU' }
     const memory = {
       unit: 'bytes',
       target: 80 * 2 ** 20,
@@ -76,11 +85,16 @@ export async function benchIdle({ seconds, say }: IdleOptions): Promise<Section>
       title: 'The responder (xdp pong)',
       figures: [
         {
+          ...cpu,
           name: 'idle: CPU',
-          subject: 'xdp pong',
-          value: (used / seconds) * 100,
-          unit: '% of a CPU',
-          source: `/proc/PID/task/*/schedstat, all threads, over ${seconds} s`,
+          value: median(slices) * 100,
+          source: `${threads}, median second of ${seconds}`,
+        },
+        {
+          ...cpu,
+          name: 'idle: CPU, busiest second',
+          value: Math.max(...slices) * 100,
+          source: `${threads}, of ${seconds} seconds`,
         },
         { name: 'idle: memory beside the UMEM', subject: 'xdp pong', value: idleMemory, ...memory },
         {
@@ -88,7 +102,7 @@ export async function benchIdle({ seconds, say }: IdleOptions): Promise<Section>
           subject: 'xdp pong',
           value: (answered / PINGS) * 100,
           unit: '%',
-          source: `replies at the far end over ${PINGS} requests at ${PING_RATE / 1e3} k/s`,
+          source: `replies at the far end over ${PINGS} requests at ${(PINGS / sent.seconds / 1e3).toFixed(0)} k/s`,
         },
         { name: 'loaded: memory beside the UMEM', subject: 'xdp pong', value: loadedMemory, ...memory },
       ],

@@ -41,7 +41,8 @@ function readArguments(): Arguments | undefined {
     const rounds = Number(values.rounds)
     const seconds = Number(values.seconds)
     const known = positionals.every((name) => BENCHMARKS.includes(name as Benchmark))
-    if (!known || !Number.isInteger(rounds) || rounds < 1 || !(seconds > 0)) return undefined
+    if (!known || !Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(seconds) || seconds < 1)
+      return undefined
     const benchmarks = positionals.length === 0 ? BENCHMARKS : (positionals as Benchmark[])
     return { benchmarks, rounds, seconds, json: values.json }
   } catch {

@@ -33,7 +33,7 @@ export async function benchRings(say: (line: string) => void): Promise<Section> 
         subject,
         value: result.heapGrowth,
         unit: 'bytes',
-        source: `heapUsed over ${millions} million packets, before any collection`,
+        source: `heapUsed over ${millions} million packets`,
       },
       {
         name: `${name}: collections`,
@@ -41,7 +41,7 @@ export async function benchRings(say: (line: string) => void): Promise<Section> 
         value: result.collections,
         unit: 'times',
         target: 0,
-        source: `PerformanceObserver("gc") over ${millions} million packets`,
+        source: `young generation, PerformanceObserver("gc"), over ${millions} million packets`,
       },
     )
   }
