@@ -33,7 +33,7 @@ export interface ExtRelocation {
   kind: number
 }
 
-/** The records of one section. */
+/** The records of one section, in the order of its instructions. */
 export interface ExtSection {
   functions: ExtFunction[]
   lines: ExtLine[]
@@ -104,5 +104,29 @@ export function readExt(bytes: Uint8Array, btf: Btf): Map<string, ExtSection> {
       })
     })
   }
+  const byPlace = (a: { insn: number }, b: { insn: number }): number => a.insn - b.insn
+  for (const { functions, lines, relocations } of sections.values()) {
+    functions.sort(byPlace)
+    lines.sort(byPlace)
+    relocations.sort(byPlace)
+  }
   return sections
+}
+
+/** The records for the slots from `start` to before `end`, of a list in order. */
+export function recordsBetween<T extends { insn: number }>(
+  list: readonly T[],
+  start: number,
+  end: number,
+): readonly T[] {
+  const firstFrom = (insn: number): number => {
+    let [low, high] = [0, list.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (list[middle].insn < insn) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+  return list.slice(firstFrom(start), firstFrom(end))
 }

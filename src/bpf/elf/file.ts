@@ -71,8 +71,10 @@ const bindings = ['local', 'global', 'weak'] as const
 const decoder = new TextDecoder()
 
 /** Reads an object file. Throws `ElfError` for anything but a well-formed little-endian eBPF object. */
-export function readElf(bytes: Uint8Array): ElfFile {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+export function readElf(file: Uint8Array): ElfFile {
+  // Not a Buffer, as `readFileSync` gives: its `slice` does not copy.
+  const bytes = new Uint8Array(file.buffer, file.byteOffset, file.byteLength)
+  const view = viewOf(bytes)
   checkHeader(view)
   const sections = readSections(view, bytes)
   const symbols = readSymbols(sections)

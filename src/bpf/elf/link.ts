@@ -10,7 +10,7 @@ import {
   SLOT_BYTES,
 } from '../instruction.js'
 import { ElfError, printable } from './error.js'
-import type { ExtRelocation, ExtSection } from './ext.js'
+import { type ExtRelocation, type ExtSection, recordsBetween } from './ext.js'
 import {
   type ElfFile,
   type ElfRelocation,
@@ -262,18 +262,17 @@ class Linker {
     const relocations: ExtRelocation[] = []
     for (const [fn, index] of this.#placed) {
       const ext = this.#input.ext.get(fn.section.name)
-      const isMine = ({ insn }: { insn: number }): boolean => insn >= fn.start && insn < fn.start + fn.slots
-      const move = <T extends { insn: number }>(record: T): T => ({
-        ...record,
-        insn: record.insn - fn.start + index,
-      })
-      const info = ext?.functions.find(({ insn }) => insn === fn.start)
+      const mine = <T extends { insn: number }>(list: readonly T[] = []): T[] =>
+        recordsBetween(list, fn.start, fn.start + fn.slots).map((record) => ({
+          ...record,
+          insn: record.insn - fn.start + index,
+        }))
+      const info = recordsBetween(ext?.functions ?? [], fn.start, fn.start + 1).at(0)
       functions.push({ index, function: fn, type: info?.type })
-      for (const line of ext?.lines.filter(isMine) ?? []) lines.push(move(line))
-      for (const relocation of ext?.relocations.filter(isMine) ?? []) relocations.push(move(relocation))
+      for (const line of mine(ext?.lines)) lines.push(line)
+      for (const relocation of mine(ext?.relocations)) relocations.push(relocation)
     }
-    // Hostile records may stand in any order; the kernel wants each place once.
-    lines.sort((a, b) => a.insn - b.insn)
+    // The kernel wants each place once.
     return {
       functions,
       lines: lines.filter(({ insn }, i) => i === 0 || insn !== lines[i - 1].insn),

@@ -43,6 +43,7 @@ export interface MapSpec {
 
 /** Global data may be no larger than this: it is copied through memory. */
 const MAX_DATA_BYTES = 256 * 1024 * 1024
+const MAX_MAPS = 1024
 const BPF_F_RDONLY_PROG = 1 << 7
 const BPF_F_MMAPABLE = 1 << 10
 const BPF_F_NUMA_NODE = 1 << 2
@@ -62,6 +63,8 @@ export function readMaps(file: ElfFile, btf: Btf | undefined): MapSpec[] {
       if (role) maps.push(dataMap(section, role, btf))
     }
   }
+  if (maps.length > MAX_MAPS)
+    throw new ElfError(`The object has ${maps.length} maps; at most ${MAX_MAPS} are taken`)
   const names = new Set<string>()
   for (const { name } of maps) {
     if (names.has(name)) throw new ElfError('A map is there twice', { symbol: name })

@@ -3,7 +3,7 @@
 import type { Btf } from '../btf/decode.js'
 import { StringTable, encodeBtf } from '../btf/encode.js'
 import type { BtfSection, BtfType } from '../btf/types.js'
-import type { ElfFile } from './file.js'
+import type { ElfFile, ElfSection } from './file.js'
 
 /** BTF for the kernel, with the same type ids as in the object. */
 export interface ObjectBtf {
@@ -23,6 +23,12 @@ export function objectBtf(btf: Btf, file: ElfFile, lineStrings: Iterable<number>
   const hidden = new Set(
     file.symbols.filter((symbol) => symbol.type === 'function' && symbol.isHidden).map(({ name }) => name),
   )
+  const sections = new Map(file.sections.map((section) => [section.name, section]))
+  const symbols = new Map<number, Map<string, number>>()
+  for (const { section, name, value } of file.symbols) {
+    const offsets = symbols.get(section) ?? new Map<string, number>()
+    symbols.set(section, offsets.set(name, value))
+  }
   const prototypes = new Set<number>()
   for (const type of types) if (type.kind === 'func' && type.linkage === 'extern') prototypes.add(type.type)
   let int = types.findIndex((type) => type.kind === 'int') + 1
@@ -30,7 +36,7 @@ export function objectBtf(btf: Btf, file: ElfFile, lineStrings: Iterable<number>
   const fixed = types.map((type, index): BtfType => {
     switch (type.kind) {
       case 'datasec':
-        return fixSection(type, btf, file)
+        return fixSection(type, btf, sections.get(type.name), symbols)
       case 'var':
         return type.linkage === 'extern' ? { ...type, type: int, linkage: 'global' } : type
       case 'func':
@@ -53,15 +59,17 @@ export function objectBtf(btf: Btf, file: ElfFile, lineStrings: Iterable<number>
 }
 
 /** The compiler leaves sizes and offsets to the linker, which there is none. */
-function fixSection(type: BtfSection, btf: Btf, file: ElfFile): BtfType {
-  const section = file.sections.find(({ name }) => name === type.name)
+function fixSection(
+  type: BtfSection,
+  btf: Btf,
+  section: ElfSection | undefined,
+  symbols: ReadonlyMap<number, ReadonlyMap<string, number>>,
+): BtfType {
   // A section that is not in the file holds externs: something of no consequence takes its id.
   if (!section || section.size === 0) return { kind: 'ptr', type: 0 }
-  const offsets = new Map(
-    file.symbols.filter((symbol) => symbol.section === section.index).map(({ name, value }) => [name, value]),
-  )
+  const offsets = symbols.get(section.index)
   const variables = type.variables
-    .map((variable) => ({ ...variable, offset: offsets.get(btf.name(variable.type)) ?? variable.offset }))
+    .map((variable) => ({ ...variable, offset: offsets?.get(btf.name(variable.type)) ?? variable.offset }))
     .sort((a, b) => a.offset - b.offset)
   return { ...type, size: section.size, variables }
 }

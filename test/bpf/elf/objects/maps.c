@@ -36,7 +36,7 @@ struct {
 	__array(values, struct inner);
 } outer_hash SEC(".maps") = { .values = { [1] = &inner_b } };
 
-SEC("xdp/tail") int tail(struct xdp_md *ctx) { return XDP_TX; }
+SEC("xdp") int tail(struct xdp_md *ctx) { return XDP_TX; }
 struct {
 	MAP(PROG_ARRAY, 4);
 	__uint(key_size, 4);
