@@ -1,7 +1,7 @@
 // The default program: whatever arrives on a queue goes to that queue's socket.
-import { BpfProgram, type BpfMap } from '../bpf/index.js'
-import { exit, r1 } from '../bpf/asm.js'
-import { createSocketMap, redirectToSocket } from './sockets.js'
+import type { BpfMap, BpfProgram } from '../bpf/index.js'
+import { type LoadedXdp, defineXdp } from '../bpf/builder/index.js'
+import { socketMap } from './sockets.js'
 
 /**
  * ```
@@ -15,27 +15,23 @@ export class RedirectProgram {
   readonly program: BpfProgram
   /** Sockets by queue: put a socket's descriptor at the index of its queue. */
   readonly sockets: BpfMap<number, number>
+  readonly #loaded: LoadedXdp
 
-  private constructor(program: BpfProgram, sockets: BpfMap<number, number>) {
-    this.program = program
+  private constructor(loaded: LoadedXdp, sockets: BpfMap<number, number>) {
+    this.#loaded = loaded
+    this.program = loaded.program
     this.sockets = sockets
   }
 
   /** Loads the program. `queues` is the most queues the device can ever have. */
   static load({ queues }: { queues: number }): RedirectProgram {
-    const sockets = createSocketMap(queues)
-    try {
-      const code = [redirectToSocket(sockets, r1), exit()]
-      return new RedirectProgram(BpfProgram.load({ type: 'xdp', name: 'xdp_redirect', code }), sockets)
-    } catch (error) {
-      sockets.close()
-      throw error
-    }
+    const sockets = socketMap(queues)
+    const loaded = defineXdp('xdp_redirect', (x) => x.redirectTo(sockets, x.queue)).load()
+    return new RedirectProgram(loaded, loaded.map(sockets))
   }
 
   /** Lets go of the program and its map: they live on while attached. */
   close(): void {
-    this.program.close()
-    this.sockets.close()
+    this.#loaded.close()
   }
 }

@@ -84,8 +84,8 @@ function layOut(fn: MachineFn): MachineBlock[] {
 }
 
 function operationOf(inst: MachineInst, label: (block: MachineBlock) => string): Operation {
-  const operand = (value: number | bigint, bits: 32 | 64): asm.Register | number =>
-    typeof value === 'bigint' ? immediate(value, bits) : registers[value]
+  const operand = (value: number | bigint): asm.Register | number =>
+    typeof value === 'bigint' ? immediate(value) : registers[value]
   switch (inst.op) {
     case 'move':
       return asm.mov(registers[inst.dst], registers[inst.src])
@@ -94,10 +94,7 @@ function operationOf(inst: MachineInst, label: (block: MachineBlock) => string):
     case 'constant':
       return constant(inst.dst, inst.value)
     case 'alu':
-      return arithmetic[inst.kind][inst.bits === 64 ? 1 : 0](
-        registers[inst.dst],
-        operand(inst.src, inst.bits),
-      )
+      return arithmetic[inst.kind][inst.bits === 64 ? 1 : 0](registers[inst.dst], operand(inst.src))
     case 'negate':
       return inst.bits === 64 ? asm.neg(registers[inst.dst]) : asm.neg32(registers[inst.dst])
     case 'swap':
@@ -105,7 +102,7 @@ function operationOf(inst: MachineInst, label: (block: MachineBlock) => string):
     case 'load':
       return asm.load(inst.size, registers[inst.dst], registers[inst.base], inst.offset)
     case 'store':
-      return asm.store(inst.size, registers[inst.base], inst.offset, operand(inst.src, 32))
+      return asm.store(inst.size, registers[inst.base], inst.offset, operand(inst.src))
     case 'atomic':
       return asm.atomic(inst.kind, inst.size, registers[inst.base], inst.offset, registers[inst.src])
     case 'map':
@@ -114,7 +111,7 @@ function operationOf(inst: MachineInst, label: (block: MachineBlock) => string):
       return 'helper' in inst.target ? asm.call(inst.target.helper) : asm.callLocal(inst.target.callee)
     case 'branch': {
       const jump = inst.bits === 64 ? asm.jumpIf : asm.jumpIf32
-      return jump(registers[inst.a], inst.comparison as Condition, operand(inst.b, inst.bits), label(inst.to))
+      return jump(registers[inst.a], inst.comparison as Condition, operand(inst.b), label(inst.to))
     }
     case 'exit':
       return asm.exit()
@@ -129,4 +126,4 @@ function constant(dst: number, value: bigint): Operation {
   return asm.load64(registers[dst], wide)
 }
 
-const immediate = (value: bigint, _bits: 32 | 64): number => Number(BigInt.asIntN(32, value))
+const immediate = (value: bigint): number => Number(BigInt.asIntN(32, value))

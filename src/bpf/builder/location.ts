@@ -34,7 +34,9 @@ export function withoutLocations<T>(build: () => T): T {
 }
 
 function nearestCaller(frameLimit: number): SourceLocation | undefined {
-  const { prepareStackTrace, stackTraceLimit } = Error
+  // Kept as a value, to be put back as it was.
+  const prepare = Object.getOwnPropertyDescriptor(Error, 'prepareStackTrace')
+  const { stackTraceLimit } = Error
   const holder: { stack?: unknown } = {}
   try {
     // The frames themselves: formatting them as text costs ten times as much.
@@ -49,7 +51,8 @@ function nearestCaller(frameLimit: number): SourceLocation | undefined {
     }
     return undefined
   } finally {
-    Error.prepareStackTrace = prepareStackTrace
+    if (prepare) Object.defineProperty(Error, 'prepareStackTrace', prepare)
+    else delete (Error as { prepareStackTrace?: unknown }).prepareStackTrace
     Error.stackTraceLimit = stackTraceLimit
   }
 }

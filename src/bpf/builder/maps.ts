@@ -73,9 +73,5 @@ export function createMap<D extends MapDefinition>(
 ): MapOf<D> {
   const { type, name, key, value, options } = definition
   const typed = type === 'ringbuf' ? {} : { key, value }
-  return BpfMap.create({ ...options, ...typed, ...(btf && { btf }), name } as unknown as CreateMapOptions<
-    MapType,
-    unknown,
-    unknown
-  >) as unknown as MapOf<D>
+  return BpfMap.create({ ...options, ...typed, ...(btf && { btf }), name }) as unknown as MapOf<D>
 }

@@ -4,7 +4,8 @@ import { type Operand, type Space } from './ir.js'
 import { KINDS, type Kind, constant } from './kinds.js'
 import { programError } from './location.js'
 import type { PacketBase, Tracer } from './trace.js'
-import { Condition, type Term, Value } from './value.js'
+import type { Condition } from './value.js'
+import { type Term, Value } from './value.js'
 
 /** An address: a value, and a constant number of bytes behind it. */
 export interface Place {
@@ -232,24 +233,22 @@ export class Elements<C extends AnyCodec> {
 }
 
 /** What a codec's type is in a program: fields for integers, members for structs, bytes for the rest. */
-export type Ref<C> =
-  C extends IntegerCodec<infer _T, infer K>
-    ? Field<K>
-    : C extends StructCodec<infer M>
-      ? { readonly [P in keyof M]: Ref<M[P]> }
-      : C extends ArrayCodec<infer E>
-        ? Elements<E>
-        : Bytes
+export type Ref<C> = C extends IntegerCodec<number, infer K> | IntegerCodec<bigint, infer K>
+  ? Field<K>
+  : C extends StructCodec<infer M>
+    ? { readonly [P in keyof M]: Ref<M[P]> }
+    : C extends ArrayCodec<infer E>
+      ? Elements<E>
+      : Bytes
 
 /** What may be written where a codec's type is: integers, bytes, objects with every member or fewer (the others become zero). */
-export type Init<C> =
-  C extends IntegerCodec<infer _T, infer K>
-    ? Term<K>
-    : C extends StructCodec<infer M>
-      ? { readonly [P in keyof M]?: Init<M[P]> }
-      : C extends ArrayCodec<infer E>
-        ? readonly Init<E>[]
-        : Bytes | Uint8Array
+export type Init<C> = C extends IntegerCodec<number, infer K> | IntegerCodec<bigint, infer K>
+  ? Term<K>
+  : C extends StructCodec<infer M>
+    ? { readonly [P in keyof M]?: Init<M[P]> }
+    : C extends ArrayCodec<infer E>
+      ? readonly Init<E>[]
+      : Bytes | Uint8Array
 
 /** Looks at a place as a codec's type. */
 export function refTo<C extends AnyCodec>(place: Place, codec: C): Ref<C> {

@@ -175,16 +175,19 @@ function contents(block: Block): string {
   const name = (operand: Operand): string =>
     typeof operand === 'bigint' ? `#${operand}` : (local.get(operand) ?? `${operand}`)
   const words = block.insts.map((inst) => {
-    const { at: _at, ...rest } = inst
-    const plain: Record<string, unknown> = { ...rest, version: 0, operands: operandsOf(inst).map(name) }
+    const plain: Record<string, unknown> = {
+      ...inst,
+      at: 0,
+      version: 0,
+      operands: operandsOf(inst).map(name),
+    }
     for (const key of ['a', 'b', 'base', 'value', 'args', 'dst']) delete plain[key]
     if ('map' in plain && typeof plain['map'] !== 'string') plain['map'] = (plain['map'] as { fd: number }).fd
     if ('dst' in inst && inst.dst !== undefined) local.set(inst.dst, `L${local.size}`)
     return JSON.stringify(plain)
   })
   const end = block.end!
-  const { at: _at, ...rest } = end as Terminator & { at?: unknown }
-  const plain: Record<string, unknown> = { ...rest, tested: testedOf(end).map(name) }
+  const plain: Record<string, unknown> = { ...end, at: 0, tested: testedOf(end).map(name) }
   for (const key of ['a', 'b', 'base', 'value', 'end', 'yes', 'no']) delete plain[key]
   const edges = edgesOf(end).map(({ to, args }) => `${to.id}(${args.map(name).join()})`)
   return [...words, JSON.stringify(plain), ...edges].join('\n')

@@ -149,7 +149,7 @@ export class Value<K extends Kind = Kind> {
   }
   /** As another type, as C casts it: cut to the width, extended by this type's sign, swapped where byte orders differ. */
   as<T extends Kind>(kind: T): Value<T> {
-    if (kind === (this.kind as Kind)) return this as unknown as Value<T>
+    if (kind === this.kind) return this as unknown as Value<T>
     const to = KINDS[kind]
     if (to.network) {
       const host = this.as(hostKind(kind))
@@ -172,7 +172,7 @@ export class Value<K extends Kind = Kind> {
   /** The register contents of the other operand. */
   term(other: Term<K>): Operand {
     if (!(other instanceof Value)) return constant(this.kind, other)
-    if ((other.kind as Kind) !== this.kind) {
+    if (other.kind !== this.kind) {
       throw programError(
         'value',
         `A ${this.kind} meets a ${other.kind}`,

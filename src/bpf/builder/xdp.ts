@@ -1,5 +1,5 @@
 // `x`, what a program's body writes itself with: control flow, variables, the packet, maps, the kernel's helpers.
-import { type Verdict, XDP_ACTIONS } from '../constants.js'
+import { type MapType, type Verdict, XDP_ACTIONS } from '../constants.js'
 import type { HelperName } from '../helpers.js'
 import { type Block, type Operand, isPure } from './ir.js'
 import { type Kind, constant } from './kinds.js'
@@ -9,7 +9,8 @@ import { Bytes, type Init, type Place, type Ref, checkPlace, initialize, refTo }
 import { Packet } from './packet.js'
 import { type FunctionDefinition, type Parameters, type Subprograms, traceFunction } from './functions.js'
 import type { Point, Tracer, VariableKey } from './trace.js'
-import { Condition, type Term, type Test, Value, Variable, mapTest } from './value.js'
+import type { Condition } from './value.js'
+import { type Term, type Test, Value, Variable, mapTest } from './value.js'
 import type { AnyCodec } from '../codec.js'
 
 /** A verdict that the running program computes: of a redirect, or of `x.verdict`. */
@@ -26,7 +27,6 @@ export type XdpResult = Verdict | VerdictValue
 
 /** What a branch's body may give back: nothing, or what to return from there. */
 // A body that only acts gives `void`; a union with it is the point here.
-// eslint-disable-next-line @typescript-eslint/no-invalid-void-type
 export type Outcome<R> = void | R
 
 /** A pointer that may be null: reach what it points to through `x.ifPresent` or `orReturn`. */
@@ -84,8 +84,8 @@ export interface LoopControl {
   continue(): void
 }
 
-type KeyOf<M> = M extends MapDefinition<infer _T, infer KC, infer _VC> ? KC : never
-type ValueOf<M> = M extends MapDefinition<infer _T, infer _KC, infer VC> ? VC : never
+type KeyOf<M> = M extends MapDefinition<MapType, infer KC, AnyCodec> ? KC : never
+type ValueOf<M> = M extends MapDefinition<MapType, AnyCodec, infer VC> ? VC : never
 
 export const verdictNumber = (verdict: Verdict): bigint => BigInt(XDP_ACTIONS[verdict])
 
@@ -142,11 +142,14 @@ export class Xdp<R = XdpResult> {
   }
   /** A struct on the stack. Members that `init` leaves out are zero. */
   struct<C extends AnyCodec>(codec: C, init?: Init<C>): Local<C> {
-    const offset = this.tracer.allocate(codec.size)
-    const base = this.tracer.stackAddress(offset)
-    const place: Place = { tracer: this.tracer, space: 'stack', base, offset: 0 }
-    initialize(place, codec, init ?? ({} as Init<C>))
-    return new Local(place, codec)
+    const local = this.uninitialized(codec)
+    initialize(local.place, codec, init ?? ({} as Init<C>))
+    return local
+  }
+  /** A piece of the stack for a codec's type, of which every byte is for you to write before it is read. */
+  uninitialized<C extends AnyCodec>(codec: C): Local<C> {
+    const base = this.tracer.stackAddress(this.tracer.allocate(codec.size))
+    return new Local({ tracer: this.tracer, space: 'stack', base, offset: 0 }, codec)
   }
   /** A verdict from a number that the program computed, as XDP_PASS is 2. */
   verdict(value: Value<'u32'>): VerdictValue {
@@ -397,7 +400,7 @@ export class Xdp<R = XdpResult> {
     args: { readonly [N in keyof P]: Term<P[N]> },
   ): Value<K> {
     const { tracer } = this
-    const { movesPacket } = traceFunction(definition as unknown as FunctionDefinition, this.#subprograms)
+    const { movesPacket } = traceFunction(definition, this.#subprograms)
     const operands = Object.entries(definition.parameters).map(([name, kind]) =>
       new Value(tracer, kind, 0n).term(args[name]),
     )
@@ -411,7 +414,7 @@ export class Xdp<R = XdpResult> {
   /** For the builder's own use: ends what is open at the end of the body. */
   finish(outcome: Outcome<R>): void {
     if (!this.tracer.reachable) return
-    const value = outcome === undefined ? this.tracer.otherwise : this.#result(outcome as R)
+    const value = outcome === undefined ? this.tracer.otherwise : this.#result(outcome)
     this.tracer.terminate({ op: 'return', value })
   }
 
@@ -430,7 +433,7 @@ export class Xdp<R = XdpResult> {
     const outcome = body()
     if (!tracer.reachable) return []
     if (outcome !== undefined) {
-      this.return(outcome as R)
+      this.return(outcome)
       return []
     }
     const end = tracer.point

@@ -1,6 +1,14 @@
 // What a traced program means, instruction by instruction as it was written: the judge of the compiler's output.
 import { KINDS } from '../../../src/bpf/builder/kinds.js'
-import { type Block, type Edge, type Fn, type Operand, compare, evaluate, swapBytes } from '../../../src/bpf/builder/ir.js'
+import {
+  type Block,
+  type Edge,
+  type Fn,
+  type Operand,
+  compare,
+  evaluate,
+  swapBytes,
+} from '../../../src/bpf/builder/ir.js'
 
 /** Where the fake machine has things. */
 const PACKET = 0x10_0000n
@@ -19,7 +27,13 @@ export function interpret(functions: readonly Fn[], packet: Uint8Array): Outcome
   return { result: result & 0xffff_ffffn, packet: bytes }
 }
 
-function run(fn: Fn, functions: readonly Fn[], args: bigint[], packet: Uint8Array, budget: { steps: number }): bigint {
+function run(
+  fn: Fn,
+  functions: readonly Fn[],
+  args: bigint[],
+  packet: Uint8Array,
+  budget: { steps: number },
+): bigint {
   const values = new Map<number, bigint>(fn.params.map((param, index) => [param, args[index]]))
   const stack = new Uint8Array(512)
   const get = (operand: Operand): bigint => (typeof operand === 'bigint' ? operand : values.get(operand)!)
@@ -31,7 +45,8 @@ function run(fn: Fn, functions: readonly Fn[], args: bigint[], packet: Uint8Arra
     throw new Error(`access to ${address.toString(16)}`)
   }
   const read = (address: bigint, size: number): bigint => {
-    if (address >= CONTEXT) return [PACKET, PACKET + BigInt(packet.length), PACKET][Number(address - CONTEXT) / 4] ?? 0n
+    if (address >= CONTEXT)
+      return [PACKET, PACKET + BigInt(packet.length), PACKET][Number(address - CONTEXT) / 4] ?? 0n
     const [bytes, at] = locate(address, size)
     let value = 0n
     for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[at + i])

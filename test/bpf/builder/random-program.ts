@@ -131,7 +131,11 @@ export function randomBody(next: Random, size: number): (x: Xdp) => Outcome<XdpR
         return
       }
       case 6: {
-        const fields = x.struct(record, { b: 7, d: pick(scope.values).u64(), e: pick(scope.values).as('be16') }).fields
+        const fields = x.struct(record, {
+          b: 7,
+          d: pick(scope.values).u64(),
+          e: pick(scope.values).as('be16'),
+        }).fields
         fields.f.set(pick(scope.values).as('be32'))
         fields.a.increment()
         scope.values.push(fields.a, fields.b, fields.d, fields.f, fields.e)
@@ -171,7 +175,9 @@ export function randomBody(next: Random, size: number): (x: Xdp) => Outcome<XdpR
           { name: `f${functions++}`, parameters: { p, q }, result: kind },
           (f, args) => {
             f.if(args.p.gt(args.q.as(p)), () => args.p.as(kind))
-            return [args.p.as(kind).add(args.q.as(kind)).as(kind), args.p.xor(args.q.as(p)).as(kind)][operation % 2]
+            return [args.p.as(kind).add(args.q.as(kind)).as(kind), args.p.xor(args.q.as(p)).as(kind)][
+              operation % 2
+            ]
           },
         )
         scope.values.push(x.call(fn, { p: pick(scope.values).as(p), q: pick(scope.values).as(q) }))
@@ -191,14 +197,20 @@ export function randomBody(next: Random, size: number): (x: Xdp) => Outcome<XdpR
   return (x) => {
     x.packet.bytes(0, HEADER)
     const scope: Scope = {
-      values: [x.packet.field(0, 'u64'), x.packet.field(8, 'u32'), x.packet.field(12, 'be16'), x.packet.field(20, 's8')],
+      values: [
+        x.packet.field(0, 'u64'),
+        x.packet.field(8, 'u32'),
+        x.packet.field(12, 'be16'),
+        x.packet.field(20, 's8'),
+      ],
       variables: [],
     }
     while (budget > 0 && x.tracer.reachable) body(x, scope, 0)
     if (!x.tracer.reachable) return undefined
     // Everything that is still alive takes part in the result.
     let sum = scope.values[0].u64()
-    for (const value of [...scope.values, ...scope.variables.map(({ value }) => value)]) sum = sum.mul(31).add(value.u64())
+    for (const value of [...scope.values, ...scope.variables.map(({ value }) => value)])
+      sum = sum.mul(31).add(value.u64())
     return x.verdict(sum.xor(sum.shr(32)).u32())
   }
 }

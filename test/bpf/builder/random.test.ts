@@ -11,7 +11,8 @@ import { random, randomBody } from './random-program.js'
 
 const packets = (seed: number): Uint8Array[] => {
   const next = random(seed ^ 0x5eed)
-  const filled = (length: number): Uint8Array => Uint8Array.from({ length }, () => (next(4) === 0 ? next(3) * 0x7f : next(256)))
+  const filled = (length: number): Uint8Array =>
+    Uint8Array.from({ length }, () => (next(4) === 0 ? next(3) * 0x7f : next(256)))
   return [filled(14), filled(40 + next(40)), filled(72)]
 }
 
@@ -20,7 +21,11 @@ function check(seed: number, size: number, options: CompileOptions): void {
   const trace = () => withoutLocations(() => traceXdp('random', {}, body()).functions)
   const meant = trace()
   const functions = trace()
-  const program = BpfProgram.load({ type: 'xdp', name: 'random', code: assemble(compile(functions, options)) })
+  const program = BpfProgram.load({
+    type: 'xdp',
+    name: 'random',
+    code: assemble(compile(functions, options)),
+  })
   try {
     for (const packet of packets(seed)) {
       const expected = interpret(meant, packet)
