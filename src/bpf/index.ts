@@ -22,6 +22,26 @@ export {
 export { attachXdp, type AttachOptions } from './attach.js'
 export { XdpAttachment, type ProgramHandle } from './attachment.js'
 export {
+  Btf,
+  BtfBuilder,
+  BtfError,
+  BtfHandle,
+  VMLINUX_BTF,
+  codecOfType,
+  encodeBtf,
+  encodeFuncInfo,
+  encodeLineInfo,
+  kernelBtf,
+  loadBtf,
+  loadedBtf,
+  takesBtf,
+  type BtfKind,
+  type BtfType,
+  type FuncInfo,
+  type InfoRecords,
+  type LineInfo,
+} from './btf/index.js'
+export {
   array,
   be16,
   be32,
@@ -64,6 +84,16 @@ export {
   type DisassembleNames,
   type DisassembledLine,
 } from './disassemble.js'
+export {
+  BpfObject,
+  ElfError,
+  LoadedObject,
+  type LinkedProgram,
+  type LoadObjectOptions,
+  type ObjectGlobal,
+  type ObjectMap,
+  type ObjectProgram,
+} from './elf/index.js'
 export {
   probeFrags,
   probeHelper,
