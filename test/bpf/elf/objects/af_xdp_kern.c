@@ -9,8 +9,12 @@ struct {
 	__uint(max_entries, 64);
 } xsks_map SEC(".maps");
 
+#ifndef COUNTER
+#define COUNTER BPF_MAP_TYPE_PERCPU_ARRAY
+#endif
+
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, COUNTER);
 	__type(key, __u32);
 	__type(value, __u32);
 	__uint(max_entries, 64);
