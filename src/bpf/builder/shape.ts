@@ -1,6 +1,6 @@
 // The shape of a function: unused code goes, straight lines become one block, detours and equal endings become one.
 import { flowOf } from './dominators.js'
-import type { Block, Edge, Fn, Inst, Operand, Terminator } from './ir.js'
+import type { Block, Edge, Fn, Inst, Operand } from './ir.js'
 import { edgesOf, isPure, mapOperands, mapTerminator, operandsOf, reversePostorder, testedOf } from './ir.js'
 
 /** Removes what no result depends on, and blocks that cannot be reached. */
