@@ -32,6 +32,7 @@ export class BtfBuilder {
   readonly #types: (BtfType | undefined)[] = []
   readonly #ids = new Map<string, number>()
   readonly #strings = new StringTable()
+  readonly #alignments = new Map<BtfType, number>()
 
   /** The types so far; the id of the first is 1. */
   get types(): readonly BtfType[] {
@@ -150,7 +151,11 @@ export class BtfBuilder {
     const type = this.#sized(id)
     if (type.kind === 'array') return this.alignOf(type.element)
     if (type.kind === 'struct' || type.kind === 'union') {
-      return Math.max(1, ...type.members.map((member) => this.alignOf(member.type)))
+      const known = this.#alignments.get(type)
+      if (known !== undefined) return known
+      const align = Math.max(1, ...type.members.map((member) => this.alignOf(member.type)))
+      this.#alignments.set(type, align)
+      return align
     }
     return 'size' in type ? Math.min(type.size, 8) : 8
   }

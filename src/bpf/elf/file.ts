@@ -81,6 +81,12 @@ export function readElf(file: Uint8Array): ElfFile {
   const relocations = new Map<number, ElfRelocation[]>()
   for (const section of sections) {
     if (section.type === SHT_REL) readRelocations(section, sections, symbols, relocations)
+    // The ABI of eBPF has none; leaving them out would be loading something else.
+    if (section.type === SHT_RELA && sections[section.info]?.isExecutable) {
+      throw new ElfError('The relocations have addends, which those of eBPF have not', {
+        section: section.name,
+      })
+    }
   }
   return { sections, symbols, relocations }
 }
@@ -229,11 +235,6 @@ function readRelocations(
     list.push({ offset, type: view.getUint32(at + 8, true), symbol })
   }
   relocations.set(target.index, list)
-}
-
-/** Whether a section holds relocations with addends, which eBPF objects do not use. */
-export function hasAddends(section: ElfSection): boolean {
-  return section.type === SHT_RELA
 }
 
 /** Whether a section has bytes only in memory, all zero. */

@@ -157,6 +157,13 @@ class Linker {
           throw new ElfError('The function ends in the middle of an instruction', placeOf(fn, at))
         }
         if (relocation) this.#relocateLoad(fn, view, at, index + slot, relocation)
+        else if (bytes[at + 1] >> 4 !== 0) {
+          // What it would name is a descriptor of the process that loads it.
+          throw new ElfError(
+            'An instruction refers to a map or function without a relocation',
+            placeOf(fn, at),
+          )
+        }
         piece.next++
       } else if (opcode === (BPF_JMP | BPF_CALL) && (relocation ?? bytes[at + 1] >> 4 === BPF_PSEUDO_CALL)) {
         this.#relocateCall(fn, view, at, index + slot, relocation)
