@@ -49,8 +49,45 @@ export class Headers {
  * any other it stops. Never throws, allocates nothing.
  */
 export function parseHeaders(bytes: Uint8Array, offset: number, length: number, into: Headers): Headers {
-  const h = into
   const end = Math.min(offset + length, bytes.length)
+  // The common case in one straight piece, small enough for V8 to inline as a whole, every field written once:
+  // untagged, IPv4 without options or fragments, UDP, all lengths right. Everything else takes the long way.
+  if (offset >= 0 && end - offset >= 42) {
+    const view = viewOf(bytes)
+    const l3 = offset + 14
+    const word = view.getInt32(offset + 20) // identification's end aside: flags, fragment offset, TTL, protocol
+    if (view.getInt32(offset + 12) >>> 8 === 0x080045 && (word & 0x3fff00ff) === 17) {
+      const l4 = l3 + 20
+      const l3End = l3 + view.getUint16(offset + 16)
+      const payloadEnd = l4 + view.getUint16(offset + 38)
+      if (l3End <= end && payloadEnd <= l3End && payloadEnd >= l4 + 8) {
+        const ports = view.getInt32(l4)
+        const h = into
+        h.problem = 'none'
+        h.offset = offset
+        h.end = end
+        h.etherType = 0x0800
+        h.vlanCount = 0
+        h.outerVlan = -1
+        h.innerVlan = -1
+        h.l3Offset = l3
+        h.ipVersion = 4
+        h.protocol = 17
+        h.fragment = 'none'
+        h.l4Offset = l4
+        h.srcPort = ports >>> 16
+        h.dstPort = ports & 0xffff
+        h.payloadOffset = l4 + 8
+        h.payloadEnd = payloadEnd
+        return h
+      }
+    }
+  }
+  return parseAny(bytes, offset, end, into)
+}
+
+function parseAny(bytes: Uint8Array, offset: number, end: number, into: Headers): Headers {
+  const h = into
   h.problem = 'none'
   h.offset = offset
   h.end = end

@@ -1,5 +1,5 @@
 // The ping responder on an interface: program, sockets and answers, kept to the interface's own addresses.
-import { getInterface, listAddresses, type Interface } from '../kernel/index.js'
+import { OptionError, getInterface, listAddresses, type Interface } from '../kernel/index.js'
 import { ResponderProgram } from '../programs/responder.js'
 import { XdpGroup, type PacketHandler, type XdpGroupOptions } from '../xsk/index.js'
 import { Responder, type ResponderCounts } from './responder.js'
@@ -40,13 +40,23 @@ export class PingServer implements AsyncDisposable {
 
   /** Opens the sockets and attaches the program. Throws as `XdpSocket.open` does. */
   static async open(options: PingServerOptions): Promise<PingServer> {
+    for (const { length } of options.addresses ?? []) {
+      if (length !== 4 && length !== 16) {
+        throw new OptionError('addresses', `An address of ${length} bytes cannot be`, 'Use 4 bytes, or 16.')
+      }
+    }
     const device = getInterface(options.interface, { namespace: options.namespace })
     const programs: ResponderProgram[] = []
     const load = (shape: { queues: number }) => (programs[0] = ResponderProgram.load(shape))
     const group = await XdpGroup.open({ ...options, program: load })
-    const server = new PingServer(group, programs[0], device, options)
-    server.refreshAddresses()
-    return server
+    try {
+      const server = new PingServer(group, programs[0], device, options)
+      server.refreshAddresses()
+      return server
+    } catch (error) {
+      await group.close()
+      throw error
+    }
   }
 
   /** Reads the interface's addresses again and answers for those from now on. Returns them. */

@@ -1,8 +1,10 @@
 // Answers ping, ARP and neighbour solicitations from a packet handler, in place.
 import {
+  ETH_ALEN,
   ETH_P_ARP,
   Headers,
   NO_REPLY,
+  equalBytes,
   parseHeaders,
   replyToArp,
   replyToEcho,
@@ -40,6 +42,10 @@ export class Responder {
     const { bytes, offset } = packet
     const headers = parseHeaders(bytes, offset, packet.length, this.#headers)
     const counts = this.counts
+    if (!this.#isForUs(bytes, offset)) {
+      counts.ignored++
+      return undefined
+    }
     let length = replyToEcho(bytes, headers)
     if (length !== NO_REPLY) {
       if (headers.ipVersion === 4) counts.echo4++
@@ -63,5 +69,11 @@ export class Responder {
     }
     packet.length = length
     return 'transmit'
+  }
+
+  // A switch floods what it does not know, and a port may be mirrored: a frame to another machine's address is not
+  // for us, whatever its IP address (the kernel's PACKET_OTHERHOST).
+  #isForUs(bytes: Uint8Array, offset: number): boolean {
+    return (bytes[offset] & 1) === 1 || equalBytes(bytes, offset, this.#mac, 0, ETH_ALEN)
   }
 }

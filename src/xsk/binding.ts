@@ -126,7 +126,7 @@ export interface BindRequest {
 // How long a busy queue is waited for: closing a socket returns before its queue is free, which the kernel's work
 // queue sees to (net/xdp/xsk_buff_pool.c: xp_put_pool), on a loaded machine after seconds.
 const PATIENCE_MS = 1000
-const PATIENCE_AFTER_OWN_MS = 10_000
+const PATIENCE_AFTER_OWN_MS = 5000
 
 // When this thread closed its last socket on a queue.
 const closedAt = new Map<string, number>()
@@ -143,7 +143,7 @@ export function closeSocket(fd: number, key: string): void {
 }
 
 /**
- * Binds the socket to its queue. EBUSY is tried again for about a second, and for ten after a socket of this
+ * Binds the socket to its queue. EBUSY is tried again for about a second, and for five after a socket of this
  * thread was closed on that queue: then it is the kernel that has not let go of it yet, and nobody else.
  */
 export async function bindSocket(fd: number, request: BindRequest): Promise<void> {

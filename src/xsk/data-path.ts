@@ -19,6 +19,9 @@ const ENETDOWN = 100
 const ENOBUFS = 105
 const LATER = new Set([EAGAIN, EBUSY, ENETDOWN, ENOBUFS])
 const ENXIO = 6
+// The frame of a packet that its handler has given away.
+const GIVEN = -1
+const GIVEN_AWAY = "A packet handler returned 'transmit' for a frame that it had given away"
 const VERDICTS = "Return nothing, 'transmit' or 'hold', and not a promise."
 
 /** The system calls that wake the kernel up, each answering -errno when it fails. */
@@ -62,6 +65,7 @@ export class DataPath {
   readonly #txBatch: TxBatch
   readonly #frameMask: number
   readonly #end: number
+  readonly #frameSize: number
   readonly #fillTarget: number
   // Frames on loan: to the kernel for receiving (or in the RX ring), to the caller, to the kernel for sending.
   #lentRx = 0
@@ -69,9 +73,12 @@ export class DataPath {
   #lentTx = 0
   // Packets of the batch at hand that a handler has been given.
   #taken = 0
+  // Of those, the frames written back into the fill ring already.
+  #recycled = 0
   // TX slots reserved, and of those written but not committed yet.
   #txReserved = 0
   #txPending = 0
+  #txPendingBytes = 0
   #receiving = false
   #closed = false
 
@@ -87,6 +94,7 @@ export class DataPath {
     this.#txBatch = new TxBatch(this)
     this.#frameMask = ~(parts.frameSize - 1)
     this.#end = parts.bytes.length
+    this.#frameSize = parts.frameSize
     // Up to half of the frames stay out of the fill ring, so that there is always something to send with.
     const spare = Math.min(rings.tx.size, pool.total >> 1)
     this.#fillTarget = Math.min(rings.fill.size, pool.total - spare)
@@ -118,6 +126,10 @@ export class DataPath {
     const packet = this.#packet
     const pool = this.pool
     const frameMask = this.#frameMask
+    // Released frames go straight back into the fill ring: by way of the pool they would cost twice as much.
+    const fill = this.#fill
+    const slots = pool.tracked ? 0 : fill.reserve(count)
+    let recycled = 0
     let taken = 0
     let bytes = 0
     this.#receiving = true
@@ -128,38 +140,47 @@ export class DataPath {
         const length = rx.length(taken)
         taken++
         bytes += length
+        const frame = (address & frameMask) >>> 0
         packet.offset = address
         packet.length = length
-        packet.frame = (address & frameMask) >>> 0
+        packet.frame = frame
         this.#taken = taken
-        this.#held++
+        this.#recycled = recycled
         const verdict = handler(packet)
-        if (verdict === undefined || this.#closed) {
-          this.#held--
-          pool.put(address)
+        if (packet.frame !== frame) {
+          // The handler has released or transmitted it by itself already.
+          if (verdict === 'transmit') throw new OptionError('handler', GIVEN_AWAY, VERDICTS)
+          this.#held++
+        } else if (verdict === undefined || this.#closed) {
+          if (recycled < slots) fill.set(recycled++, frame)
+          else pool.put(frame)
         } else if (verdict === 'transmit') {
-          this.transmit(packet.offset, packet.length)
-        } else if (verdict !== 'hold') {
+          this.#enqueue(packet.offset, packet.length)
+        } else if (verdict === 'hold') {
+          this.#held++
+        } else {
           // An async handler's promise, say: its frame would be lost without a word.
           throw new OptionError('handler', `A packet handler returned ${String(verdict)}`, VERDICTS)
         }
       }
     } catch (error) {
-      // Whether the handler threw or returned a packet that cannot be sent, its frame is still held.
-      this.#held--
-      pool.put(packet.frame)
+      // Whether the handler threw or returned a packet that cannot be sent, its frame is still ours.
+      if (packet.frame === GIVEN) this.#held++
+      else pool.put(packet.frame)
       throw error
     } finally {
       this.#receiving = false
       rx.release(taken)
-      this.#lentRx -= taken
+      fill.commit(recycled)
+      this.#lentRx += recycled - taken
       this.#taken = 0
+      this.#recycled = 0
       const counters = this.counters
       counters[COUNTER.rxPackets] += taken
       counters[COUNTER.rxBytes] += bytes
       counters[COUNTER.batches]++
       if (!this.#closed) {
-        if (this.#lentTx > 0) this.flush()
+        if (this.#txPending > 0 || this.#lentTx > 0) this.flush()
         this.refill()
       }
     }
@@ -172,7 +193,7 @@ export class DataPath {
     if (wanted > 0) {
       const fill = this.#fill
       const count = fill.reserve(wanted)
-      for (let i = 0; i < count; i++) fill.set(i, this.pool.take())
+      this.pool.takeAll(fill, count)
       fill.commit(count)
       this.#lentRx += count
     }
@@ -223,28 +244,39 @@ export class DataPath {
     this.#assertOpen()
     this.pool.put(address)
     this.#held--
-    if (!this.#receiving) this.refill()
+    if (this.#receiving) this.#giveAway(address)
+    else this.refill()
   }
 
   /** See `XdpSocket.transmit`. */
   transmit(address: number, length: number): boolean {
     this.#assertOpen()
+    const taken = this.#enqueue(address, length)
+    this.#held--
+    if (this.#receiving) this.#giveAway(address)
+    return taken
+  }
+
+  // Notes that the frame of the packet in hand is not the handler's any more.
+  #giveAway(address: number): void {
+    const packet = this.#packet
+    if ((address & this.#frameMask) >>> 0 === packet.frame) packet.frame = GIVEN
+  }
+
+  // As `transmit`, for a frame that does not count as held.
+  #enqueue(address: number, length: number): boolean {
     const frame = (address & this.#frameMask) >>> 0
     // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
-    if (!(length > 0) || address + length > frame + this.#parts.frameSize || frame >= this.#end) {
+    if (!(length > 0) || address + length > frame + this.#frameSize || frame >= this.#end) {
       throw new OptionError('length', `${length} bytes from ${address} are not a packet within one frame`)
     }
-    const room = this.#txPending < this.#txReserved || this.#reserveTx()
-    this.#held--
-    if (!room) {
+    if (this.#txPending === this.#txReserved && !this.#reserveTx()) {
       this.counters[COUNTER.txDropped]++
-      this.pool.put(address)
+      this.pool.put(frame)
       return false
     }
     this.#tx.set(this.#txPending++, address, length)
-    this.#lentTx++
-    this.counters[COUNTER.txPackets]++
-    this.counters[COUNTER.txBytes] += length
+    this.#txPendingBytes += length
     return true
   }
 
@@ -292,8 +324,15 @@ export class DataPath {
   }
 
   #commitTx(): void {
-    if (this.#txPending > 0) this.#tx.commit(this.#txPending)
-    this.#txPending = 0
+    const pending = this.#txPending
+    if (pending > 0) {
+      this.#tx.commit(pending)
+      this.#lentTx += pending
+      this.counters[COUNTER.txPackets] += pending
+      this.counters[COUNTER.txBytes] += this.#txPendingBytes
+      this.#txPending = 0
+      this.#txPendingBytes = 0
+    }
     this.#txReserved = 0
   }
 
@@ -302,7 +341,17 @@ export class DataPath {
     const completion = this.#completion
     const count = completion.peek(completion.size)
     if (count === 0) return
-    for (let i = 0; i < count; i++) this.pool.put(completion.address(i))
+    // Straight back into the fill ring as far as it has room; not under a handler, when `receive` has slots of it.
+    const room = this.#receiving || this.pool.tracked ? 0 : Math.min(count, this.#fillTarget - this.#lentRx)
+    const slots = room > 0 ? this.#fill.reserve(room) : 0
+    if (slots > 0) {
+      const fill = this.#fill
+      const frameMask = this.#frameMask
+      for (let i = 0; i < slots; i++) fill.set(i, completion.address(i) & frameMask)
+      fill.commit(slots)
+      this.#lentRx += slots
+    }
+    if (slots < count) this.pool.putAll(completion, slots, count)
     completion.release(count)
     this.#lentTx -= count
   }
@@ -318,10 +367,10 @@ export class DataPath {
     return {
       total: this.pool.total,
       free: this.pool.available,
-      fill: this.#lentRx - level,
+      fill: this.#lentRx - level + this.#recycled,
       rx: level - this.#taken,
-      held: this.#held,
-      tx: this.#lentTx - completion,
+      held: this.#held + (this.#receiving ? 1 : 0),
+      tx: this.#lentTx + this.#txPending - completion,
       completion,
     }
   }

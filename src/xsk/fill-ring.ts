@@ -6,6 +6,5 @@ export class FillRing extends ProducerRing {
   set(index: number, address: number): void {
     const word = ((this.next + index) & this.mask) << 1
     this.entries[word] = address
-    this.entries[word + 1] = 0
   }
 }

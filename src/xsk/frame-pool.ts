@@ -1,5 +1,7 @@
 // The frames that nobody uses at the moment, as a stack: the frame last returned is warm in the cache and goes first.
 import { OptionError } from '../kernel/index.js'
+import type { CompletionRing } from './completion-ring.js'
+import type { FillRing } from './fill-ring.js'
 import type { Umem } from './umem.js'
 
 /**
@@ -45,6 +47,11 @@ export class FramePool {
     return this.#depth
   }
 
+  /** Every return is checked. */
+  get tracked(): boolean {
+    return this.#free !== undefined
+  }
+
   /** Takes a frame: its address, or -1 when there is none. */
   take(): number {
     if (this.#depth === 0) return -1
@@ -58,6 +65,32 @@ export class FramePool {
     const frame = (address & this.#mask) >>> 0
     if (this.#free !== undefined) this.#account(frame)
     this.#stack[this.#depth++] = frame
+  }
+
+  /** Puts `count` free frames, no more than there are, into a reservation of the fill ring. */
+  takeAll(ring: FillRing, count: number): void {
+    if (this.#free !== undefined) {
+      for (let i = 0; i < count; i++) ring.set(i, this.take())
+      return
+    }
+    const stack = this.#stack
+    // In a local variable: as a field every frame would wait for the one before to reach memory.
+    let depth = this.#depth
+    for (let i = 0; i < count; i++) ring.set(i, stack[--depth])
+    this.#depth = depth
+  }
+
+  /** Returns the frames of the entries `from` to `to - 1` of the completion ring. */
+  putAll(ring: CompletionRing, from: number, to: number): void {
+    if (this.#free !== undefined) {
+      for (let i = from; i < to; i++) this.put(ring.address(i))
+      return
+    }
+    const stack = this.#stack
+    const mask = this.#mask
+    let depth = this.#depth
+    for (let i = from; i < to; i++) stack[depth++] = ring.address(i) & mask
+    this.#depth = depth
   }
 
   #account(frame: number): void {

@@ -56,6 +56,9 @@ export interface XdpSocketOptions {
   trackFrames?: boolean
 }
 
+// Each entry is 8 or 16 bytes of kernel memory that is taken at once.
+const LARGEST_RING = 2 ** 20
+
 /** The options with every default filled in. */
 export interface CheckedOptions {
   interface: string
@@ -101,11 +104,11 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
   const rings: RingSizes = { rx: 2048, tx: 2048, fill: 2048, completion: 2048, ...options.rings }
   for (const name of ['rx', 'tx', 'fill', 'completion'] as const) {
     const size = rings[name]
-    if (!isPowerOfTwo(size)) {
+    if (!isPowerOfTwo(size) || size > LARGEST_RING) {
       throw new OptionError(
         `rings.${name}`,
         `The ${name} ring cannot have ${size} entries`,
-        'Use a power of two, such as 2048.',
+        `Use a power of two up to ${LARGEST_RING}, such as 2048.`,
       )
     }
   }

@@ -20,7 +20,7 @@ export class XdpPacket {
   offset = 0
   /** Bytes of the packet. A handler may change it before it transmits. */
   length = 0
-  /** Address of the frame that the packet is in. */
+  /** Address of the frame that the packet is in; -1 once the handler has released or transmitted it by itself. */
   frame = 0
   /** The queue it came from. */
   readonly queue: number

@@ -7,8 +7,6 @@ export class TxRing extends ProducerRing {
     const word = ((this.next + index) & this.mask) << 2
     const entries = this.entries
     entries[word] = address
-    entries[word + 1] = 0
     entries[word + 2] = length
-    entries[word + 3] = 0
   }
 }

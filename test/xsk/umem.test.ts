@@ -52,10 +52,10 @@ test('another thread that opens the description sees the same memory', async () 
       },
     },
   )
-  const [seen] = (await new Promise((resolve, reject) => {
-    worker.once('message', (value) => resolve([value]))
+  const seen = await new Promise<number>((resolve, reject) => {
+    worker.once('message', resolve)
     worker.once('error', reject)
-  })) as [number]
+  })
   assert.equal(seen, 42)
   assert.equal(umem.bytes[5001], 43)
   await worker.terminate()
