@@ -23,7 +23,7 @@ export function allocate(fn: MachineFn, colours = COLOURS): void {
     if (round > 50) throw programError('registers', `The registers of "${fn.name}" cannot be allocated`)
     const graph = new Graph(fn, temporary, colours)
     const spilled = graph.colour()
-    if (spilled.length === 0) {
+    if (spilled.size === 0) {
       for (const block of fn.blocks) {
         block.insts = block.insts
           .map((inst) => mapRegisters(inst, (register) => graph.colourOf(register)))
@@ -92,8 +92,8 @@ class Graph {
     this.#build()
   }
 
-  /** Tries to colour everything; gives what must go to the stack. */
-  colour(): Register[] {
+  /** Tries to colour everything; gives what must go to the stack, with the number of a place there. */
+  colour(): Map<Register, number> {
     this.#coalesce()
     const order = this.#order()
     return this.#select(order)
@@ -229,7 +229,7 @@ class Graph {
     return order.reverse()
   }
 
-  #select(order: readonly Register[]): Register[] {
+  #select(order: readonly Register[]): Map<Register, number> {
     const partners = new Map<Register, Register[]>()
     for (const { dst, src } of this.#moves) {
       const [a, b] = [this.#find(dst), this.#find(src)]
@@ -254,19 +254,23 @@ class Graph {
       const wanted = (partners.get(node) ?? []).map((partner) => this.#colour[partner])
       this.#colour[node] = free.find((colour) => wanted.includes(colour)) ?? free[0]
     }
-    if (spilled.length === 0) return []
-    const roots = new Set(spilled)
-    return [...this.#present].filter((register) => register > R10 && roots.has(this.#find(register)))
+    // What is never live together can lie in the same place, and so can what was merged.
+    const places = new Map<Register, number>()
+    for (const node of spilled) {
+      const taken = new Set([...this.#neighbours[node]].map((other) => places.get(other)))
+      let place = 0
+      while (taken.has(place)) place++
+      places.set(node, place)
+    }
+    const members = [...this.#present].filter((register) => register > R10 && places.has(this.#find(register)))
+    return new Map(members.map((register) => [register, places.get(this.#find(register))!]))
   }
 }
 
 /** Puts registers on the stack: each is loaded before and stored after the instructions that use it. */
-function spill(fn: MachineFn, spilled: readonly Register[], temporary: Set<Register>): void {
-  const slots = new Map<Register, number>()
-  for (const register of spilled) {
-    fn.stackBytes += 8
-    slots.set(register, -fn.stackBytes)
-  }
+function spill(fn: MachineFn, spilled: ReadonlyMap<Register, number>, temporary: Set<Register>): void {
+  const slots = new Map([...spilled].map(([register, place]) => [register, -(fn.stackBytes + 8 * (place + 1))]))
+  fn.stackBytes = -Math.min(...slots.values())
   if (fn.stackBytes > STACK_BYTES) {
     throw programError(
       'stack',
@@ -280,6 +284,7 @@ function spill(fn: MachineFn, spilled: readonly Register[], temporary: Set<Regis
     const { at } = inst
     if (inst.op === 'move') {
       const [from, to] = [slots.get(inst.src), slots.get(inst.dst)]
+      if (from !== undefined && from === to) return []
       if (from !== undefined && to === undefined) {
         return [{ op: 'load', size: 'u64', dst: inst.dst, base: R10, offset: from, at }]
       }

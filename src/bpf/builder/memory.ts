@@ -271,7 +271,7 @@ export function refTo<C extends AnyCodec>(place: Place, codec: C): Ref<C> {
 }
 
 /** Writes an initial value; what it leaves out, padding included, becomes zero. */
-export function initialize<C extends AnyCodec>(place: Place, codec: C, init: Init<C>): void {
+export function initialize<C extends AnyCodec>(place: Place, codec: C, init: Init<C> | undefined): void {
   const covered = new Uint8Array(codec.size)
   const writes: (() => void)[] = []
   collect(place, codec, init, 0, covered, writes)

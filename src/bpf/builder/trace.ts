@@ -237,7 +237,7 @@ export class Tracer {
   }
 
   /** Returns `verdict` unless `size` bytes from `base` are in the packet. */
-  needBytes(base: number, size: number, verdict: bigint = this.otherwise): void {
+  needBytes(base: number, size: number, verdict = this.otherwise, end = this.point.packet.end): void {
     const point = this.point
     const yes = this.newBlock(point.versions)
     const no = this.#return(verdict)
@@ -245,27 +245,11 @@ export class Tracer {
       op: 'bounds',
       base,
       size,
-      end: point.packet.end,
+      end,
       yes: { to: yes, args: [] },
       no: { to: no, args: [] },
     })
     this.#point = { ...point, block: yes }
-  }
-
-  /** Like `needBytes`, but gives the place where the bytes are missing instead of returning. */
-  testBytes(base: number, size: number): Point {
-    const point = this.point
-    const [yes, no] = [this.newBlock(point.versions), this.newBlock(point.versions)]
-    this.terminate({
-      op: 'bounds',
-      base,
-      size,
-      end: point.packet.end,
-      yes: { to: yes, args: [] },
-      no: { to: no, args: [] },
-    })
-    this.#point = { ...point, block: yes }
-    return { ...point, block: no }
   }
 
   // One block a verdict, so that checks which fail alike can be told to be alike.

@@ -143,7 +143,7 @@ export class Xdp<R = XdpResult> {
   /** A struct on the stack. Members that `init` leaves out are zero. */
   struct<C extends AnyCodec>(codec: C, init?: Init<C>): Local<C> {
     const local = this.uninitialized(codec)
-    initialize(local.place, codec, init ?? ({} as Init<C>))
+    initialize(local.place, codec, init)
     return local
   }
   /** A piece of the stack for a codec's type, of which every byte is for you to write before it is read. */
@@ -259,6 +259,14 @@ export class Xdp<R = XdpResult> {
   /** Moves the start of the metadata before the packet, in steps of 4. As `adjustHead`. */
   adjustMeta(delta: Term<'s32'>): void {
     this.#adjust('xdp_adjust_meta', delta)
+  }
+
+  /** `length` bytes of metadata that end where the packet begins, made room for by `adjustMeta`; see `Packet.bytes`. */
+  metadata(length: number): Bytes {
+    const { tracer } = this
+    const { packet } = tracer.point
+    tracer.needBytes(packet.meta, length, undefined, packet.data)
+    return new Bytes({ tracer, space: 'packet', base: packet.meta, offset: 0, packet }, length)
   }
 
   /** The queue the packet arrived on. */
