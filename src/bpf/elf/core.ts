@@ -12,16 +12,8 @@ import {
   LD_IMM64,
   SLOT_BYTES,
 } from '../instruction.js'
-import {
-  CORE_KINDS,
-  type CoreKind,
-  type CoreSpec,
-  essentialName,
-  isCandidateKind,
-  isTypeKind,
-  matchSpec,
-  parseSpec,
-} from './core-spec.js'
+import { essentialName, isCandidateKind } from './core-compat.js'
+import { CORE_KINDS, type CoreKind, type CoreSpec, isTypeKind, matchSpec, parseSpec } from './core-spec.js'
 import { ElfError, printable } from './error.js'
 import type { ExtRelocation } from './ext.js'
 import { viewOf } from './file.js'

@@ -1,7 +1,7 @@
 // What an object leaves to the kernel: its functions and variables (.ksyms), found by their types in vmlinux.
 import type { Btf } from '../btf/decode.js'
 import { BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, SLOT_BYTES } from '../instruction.js'
-import { essentialName } from './core-spec.js'
+import { essentialName } from './core-compat.js'
 import { ElfError, printable } from './error.js'
 import { viewOf } from './file.js'
 import type { LinkedProgram } from './link.js'
