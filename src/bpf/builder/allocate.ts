@@ -262,14 +262,18 @@ class Graph {
       while (taken.has(place)) place++
       places.set(node, place)
     }
-    const members = [...this.#present].filter((register) => register > R10 && places.has(this.#find(register)))
+    const members = [...this.#present].filter(
+      (register) => register > R10 && places.has(this.#find(register)),
+    )
     return new Map(members.map((register) => [register, places.get(this.#find(register))!]))
   }
 }
 
 /** Puts registers on the stack: each is loaded before and stored after the instructions that use it. */
 function spill(fn: MachineFn, spilled: ReadonlyMap<Register, number>, temporary: Set<Register>): void {
-  const slots = new Map([...spilled].map(([register, place]) => [register, -(fn.stackBytes + 8 * (place + 1))]))
+  const slots = new Map(
+    [...spilled].map(([register, place]) => [register, -(fn.stackBytes + 8 * (place + 1))]),
+  )
   fn.stackBytes = -Math.min(...slots.values())
   if (fn.stackBytes > STACK_BYTES) {
     throw programError(

@@ -149,7 +149,8 @@ export class Value<K extends Kind = Kind> {
   }
   /** As another type, as C casts it: cut to the width, extended by this type's sign, swapped where byte orders differ. */
   as<T extends Kind>(kind: T): Value<T> {
-    if ((kind as Kind) === this.kind) return this as unknown as Value<T>
+    const wanted: Kind = kind
+    if (wanted === this.kind) return this as unknown as Value<T>
     const to = KINDS[kind]
     if (to.network) {
       const host = this.as(hostKind(kind))

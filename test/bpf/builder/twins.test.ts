@@ -59,8 +59,7 @@ for (const [name, define] of Object.entries(twins)) {
     const loaded = definition.load({ maps: shared })
     t.after(() => loaded.close())
     if (name === 'responder') {
-      for (const address of ADDRESSES)
-        (shared['addresses'] as BpfMap<unknown, unknown>).update(codecKey(address), 1)
+      for (const address of ADDRESSES) shared['addresses'].update(codecKey(address), 1)
     }
     const twin = loadedC.program('program')
     const next = random(11)
