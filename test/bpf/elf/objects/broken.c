@@ -6,6 +6,10 @@
 extern int bpf_no_such_kfunc(void) __ksym;
 #define RESULT bpf_no_such_kfunc()
 #endif
+#ifdef WEAK
+extern int bpf_no_such_kfunc(void) __ksym __weak;
+#define RESULT bpf_no_such_kfunc()
+#endif
 #ifdef KCONFIG
 extern int LINUX_KERNEL_VERSION __kconfig;
 #define RESULT LINUX_KERNEL_VERSION

@@ -31,6 +31,9 @@ static noinline __u32 lookup(__u32 key)
 
 struct loop { __u64 sum; };
 
+// Verified on its own, as a global function that all can see is, it would have to test its pointer first.
+__attribute__((visibility("hidden"))) noinline __u64 hidden_one(struct loop *loop) { return loop->sum + 1; }
+
 static long add(void *map, __u32 *key, __u64 *value, struct loop *loop)
 {
 	loop->sum += *value;
@@ -65,7 +68,7 @@ SEC("xdp") int each(struct xdp_md *ctx)
 	struct loop loop = {};
 
 	bpf_for_each_map_elem(&numbers, add, &loop, 0);
-	return loop.sum + lookup(0);
+	return hidden_one(&loop) + lookup(0);
 }
 
 SEC("socket") int shares(struct __sk_buff *skb) { return inner(skb->len); }
