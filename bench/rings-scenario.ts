@@ -9,7 +9,7 @@ import { Responder } from '../src/serve/index.js'
 import { CompletionRing } from '../src/xsk/completion-ring.js'
 import { DataPath } from '../src/xsk/data-path.js'
 import { FillRing } from '../src/xsk/fill-ring.js'
-import { FramePool, Umem, type PacketHandler } from '../src/xsk/index.js'
+import { FramePool, Umem, type PacketHandler, type Verdict } from '../src/xsk/index.js'
 import { RxRing } from '../src/xsk/rx-ring.js'
 import { TxRing } from '../src/xsk/tx-ring.js'
 import { SimulatedKernel } from './simulated-kernel.js'
@@ -45,6 +45,7 @@ const udp = buildPacket({
   payload: 'x'.repeat(18),
 })
 const ping = buildPacket({
+  ethernet: { src: '02:00:00:00:00:02', dst: '02:00:00:00:00:01' },
   ipv4: { src: '10.0.0.2', dst: '10.0.0.1' },
   icmp: { type: 8, identifier: 1, sequence: 1 },
   payload: 'x'.repeat(56),
@@ -52,6 +53,23 @@ const ping = buildPacket({
 
 /** The least there is: every descriptor of the RX ring goes back into the fill ring. */
 function bareRecycle(kernel: SimulatedKernel, umem: Umem): Drain {
+  return recycler(kernel, umem, () => undefined)
+}
+
+/** The same with every packet dissected and its MAC addresses swapped. */
+function bareParseAndSwap(kernel: SimulatedKernel, umem: Umem): Drain {
+  const headers = new Headers()
+  const { bytes } = umem
+  return recycler(kernel, umem, (address, length) => {
+    if (parseHeaders(bytes, address, length, headers).problem === 'none') swapMacs(bytes, address)
+  })
+}
+
+function recycler(
+  kernel: SimulatedKernel,
+  umem: Umem,
+  look: (address: number, length: number) => void,
+): Drain {
   const fill = new FillRing(kernel.rings.fill)
   const rx = new RxRing(kernel.rings.rx)
   const frameMask = ~(umem.frameSize - 1)
@@ -62,7 +80,11 @@ function bareRecycle(kernel: SimulatedKernel, umem: Umem): Drain {
     for (;;) {
       const count = rx.peek(BATCH)
       const room = fill.reserve(count)
-      for (let i = 0; i < room; i++) fill.set(i, rx.address(i) & frameMask)
+      for (let i = 0; i < room; i++) {
+        const address = rx.address(i)
+        look(address, rx.length(i))
+        fill.set(i, address & frameMask)
+      }
       fill.commit(room)
       rx.release(room)
       if (count === 0) return
@@ -91,7 +113,7 @@ function pooledRecycle(kernel: SimulatedKernel, umem: Umem): Drain {
   }
 }
 
-/** The same with every packet dissected, its MAC addresses swapped and sent back, and sent frames taken back. */
+/** By the pool, with every packet dissected, its MAC addresses swapped and sent back, and sent frames taken back. */
 function bareReflect(kernel: SimulatedKernel, umem: Umem): Drain {
   const pool = new FramePool(umem)
   const fill = new FillRing(kernel.rings.fill)
@@ -151,12 +173,12 @@ function pathDrain(kernel: SimulatedKernel, umem: Umem, handler: PacketHandler):
   }
 }
 
-function reflector(): PacketHandler {
+function reflector(verdict: Verdict): PacketHandler {
   const headers = new Headers()
   return (packet) => {
     if (parseHeaders(packet.bytes, packet.offset, packet.length, headers).problem !== 'none') return undefined
     swapMacs(packet.bytes, packet.offset)
-    return 'transmit'
+    return verdict
   }
 }
 
@@ -165,6 +187,8 @@ function responder(): PacketHandler {
   return (packet) => {
     const verdict = handle(packet)
     // The reply is the next request.
+    packet.bytes[packet.offset + 5] = 1
+    packet.bytes[packet.offset + 11] = 2
     packet.bytes[packet.offset + 34] = 8
     return verdict
   }
@@ -176,9 +200,14 @@ const scenarios: Record<
 > = {
   recycle: { packet: udp, drain: bareRecycle },
   'recycle by the pool': { packet: udp, drain: pooledRecycle },
-  'parse-and-swap': { packet: udp, drain: bareReflect },
+  'parse-and-swap': { packet: udp, drain: bareParseAndSwap },
+  reflect: { packet: udp, drain: bareReflect },
   'socket recycle': { packet: udp, drain: (kernel, umem) => pathDrain(kernel, umem, () => undefined) },
-  'socket parse-and-swap': { packet: udp, drain: (kernel, umem) => pathDrain(kernel, umem, reflector()) },
+  'socket parse-and-swap': {
+    packet: udp,
+    drain: (kernel, umem) => pathDrain(kernel, umem, reflector(undefined)),
+  },
+  'socket reflect': { packet: udp, drain: (kernel, umem) => pathDrain(kernel, umem, reflector('transmit')) },
   'socket answers ping': { packet: ping, drain: (kernel, umem) => pathDrain(kernel, umem, responder()) },
 }
 

@@ -10,8 +10,10 @@ const SCENARIOS: readonly (readonly [string, string, number?])[] = [
   ['recycle', 'bare rings', 5],
   ['recycle by the pool', 'bare rings'],
   ['parse-and-swap', 'bare rings', 20],
+  ['reflect', 'bare rings'],
   ['socket recycle', 'XdpSocket.receive', 5],
   ['socket parse-and-swap', 'XdpSocket.receive', 20],
+  ['socket reflect', 'XdpSocket.receive'],
   ['socket answers ping', 'XdpSocket.receive'],
 ]
 
