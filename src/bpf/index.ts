@@ -42,6 +42,24 @@ export {
   type LineInfo,
 } from './btf/index.js'
 export {
+  createMap,
+  defineFunction,
+  defineMap,
+  defineXdp,
+  updateChecksum,
+  LoadedXdp,
+  Value,
+  Variable,
+  Xdp,
+  XdpDefinition,
+  type Condition as ProgramCondition,
+  type FunctionDefinition,
+  type MapDefinition,
+  type MapOf,
+  type XdpLoadOptions,
+  type XdpOptions,
+} from './builder/index.js'
+export {
   array,
   be16,
   be32,

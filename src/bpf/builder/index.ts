@@ -10,13 +10,13 @@ export { Icmp, Ports, Tcp, Transport, Udp } from './transport.js'
 export { LoadedXdp, XdpDefinition, defineXdp, type XdpLoadOptions, type XdpOptions } from './program.js'
 export { Condition, Value, Variable, type ShiftCount, type Term } from './value.js'
 export type { Kind } from './kinds.js'
+export { Xdp } from './xdp.js'
 export {
   Local,
   Maybe,
   VerdictValue,
-  Xdp,
   type Branches,
   type LoopControl,
   type Outcome,
   type XdpResult,
-} from './xdp.js'
+} from './results.js'

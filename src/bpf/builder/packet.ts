@@ -63,7 +63,9 @@ export class Packet {
     // MAX_PACKET_OFF of kernel/bpf/verifier.c is 65535, the length included.
     tracer.unless('<=', 32, offset.operand, 0x7fffn, verdictOf(short))
     const place = this.#place(0)
-    const base = tracer.alu('add', 64, place.base, offset.operand)
+    // What helpers and functions return is 64 bits to the verifier, whatever it is to us.
+    const narrow = tracer.alu('and', 64, offset.operand, 0xffff_ffffn)
+    const base = tracer.alu('add', 64, place.base, narrow)
     tracer.needBytes(base, length, verdictOf(short))
     return new Bytes({ ...place, base }, length)
   }

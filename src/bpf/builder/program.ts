@@ -4,14 +4,16 @@ import type { Code, MapHandle } from '../asm.js'
 import { type AssembledProgram, assemble } from '../assembler.js'
 import type { Verdict } from '../constants.js'
 import type { LoadOptions } from '../load.js'
+import { BtfError } from '../btf/index.js'
 import { BpfProgram } from '../program.js'
 import { compile } from './compile.js'
 import { Subprograms } from './functions.js'
 import type { Fn } from './ir.js'
 import { type MapDefinition, type MapOf, createMap } from './maps.js'
 import { Tracer } from './trace.js'
-import { type Signature, loadTypes } from './types.js'
-import { type Outcome, Xdp, type XdpResult, verdictNumber } from './xdp.js'
+import { type LoadedTypes, type Signature, loadTypes } from './types.js'
+import { type Outcome, type XdpResult, verdictNumber } from './results.js'
+import { Xdp } from './xdp.js'
 
 /** What a program is built with. */
 export interface XdpOptions {
@@ -110,13 +112,13 @@ export class XdpDefinition {
       throw new OptionError('maps', `The program "${this.name}" has no map "${stranger}"`)
     }
     const made = new Map<string, MapOf<MapDefinition>>()
-    const types = loadTypes(this.assembled, this.#signatures, this.maps)
+    const types = this.#loadTypes()
     try {
       for (const [name, definition] of this.maps) {
-        if (!Object.hasOwn(given, name)) made.set(name, createMap(definition, types.maps.get(name)))
+        if (!Object.hasOwn(given, name)) made.set(name, createMap(definition, types?.maps.get(name)))
       }
       const program = BpfProgram.load({
-        btf: types.program,
+        ...(types && { btf: types.program }),
         ...rest,
         type: 'xdp',
         name: this.name,
@@ -128,7 +130,17 @@ export class XdpDefinition {
       made.forEach((map) => map.close())
       throw error
     } finally {
-      types.handle.close()
+      types?.handle.close()
+    }
+  }
+
+  // A kernel without types for programs (before 5.0, or built without) runs the program as well; lines are then known here only.
+  #loadTypes(): LoadedTypes | undefined {
+    try {
+      return loadTypes(this.assembled, this.#signatures, this.maps)
+    } catch (error) {
+      if (error instanceof BtfError) return undefined
+      throw error
     }
   }
 }

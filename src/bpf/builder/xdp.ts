@@ -1,241 +1,31 @@
-// `x`, what a program's body writes itself with: control flow, variables, the packet, maps, the kernel's helpers.
-import { type MapType, type Verdict, XDP_ACTIONS } from '../constants.js'
+// `x`, what a program's body writes itself with: beside control flow the packet, maps and the kernel's helpers.
+import type { AnyCodec } from '../codec.js'
+import type { MapType, Verdict } from '../constants.js'
 import type { HelperName } from '../helpers.js'
-import { type Block, type Operand, isPure } from './ir.js'
+import { Body } from './body.js'
+import { type FunctionDefinition, type Parameters, type Subprograms, traceFunction } from './functions.js'
+import type { Operand } from './ir.js'
 import { type Kind, constant } from './kinds.js'
-import { programError, statementLocation } from './location.js'
+import { programError } from './location.js'
 import type { MapDefinition } from './maps.js'
 import { Bytes, type Init, type Place, type Ref, checkPlace, initialize, refTo } from './memory.js'
 import { Packet } from './packet.js'
-import { type FunctionDefinition, type Parameters, type Subprograms, traceFunction } from './functions.js'
-import type { Point, Tracer, VariableKey } from './trace.js'
-import type { Condition } from './value.js'
-import { type Term, type Test, Value, Variable, mapTest } from './value.js'
-import type { AnyCodec } from '../codec.js'
-
-/** A verdict that the running program computes: of a redirect, or of `x.verdict`. */
-export class VerdictValue {
-  /** For the builder's own use. */
-  readonly operand: Operand
-  constructor(operand: Operand) {
-    this.operand = operand
-  }
-}
-
-/** What an XDP program may return. */
-export type XdpResult = Verdict | VerdictValue
-
-/** What a branch's body may give back: nothing, or what to return from there. */
-// A body that only acts gives `void`; a union with it is the point here.
-export type Outcome<R> = void | R
-
-/** A pointer that may be null: reach what it points to through `x.ifPresent` or `orReturn`. */
-export class Maybe<R> {
-  /** For the builder's own use. */
-  readonly pointer: number
-  /** For the builder's own use. */
-  readonly refer: () => R
-  readonly #tracer: Tracer
-
-  constructor(tracer: Tracer, pointer: number, refer: () => R) {
-    this.#tracer = tracer
-    this.pointer = pointer
-    this.refer = refer
-  }
-
-  /** What it points to; where there is nothing the program ends, with `verdict` or its `otherwise`. */
-  orReturn(verdict?: Verdict): R {
-    this.#tracer.unless(
-      '!=',
-      64,
-      this.pointer,
-      0n,
-      verdict === undefined ? undefined : verdictNumber(verdict),
-    )
-    return this.refer()
-  }
-}
-
-/** A struct (or other codec's type) on the program's stack. */
-export class Local<C extends AnyCodec> {
-  readonly codec: C
-  /** For the builder's own use. */
-  readonly place: Place
-  constructor(place: Place, codec: C) {
-    this.place = place
-    this.codec = codec
-  }
-
-  /** Its fields. */
-  get fields(): Ref<C> {
-    return refTo(this.place, this.codec)
-  }
-}
-
-/** The rest of an `x.if`. It must follow directly. */
-export interface Branches<R> {
-  elseIf(condition: Condition, body: () => Outcome<R>): Branches<R>
-  else(body: () => Outcome<R>): void
-}
-
-/** How a loop is left or cut short. Both end the path, as a return does. */
-export interface LoopControl {
-  break(): void
-  continue(): void
-}
+import { type Branches, Local, Maybe, VerdictValue, type XdpResult, verdictNumber } from './results.js'
+import type { Tracer } from './trace.js'
+import { type Term, Value } from './value.js'
 
 type KeyOf<M> = M extends MapDefinition<MapType, infer KC, AnyCodec> ? KC : never
 type ValueOf<M> = M extends MapDefinition<MapType, AnyCodec, infer VC> ? VC : never
-
-export const verdictNumber = (verdict: Verdict): bigint => BigInt(XDP_ACTIONS[verdict])
-
 /** include/uapi/linux/bpf.h: flags of map_update_elem. */
 const UPDATE_MODES = { any: 0n, create: 1n, replace: 2n } as const
-
 /** The body of an XDP program (`R` is a verdict) or of a function (a value). */
-export class Xdp<R = XdpResult> {
-  /** For the builder's own use. */
-  readonly tracer: Tracer
+export class Xdp<R = XdpResult> extends Body<R> {
   readonly #subprograms: Subprograms
-  readonly #resultKind: Kind | undefined
 
   /** Made by `defineXdp` and `defineFunction`. */
   constructor(tracer: Tracer, subprograms: Subprograms, resultKind?: Kind) {
-    this.tracer = tracer
+    super(tracer, resultKind)
     this.#subprograms = subprograms
-    this.#resultKind = resultKind
-  }
-
-  // Values
-
-  u8(value: number): Value<'u8'> {
-    return this.value('u8', value)
-  }
-  u16(value: number): Value<'u16'> {
-    return this.value('u16', value)
-  }
-  u32(value: number): Value<'u32'> {
-    return this.value('u32', value)
-  }
-  u64(value: number | bigint): Value<'u64'> {
-    return this.value('u64', value)
-  }
-  s32(value: number): Value<'s32'> {
-    return this.value('s32', value)
-  }
-  s64(value: number | bigint): Value<'s64'> {
-    return this.value('s64', value)
-  }
-  /** A constant of any type. */
-  value<K extends Kind>(kind: K, value: number | bigint): Value<K> {
-    return new Value(this.tracer, kind, constant(kind, value))
-  }
-  /** A variable that starts as `value`. */
-  let<K extends Kind>(value: Value<K>): Variable<K> {
-    return new Variable(this.tracer, value)
-  }
-  /** One value or the other. Both are computed. */
-  select<K extends Kind>(condition: Condition, yes: Value<K>, no: Term<K>): Value<K> {
-    const result = this.let(yes)
-    this.if(condition.not(), () => result.set(no))
-    return result.value
-  }
-  /** A struct on the stack. Members that `init` leaves out are zero. */
-  struct<C extends AnyCodec>(codec: C, init?: Init<C>): Local<C> {
-    const local = this.uninitialized(codec)
-    initialize(local.place, codec, init)
-    return local
-  }
-  /** A piece of the stack for a codec's type, of which every byte is for you to write before it is read. */
-  uninitialized<C extends AnyCodec>(codec: C): Local<C> {
-    const base = this.tracer.stackAddress(this.tracer.allocate(codec.size))
-    return new Local({ tracer: this.tracer, space: 'stack', base, offset: 0 }, codec)
-  }
-  /** A verdict from a number that the program computed, as XDP_PASS is 2. */
-  verdict(value: Value<'u32'>): VerdictValue {
-    return new VerdictValue(value.operand)
-  }
-
-  // Control
-
-  /** Ends the program here. Nothing may follow on this path. */
-  return(result: R): void {
-    this.tracer.terminate({ op: 'return', value: this.#result(result) })
-  }
-
-  /** Goes on only where the condition holds; elsewhere the program ends, with `result` or its `otherwise`. */
-  require(condition: Condition, result?: R): void {
-    const value = result === undefined ? this.tracer.otherwise : this.#result(result)
-    const [yes, no] = this.#split(condition.test)
-    this.tracer.moveTo(no)
-    if (no) this.tracer.terminate({ op: 'return', value })
-    this.tracer.moveTo(yes)
-  }
-
-  /**
-   * Runs `body` where the condition holds. What the body gives back, if anything, is returned from the program. `.elseIf` and
-   * `.else` must follow directly; a condition written there is only computed when it is reached.
-   */
-  if(condition: Condition, body: () => Outcome<R>): Branches<R> {
-    const [yes, no] = this.#split(condition.test)
-    const ends = this.#trace(yes, body)
-    return this.#branches(ends, no)
-  }
-
-  /** Runs `body` where the pointer points to something. */
-  ifPresent<T>(maybe: Maybe<T>, body: (found: T) => Outcome<R>): Branches<R> {
-    const no = this.tracer.branch('!=', 64, maybe.pointer, 0n)
-    const ends = this.#trace(this.tracer.point, () => body(maybe.refer()))
-    return this.#branches(ends, no)
-  }
-
-  /**
-   * Runs `body` `times` times (a number known now, at least 1) with the round's number, until `break`. A loop at run time
-   * (kernel 5.3); a JavaScript `for` around statements repeats their code instead, which is quicker for a few rounds.
-   */
-  loop(times: number, body: (round: Value<'u32'>, loop: LoopControl) => Outcome<R>): void {
-    if (!Number.isInteger(times) || times < 1 || times > 1 << 23) {
-      throw programError('times', `A loop of ${times} rounds; it can be 1 to ${1 << 23}`)
-    }
-    const { tracer } = this
-    const at = statementLocation()
-    const outer = tracer.point
-    const index: VariableKey = { name: 'round' }
-    tracer.writeVariable(index, 0n)
-    const { head, keys } = tracer.loopHead(at)
-    const headPacket = tracer.point.packet
-    const breaks: Point[] = []
-    const continues: Point[] = []
-    const leave = (points: Point[]) => () => {
-      points.push(tracer.point)
-      tracer.moveTo(undefined)
-    }
-    const round = new Value(tracer, 'u32', tracer.readVariable(index))
-    continues.push(
-      ...this.#trace(tracer.point, () => body(round, { break: leave(breaks), continue: leave(continues) })),
-    )
-    const next = tracer.join(continues)
-    tracer.moveTo(next)
-    if (next) {
-      if (next.packet !== headPacket) {
-        throw programError(
-          'loop',
-          'The packet is moved inside a loop that goes on afterwards',
-          'Leave the loop behind adjustHead or adjustTail.',
-          at,
-        )
-      }
-      tracer.writeVariable(index, tracer.alu('add', 32, tracer.readVariable(index), 1n))
-      const end = tracer.branch('<', 32, tracer.readVariable(index), BigInt(times))
-      tracer.terminate(
-        { op: 'jump', yes: { to: head, args: keys.map((key) => tracer.point.variables.get(key)!) } },
-        at,
-      )
-      breaks.push(end)
-    }
-    const after = tracer.join(breaks)
-    if (after) after.stackTop = outer.stackTop
-    tracer.moveTo(after)
   }
 
   // The packet
@@ -373,7 +163,7 @@ export class Xdp<R = XdpResult> {
     const no = tracer.branch('!=', 64, pointer, 0n)
     const place: Place = { tracer, space: 'map', base: pointer, offset: 0 }
     const returns = tracer.returns
-    const ends = this.#trace(tracer.point, () => {
+    const ends = this.trace(tracer.point, () => {
       initialize(place, ring.value, init)
       body(refTo(place, ring.value))
       tracer.call('ringbuf_submit', [pointer, 0n])
@@ -385,7 +175,7 @@ export class Xdp<R = XdpResult> {
         'Find headers and make decisions before x.record.',
       )
     }
-    return this.#branches(ends, no)
+    return this.branches(ends, no)
   }
 
   /** Copies bytes of the packet, from `offset` on, into memory: also where packets come in several buffers (5.18). Gives 0 or a negative errno. */
@@ -418,116 +208,6 @@ export class Xdp<R = XdpResult> {
     if (movesPacket) tracer.movePacket()
     return new Value(tracer, definition.result, dst)
   }
-
-  /** For the builder's own use: ends what is open at the end of the body. */
-  finish(outcome: Outcome<R>): void {
-    if (!this.tracer.reachable) return
-    const value = outcome === undefined ? this.tracer.otherwise : this.#result(outcome)
-    this.tracer.terminate({ op: 'return', value })
-  }
-
-  #result(result: R): Operand {
-    if (result instanceof VerdictValue) return result.operand
-    if (this.#resultKind) return new Value(this.tracer, this.#resultKind, 0n).term(result as Term<Kind>)
-    return verdictNumber(result as Verdict)
-  }
-
-  /** Runs a body at a place, and gives where it ends: nowhere or one place. */
-  #trace(at: Point | undefined, body: () => Outcome<R>): Point[] {
-    if (!at) return []
-    const { tracer } = this
-    const { stackTop } = at
-    tracer.moveTo(at)
-    const outcome = body()
-    if (!tracer.reachable) return []
-    if (outcome !== undefined) {
-      this.return(outcome)
-      return []
-    }
-    const end = tracer.point
-    tracer.moveTo(undefined)
-    return [{ ...end, stackTop }]
-  }
-
-  /** Goes on behind a branch. When `.else` follows, that is taken back and the code written for its condition moves there. */
-  #branches(ends: Point[], no: Point | undefined): Branches<R> {
-    const { tracer } = this
-    const onto = no && { ...no }
-    const join = tracer.join(onto ? [...ends, onto] : ends)
-    tracer.moveTo(join)
-    const start = join && { point: join, variables: join.variables, inserted: join.block.insts.length }
-    const back = (): Map<number, Operand> => {
-      if (!start || !onto) {
-        // The condition is known: there is no other branch, and nothing to take back.
-        return new Map()
-      }
-      const here = tracer.reachable ? tracer.point : undefined
-      const added = start.point.block.insts.slice(start.inserted)
-      if (here?.block !== start.point.block || here.variables !== start.variables || !added.every(isPure)) {
-        throw programError(
-          'else',
-          '.elseIf and .else must follow x.if directly',
-          'Write conditions that need a header check as an x.if inside .else.',
-        )
-      }
-      const renamed = tracer.unjoin(start.point, onto)
-      tracer.moveTo({ ...onto })
-      return renamed
-    }
-    const elseIf = (condition: Condition | undefined, body: () => Outcome<R>): Branches<R> => {
-      const renamed = back()
-      if (!onto) {
-        return this.#branches(ends, undefined)
-      }
-      const rename = (operand: Operand): Operand =>
-        typeof operand === 'number' ? (renamed.get(operand) ?? operand) : operand
-      const [yes, rest] = condition ? this.#split(mapTest(condition.test, rename)) : [tracer.point, undefined]
-      const more = this.#trace(yes, body)
-      return this.#branches([...ends, ...more], rest)
-    }
-    return { elseIf, else: (body) => void elseIf(undefined, body) }
-  }
-
-  /** Tests a condition, and gives the places where it holds and where not. */
-  #split(test: Test): [Point | undefined, Point | undefined] {
-    const { tracer } = this
-    const point = tracer.point
-    if (test.op === 'constant') return test.value ? [point, undefined] : [undefined, point]
-    const yes = tracer.newBlock(point.versions)
-    const no = tracer.newBlock(point.versions)
-    this.#test(test, yes, no)
-    return [
-      { ...point, block: yes },
-      { ...point, block: no },
-    ]
-  }
-
-  #test(test: Test, yes: Block, no: Block): void {
-    const { tracer } = this
-    if (test.op === 'not') return this.#test(test.test, no, yes)
-    if (test.op === 'constant') {
-      tracer.terminate({ op: 'jump', yes: { to: test.value ? yes : no, args: [] } })
-    } else if (test.op === 'compare') {
-      const { comparison, bits, a, b } = test
-      tracer.terminate({
-        op: 'branch',
-        comparison,
-        bits,
-        a,
-        b,
-        yes: { to: yes, args: [] },
-        no: { to: no, args: [] },
-      })
-    } else {
-      const point = tracer.point
-      const middle = tracer.newBlock(point.versions)
-      if (test.op === 'and') this.#test(test.left, middle, no)
-      else this.#test(test.left, yes, middle)
-      tracer.moveTo({ ...point, block: middle })
-      this.#test(test.right, yes, no)
-    }
-  }
-
   #adjust(helper: HelperName, delta: Term<'s32'>): void {
     const { tracer } = this
     const operand = delta instanceof Value ? delta.s64().operand : constant('s64', delta)
