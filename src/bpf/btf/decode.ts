@@ -99,9 +99,9 @@ export class Btf {
     return type
   }
 
-  /** All types in order: the one of id 1 first. */
+  /** All types in order, that of id 1 first. They are not kept. */
   *types(): Generator<BtfType, void> {
-    for (let id = 1; id <= this.lastId; id++) yield this.type(id)
+    for (let id = 1; id <= this.lastId; id++) yield this.#decoded.get(id) ?? this.#decode(id)
   }
 
   /** The id of the first type of a name, of a kind if one is given. */

@@ -1,8 +1,6 @@
 // Loads an object: its BTF, its maps with their first elements, its programs.
 import { OptionError } from '../../kernel/errors.js'
-import type { Btf } from '../btf/decode.js'
-import { type BtfHandle, loadBtf, loadedBtf } from '../btf/load.js'
-import { type InfoRecords, encodeFuncInfo, encodeLineRecords } from '../btf/records.js'
+import { loadBtf, loadedBtf } from '../btf/load.js'
 import { BtfError } from '../btf/types.js'
 import { kernelBtf } from '../btf/vmlinux.js'
 import { Attr, PROG_BIND_MAP } from '../attr.js'
@@ -10,11 +8,9 @@ import { bpf } from '../syscall.js'
 import type { AssembledProgram } from '../assembler.js'
 import type { ProgramType } from '../constants.js'
 import { programInfo } from '../info.js'
-import { SLOT_BYTES } from '../instruction.js'
 import type { BpfMap } from '../map.js'
 import type { LogLevel } from '../load.js'
 import { BpfProgram } from '../program.js'
-import type { SourceLocation } from '../source.js'
 import { VerifierError } from '../verifier.js'
 import { CoreRelocator, type Poisoned } from './core.js'
 import { ElfError } from './error.js'
@@ -23,8 +19,9 @@ import { type LinkedProgram, linkProgram } from './link.js'
 import { type MapBtf, createObjectMap, fillObjectMap } from './load-maps.js'
 import type { MapSpec } from './maps.js'
 import type { ObjectContents } from './object.js'
-import { type ObjectBtf, objectBtf } from './object-btf.js'
+import { objectBtf } from './object-btf.js'
 import { LoadedObject } from './loaded.js'
+import { type LoadedTypes, programTypes, sourceLines } from './load-records.js'
 import { targetOfSection } from './sections.js'
 
 /** How to load an object. */
@@ -65,7 +62,7 @@ class Loading {
   readonly #programs = new Map<string, BpfProgram>()
   readonly #maps = new Map<string, BpfMap>()
   readonly #owned: BpfMap[] = []
-  #btf: { handle: BtfHandle; object: ObjectBtf } | undefined
+  #btf: LoadedTypes | undefined
   #btfProblem: BtfError | undefined
 
   constructor(contents: ObjectContents, options: LoadObjectOptions) {
@@ -208,7 +205,7 @@ class Loading {
         'Pass the type.',
       )
     }
-    const btf = this.#programTypes(linked)
+    const btf = this.#btf && programTypes(linked, this.#btf)
     try {
       const program = BpfProgram.load({
         type,
@@ -236,31 +233,6 @@ class Loading {
     for (const { role, name } of this.#contents.maps) {
       const map = role === 'rodata' ? this.#maps.get(name) : undefined
       if (map) bpf('PROG_BIND_MAP', new Attr(PROG_BIND_MAP, { prog_fd: program.fd, map_fd: map.fd }))
-    }
-  }
-
-  /** The kernel wants a function record for every function of the program, or none at all. */
-  #programTypes({
-    functions,
-    lines,
-  }: LinkedProgram): { fd: number; functions: InfoRecords; lines?: InfoRecords } | undefined {
-    if (!this.#btf) return undefined
-    const { handle, object } = this.#btf
-    const typed: { insn: number; type: number }[] = []
-    for (const { index, type } of functions) {
-      if (type === undefined) return undefined
-      typed.push({ insn: index, type })
-    }
-    const hasLines = functions.every(({ index }) => lines.some(({ insn }) => insn === index))
-    const records = lines.map((line) => ({
-      ...line,
-      file: object.strings.get(line.file) ?? 0,
-      text: object.strings.get(line.text) ?? 0,
-    }))
-    return {
-      fd: handle.fd,
-      functions: encodeFuncInfo(typed),
-      ...(hasLines && { lines: encodeLineRecords(records) }),
     }
   }
 
@@ -308,27 +280,6 @@ class Loading {
     if (id === undefined) throw new ElfError(`This kernel has no "${name}" to attach to`, place)
     return { btfId: id }
   }
-}
-
-/** The line of every slot, so that any instruction the verifier names has one. */
-function sourceLines(
-  { bytes, lines, functions }: LinkedProgram,
-  btf: Btf | undefined,
-): AssembledProgram['lines'] {
-  if (!btf || lines.length === 0) return []
-  const result: AssembledProgram['lines'] = []
-  const starts = new Set(functions.map(({ index }) => index))
-  const slots = bytes.length / SLOT_BYTES
-  let source: SourceLocation | undefined
-  for (let index = 0, next = 0; index < slots; index++) {
-    if (starts.has(index)) source = undefined
-    if (next < lines.length && lines[next].insn === index) {
-      const { file, text, line, column } = lines[next++]
-      source = { file: btf.text(file), line, column, text: btf.text(text).trim() }
-    }
-    if (source) result.push({ index, source })
-  }
-  return result
 }
 
 /** A map that was handed in must be what the programs were compiled for. */

@@ -1,5 +1,7 @@
 // An eBPF object file as made by `clang -target bpf -c`, in the manner of libbpf: read, inspected, adjusted, then loaded.
-import { OptionError } from '../../kernel/errors.js'
+import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
+import { NotFoundError, OptionError } from '../../kernel/errors.js'
 import { Btf } from '../btf/decode.js'
 import { codecOfType } from '../btf/to-codec.js'
 import { BtfError } from '../btf/types.js'
@@ -81,7 +83,7 @@ export interface GlobalPlace extends ObjectGlobal {
  * An object file. Parsing makes no system call and trusts nothing: whatever is wrong with the file is an `ElfError` (`XDP_ELF`) or,
  * for its type information, a `BtfError` (`XDP_BTF`).
  *
- *   const object = BpfObject.parse(readFileSync('filter.o'), { name: 'filter' })
+ *   const object = BpfObject.open('filter.o')
  *   object.setGlobal('port', 53)
  *   using loaded = object.load({ maps: { xsks_map: sockets } })
  *   attachXdp(loaded.program('filter'), { interface: 'eth1' })
@@ -126,6 +128,19 @@ export class BpfObject {
       size,
       isConstant,
     }))
+  }
+
+  /** Reads an object file. Throws `NotFoundError` when there is none. */
+  static open(path: string): BpfObject {
+    let bytes: Uint8Array
+    try {
+      bytes = readFileSync(path)
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT') throw new NotFoundError(`There is no file ${path}`)
+      throw new ElfError(`The file ${path} cannot be read: ${message}`, {}, undefined, { cause: error })
+    }
+    return BpfObject.parse(bytes, { name: basename(path) })
   }
 
   /** Reads an object. `bytes` must not change afterwards. */

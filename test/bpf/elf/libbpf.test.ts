@@ -1,14 +1,13 @@
 // The loader beside libbpf: the same objects, loaded by bpftool, give the kernel the same programs and maps.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { BpfObject } from '../../../src/bpf/elf/index.js'
 import { BpfProgram, decodeProgram, mapInfoById } from '../../../src/bpf/index.js'
 import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, LD_IMM64 } from '../../../src/bpf/instruction.js'
-import { BPF_FILE_SYSTEM, ensureBpfFileSystem } from '../../../src/bpf/pin.js'
-import { needsRoot, uniqueName } from '../../support/lab.js'
+import { needsRoot } from '../../support/lab.js'
 import { needsClang, objectFile } from './compile.js'
 
 const INSTALLED = '/usr/lib/x86_64-linux-gnu/bpf'
@@ -42,35 +41,54 @@ function essence(program: BpfProgram) {
   }
 }
 
-/** Loads with bpftool and with this package; undefined when bpftool cannot. */
-function compare(path: string, hasSameTag = true): string[] | undefined {
-  ensureBpfFileSystem()
-  const folder = join(BPF_FILE_SYSTEM, uniqueName('lib'))
+/**
+ * Loads with bpftool, in a mount namespace with a BPF file system of its own, since libbpf pins maps by their names. Gives the path of
+ * that file system as seen from here; undefined when bpftool cannot load the object.
+ */
+async function loadWithBpftool(path: string): Promise<{ folder: string; close(): void } | undefined> {
+  const script =
+    'mount -t bpf bpf /sys/fs/bpf && bpftool prog loadall "$0" /sys/fs/bpf/p >&2 && echo ready && exec cat'
+  const child = spawn('unshare', ['--mount', 'sh', '-c', script, path], { stdio: ['pipe', 'pipe', 'ignore'] })
+  const isReady = await new Promise<boolean>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', () => resolve(false))
+    child.stdout.once('data', () => resolve(true))
+  })
+  if (!isReady) return undefined
+  return { folder: `/proc/${child.pid}/root/sys/fs/bpf`, close: () => child.stdin.end() }
+}
+
+/** Loads with bpftool and with this package, and compares; the programs' names, or undefined when bpftool cannot load it. */
+async function compare(path: string, hasSameTag = true): Promise<string[] | undefined> {
+  const theirsLoaded = await loadWithBpftool(path)
+  if (!theirsLoaded) return undefined
   try {
-    try {
-      execFileSync('bpftool', ['prog', 'loadall', path, folder], { stdio: 'pipe' })
-    } catch {
-      return undefined
-    }
-    const names = readdirSync(folder)
-    using loaded = BpfObject.parse(readFileSync(path), { name: basename(path) }).load()
+    const { folder } = theirsLoaded
+    const names = readdirSync(join(folder, 'p'))
+    mkdirSync(join(folder, 'ours'))
+    using loaded = BpfObject.open(path).load({ pinFolder: join(folder, 'ours') })
     assert.deepEqual([...loaded.programs.keys()].sort(), names.sort())
     for (const name of names) {
-      using theirs = BpfProgram.openPinned(join(folder, name))
+      using theirs = BpfProgram.openPinned(join(folder, 'p', name))
       const ours = loaded.program(name)
       assert.deepEqual(essence(ours), essence(theirs), name)
       // The tag is a hash of the program as it was handed over, code that is never reached included.
       if (hasSameTag) assert.equal(ours.tag, theirs.tag, name)
     }
+    // Maps that are shared by a pin of their name are pinned by the same names.
+    const pins = readdirSync(folder).filter(
+      (name) => !['p', 'ours', 'maps.debug', 'progs.debug'].includes(name),
+    )
+    assert.deepEqual(readdirSync(join(folder, 'ours')).sort(), pins.sort())
     return names
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    theirsLoaded.close()
   }
 }
 
 describe('beside libbpf', { skip: needsRoot || needsClang || needsBpftool }, () => {
   for (const optimise of ['-O1', '-O2', '-O3'] as const) {
-    test(`${optimise}: objects of every feature are the same programs`, () => {
+    test(`${optimise}: objects of every feature are the same programs`, async () => {
       for (const [name, programs] of [
         ['kinds', 7],
         ['globals', 1],
@@ -81,14 +99,14 @@ describe('beside libbpf', { skip: needsRoot || needsClang || needsBpftool }, () 
         ['af_xdp_kern', 1],
       ] as const) {
         const path = objectFile(name, { optimise, flags: ['-DLIBBPF'] })
-        const compared = compare(path, name !== 'kfuncs')
+        const compared = await compare(path, name !== 'kfuncs')
         assert.equal(compared?.length, programs, name)
       }
     })
 
-    test(`${optimise} without -g: objects without types are the same programs`, () => {
+    test(`${optimise} without -g: objects without types are the same programs`, async () => {
       for (const name of ['kinds', 'globals'] as const) {
-        assert.ok(compare(objectFile(name, { optimise, debug: false, flags: ['-DLIBBPF'] })), name)
+        assert.ok(await compare(objectFile(name, { optimise, debug: false, flags: ['-DLIBBPF'] })), name)
       }
     })
   }
@@ -98,9 +116,10 @@ describe('beside libbpf', { skip: needsRoot || needsClang || needsBpftool }, () 
     {
       skip: existsSync(INSTALLED) ? false : 'libxdp is not installed',
     },
-    () => {
+    async () => {
       const files = readdirSync(INSTALLED).filter((file) => file.endsWith('.o'))
-      const compared = files.filter((file) => compare(join(INSTALLED, file)) !== undefined)
+      const compared: string[] = []
+      for (const file of files) if (await compare(join(INSTALLED, file))) compared.push(file)
       // The one that traces other programs cannot be loaded without one.
       assert.deepEqual(
         files.filter((file) => !compared.includes(file)),

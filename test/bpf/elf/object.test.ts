@@ -1,10 +1,11 @@
 // Objects as they are read, without a kernel: programs, maps, variables, and what is refused with which words.
 import assert from 'node:assert/strict'
+import { basename } from 'node:path'
 import { describe, test } from 'node:test'
 import { BpfObject, ElfError } from '../../../src/bpf/elf/index.js'
 import { kindOfSection, targetOfSection } from '../../../src/bpf/elf/sections.js'
 import { disassemble } from '../../../src/bpf/index.js'
-import { type CompileOptions, compiled, everyWay, needsClang } from './compile.js'
+import { type CompileOptions, compiled, everyWay, needsClang, objectFile } from './compile.js'
 
 const parse = (name: string, options?: CompileOptions): BpfObject =>
   BpfObject.parse(compiled(name, options), { name })
@@ -201,6 +202,15 @@ describe('an object, read', { skip: needsClang }, () => {
     changed[18] = 62 // EM_X86_64
     assert.match(refused(changed).message, /machine 62, not for eBPF/)
     assert.match(refused(compiled('maps', { debug: false })).hint ?? '', /-g/)
+  })
+
+  test('a file is opened by its path', () => {
+    const path = objectFile('globals')
+    const object = BpfObject.open(path)
+    assert.equal(object.name, basename(path))
+    assert.equal(object.programs[0].name, 'globals')
+    assert.throws(() => BpfObject.open(`${path}.not`), { code: 'XDP_NOT_FOUND' })
+    assert.throws(() => BpfObject.open('/'), { code: 'XDP_ELF' })
   })
 
   test('errors say where, and never pass on control characters', () => {
