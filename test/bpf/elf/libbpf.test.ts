@@ -131,6 +131,28 @@ describe('beside libbpf', { skip: needsRoot || needsClang || needsBpftool }, () 
     },
   )
 
+  test('stripped objects, and those that bpftool linked, are the same programs', async () => {
+    for (const name of ['globals', 'functions', 'maps', 'core', 'kfuncs'] as const) {
+      const path = objectFile(name, { flags: ['-DLIBBPF'] })
+      const stripped = path.replace(/o$/, 'stripped.o')
+      execFileSync('llvm-strip', ['-g', path, '-o', stripped])
+      assert.ok(await compare(stripped, name !== 'kfuncs'), `${name}, stripped`)
+      const linked = path.replace(/o$/, 'linked.o')
+      execFileSync('bpftool', ['gen', 'object', linked, path])
+      assert.ok(await compare(linked, name !== 'kfuncs'), `${name}, linked`)
+    }
+    const both = objectFile('part_a').replace(/o$/, 'both.o')
+    execFileSync('bpftool', ['gen', 'object', both, objectFile('part_a'), objectFile('part_b')])
+    assert.deepEqual(await compare(both), ['a'])
+    using loaded = BpfObject.open(both).load()
+    assert.equal(loaded.program('a').testRun({ packet: new Uint8Array(64) }).returnValue, 3 * 2 + 6)
+    assert.equal(loaded.readGlobal('shared_counter'), 6)
+    assert.throws(
+      () => BpfObject.open(objectFile('part_a')).load(),
+      /"(other|shared_counter)" is used but not defined/,
+    )
+  })
+
   test(
     'the one that bpftool cannot load says what it lacks',
     {
