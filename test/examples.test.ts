@@ -11,7 +11,7 @@ import { createTestLab } from './support/lab.js'
 function start(lab: Lab, name: string, ...args: string[]) {
   const script = fileURLToPath(new URL(`../examples/${name}.js`, import.meta.url))
   const child: ChildProcess = lab.spawn('a', process.execPath, ['--enable-source-maps', script, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
   const lines: string[] = []
   const reader = createInterface({ input: child.stdout! })
@@ -55,4 +55,21 @@ test('print shows packets one by one and ends', async (t) => {
   assert.equal(status, 0)
   const line = `${lab.b.mac} > ${lab.a.mac} type 0x800 protocol 1, 98 bytes`
   assert.deepEqual(lines.slice(1), [line, line])
+})
+
+test('block-port drops what goes to its port, and nothing else', async (t) => {
+  const lab = createTestLab(t)
+  const { child, ready, done } = start(lab, 'block-port', lab.a.interface, '9999')
+  assert.equal(await ready, 'dropping UDP to port 9999 on veth-a in native mode')
+  const script = `
+    const socket = require('node:dgram').createSocket('udp4')
+    const send = (port) => new Promise((done) => socket.send('x', port, '${lab.a.ipv4}', done))
+    Promise.all([9999, 9998, 9999, 9999].map(send)).then(() => socket.close())`
+  assert.equal((await lab.exec('b', process.execPath, ['-e', script])).status, 0)
+  const ping = await lab.exec('b', 'ping', ['-c', '1', '-W', '5', lab.a.ipv4])
+  assert.match(ping.stdout, / 1 received/)
+  child.kill('SIGINT')
+  const { lines, status } = await done
+  assert.equal(status, 0)
+  assert.equal(lines.at(-1), '3 packets dropped')
 })
