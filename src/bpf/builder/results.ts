@@ -8,10 +8,14 @@ import type { Condition } from './value.js'
 
 /** A verdict that the running program computes: of a redirect, or of `x.verdict`. */
 export class VerdictValue {
-  /** For the builder's own use. */
-  readonly operand: Operand
+  // Private, so that no value is taken for a verdict.
+  readonly #operand: Operand
   constructor(operand: Operand) {
-    this.operand = operand
+    this.#operand = operand
+  }
+  /** For the builder's own use. */
+  get operand(): Operand {
+    return this.#operand
   }
 }
 

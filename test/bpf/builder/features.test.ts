@@ -300,6 +300,40 @@ describe('maps', () => {
     assert.deepEqual([...records[0]], [64, 0, 0, 0, 0, 1, 2, 3, 4, 5, 12, 13])
   })
 
+  test('packets are mirrored, cut at a snap length', (t) => {
+    const mirrored = defineMap({
+      type: 'ringbuf',
+      name: 'mirrored',
+      value: struct({ length: u32, kept: u32, data: bytes(48) }),
+      maxEntries: 4096,
+    })
+    const loaded = load(
+      t,
+      defineXdp('mirror', (x) => {
+        const length = x.packet.length
+        // The verifier wants to see that it is more than nothing.
+        x.require(length.gt(0))
+        const kept = x.select(length.lt(48), length, 48)
+        x.record(mirrored, { length, kept }, (record) => {
+          x.loadBytes(0, record.data, kept)
+        })
+      }),
+    )
+    const ring = new RingBuffer(loaded.map(mirrored))
+    t.after(() => ring.close())
+    for (const length of [20, 48, 100]) {
+      assert.equal(loaded.program.testRun({ packet: packet(length) }).verdict, 'pass')
+      const kept = Math.min(48, length)
+      ring.consume((record, offset) => {
+        const view = new DataView(record.buffer, record.byteOffset + offset)
+        assert.deepEqual([view.getUint32(0, true), view.getUint32(4, true)], [length, kept])
+        const data = record.slice(offset + 8, offset + 56)
+        assert.deepEqual([...data.subarray(0, kept)], [...packet(kept)])
+        assert.ok(data.subarray(kept).every((byte) => byte === 0))
+      })
+    }
+  })
+
   test('a tail call goes to another program, or on where there is none', (t) => {
     const programs = defineMap({ type: 'prog_array', name: 'programs', maxEntries: 2 })
     const loaded = load(
