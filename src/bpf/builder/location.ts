@@ -34,8 +34,7 @@ export function withoutLocations<T>(build: () => T): T {
 }
 
 function nearestCaller(frameLimit: number): SourceLocation | undefined {
-  // Kept as a value, to be put back as it was.
-  const prepare = Object.getOwnPropertyDescriptor(Error, 'prepareStackTrace')
+  const prepare = Reflect.get<typeof Error, 'prepareStackTrace'>(Error, 'prepareStackTrace')
   const { stackTraceLimit } = Error
   const holder: { stack?: unknown } = {}
   try {
@@ -46,15 +45,25 @@ function nearestCaller(frameLimit: number): SourceLocation | undefined {
     const frames = holder.stack as NodeJS.CallSite[]
     for (const frame of frames) {
       const file = frame.getFileName()
-      if (!file || file.startsWith('node:') || ownFolders.some((folder) => file.startsWith(folder))) continue
+      if (!file || isOwn(file)) continue
       return original(file, frame.getLineNumber() ?? 1, frame.getColumnNumber() ?? 1)
     }
     return undefined
   } finally {
-    if (prepare) Object.defineProperty(Error, 'prepareStackTrace', prepare)
-    else delete (Error as { prepareStackTrace?: unknown }).prepareStackTrace
+    Error.prepareStackTrace = prepare
     Error.stackTraceLimit = stackTraceLimit
   }
+}
+
+const own = new Map<string, boolean>()
+
+function isOwn(file: string): boolean {
+  let answer = own.get(file)
+  if (answer === undefined) {
+    answer = file.startsWith('node:') || ownFolders.some((folder) => file.startsWith(folder))
+    own.set(file, answer)
+  }
+  return answer
 }
 
 const known = new Map<string, SourceLocation>()
