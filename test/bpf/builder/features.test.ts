@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test, type TestContext } from 'node:test'
 import {
   type LoadedXdp,
+  type Value,
   type Xdp,
   type XdpDefinition,
   defineFunction,
@@ -447,6 +448,30 @@ describe('packet', () => {
       }),
       0x0a0b0c0d,
     )
+  })
+  test('an offset is bounded for the verifier, whatever it was computed by', (t) => {
+    const offsets: ((x: Xdp) => Value<'u32'>)[] = [
+      (x) => x.packet.field(4, 'be16').host().u32().shr(6),
+      (x) => x.packet.field(4, 'be32').host().shr(23),
+      (x) => x.packet.field(4, 'u8').u32().mod(10),
+      (x) => x.packet.field(4, 'u8').u32().div(7),
+      (x) => x.packet.field(4, 'u32').shr(x.packet.field(3, 'u8')),
+      (x) => x.random().and(15),
+      (x) => x.random(),
+      (x) => x.packet.field(4, 'u8').u32().mul(3),
+      (x) =>
+        x.select(
+          x.packet.length.gt(50),
+          x.packet.field(4, 'u8').u32(),
+          x.packet.field(5, 'be16').host().u32(),
+        ),
+    ]
+    for (const offset of offsets) {
+      const definition = defineXdp('offset', { otherwise: 'drop' }, (x) => {
+        x.packet.bytesAt(offset(x), 4).field(0, 'u32').set(7)
+      })
+      assert.ok(['pass', 'drop'].includes(String(verdict(t, definition))))
+    }
   })
   test('queue, interface, time, random numbers and the processor', (t) => {
     const loaded = load(
