@@ -1,6 +1,6 @@
 // The default program: whatever arrives on a queue goes to that queue's socket.
 import type { BpfMap, BpfProgram } from '../bpf/index.js'
-import { type LoadedXdp, defineXdp } from '../bpf/builder/index.js'
+import { type LoadedXdp, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
 import { socketMap } from './sockets.js'
 
 /**
@@ -9,25 +9,29 @@ import { socketMap } from './sockets.js'
  *                                                       └─ no ──→ pass to the kernel
  * ```
  *
- * Kernel 5.3, where redirect_map learnt to pass instead of aborting.
+ * `queues` is the most queues the device can ever have. Kernel 5.3, where redirect_map learnt to pass instead of aborting.
  */
+export function defineRedirect(queues: number): XdpDefinition {
+  const sockets = socketMap(queues)
+  return defineXdp('xdp_redirect', (x) => x.redirectTo(sockets, x.queue))
+}
+
+/** Redirect to sockets, loaded. */
 export class RedirectProgram {
   readonly program: BpfProgram
   /** Sockets by queue: put a socket's descriptor at the index of its queue. */
   readonly sockets: BpfMap<number, number>
   readonly #loaded: LoadedXdp
 
-  private constructor(loaded: LoadedXdp, sockets: BpfMap<number, number>) {
+  private constructor(loaded: LoadedXdp) {
     this.#loaded = loaded
     this.program = loaded.program
-    this.sockets = sockets
+    this.sockets = loaded.map(socketMap(0))
   }
 
   /** Loads the program. `queues` is the most queues the device can ever have. */
   static load({ queues }: { queues: number }): RedirectProgram {
-    const sockets = socketMap(queues)
-    const loaded = defineXdp('xdp_redirect', (x) => x.redirectTo(sockets, x.queue)).load()
-    return new RedirectProgram(loaded, loaded.map(sockets))
+    return new RedirectProgram(defineRedirect(queues).load())
   }
 
   /** Lets go of the program and its map: they live on while attached. */

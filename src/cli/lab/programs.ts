@@ -3,12 +3,14 @@ import { Option, type Command } from 'commander'
 import { XdpBusyError, attachXdp, describeAttached, detachXdp, type AttachOptions } from '../../bpf/index.js'
 import { XdpError, inNamespace } from '../../kernel/index.js'
 import type { EndId } from '../../lab/index.js'
-import { loadByName, programHelp } from '../load.js'
+import { chooseProgram, programHelp, requireForInterface, sectionOption } from '../load.js'
 import { endOption, labArgument, withLab } from './common.js'
 
 interface EndFlags {
   end: EndId
 }
+
+type LoadFlags = EndFlags & Pick<AttachOptions, 'mode'> & { section?: string }
 
 export function addProgramCommands(parent: Command): void {
   parent
@@ -18,18 +20,21 @@ export function addProgramCommands(parent: Command): void {
       'Loads an XDP program and attaches it to an end of a lab, where it stays until `xdp lab unload`.',
     )
     .argument('<name>', 'the lab')
-    .argument('[program]', 'which program', 'redirect')
+    .argument('[program]', 'which program: a name or an object file', 'redirect')
+    .option(...sectionOption)
     .addOption(endOption('a'))
     .addOption(
       new Option('-m, --mode <mode>', 'where the XDP program runs')
         .choices(['auto', 'native', 'generic'])
         .default('auto'),
     )
-    .addHelpText('after', `\nPrograms:\n${programHelp()}`)
-    .action((name: string, program: string, { end, mode }: EndFlags & Pick<AttachOptions, 'mode'>) =>
+    .addHelpText('after', programHelp())
+    .action((name: string, program: string, { end, mode, section }: LoadFlags) =>
       withLab(name, (lab) => {
         const { namespace, interface: link, queues } = lab[end]
-        const loaded = inNamespace(namespace, () => loadByName(program, { queues }))
+        const chosen = chooseProgram(program, { section, queues })
+        requireForInterface(chosen)
+        const loaded = inNamespace(namespace, chosen.load)
         try {
           // By netlink: it is to stay when this process ends, and to go with the interface.
           const attachment = explained(name, end, () =>

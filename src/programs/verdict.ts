@@ -1,0 +1,20 @@
+// Programs with one verdict for everything: to try an interface, or to hold a place.
+import { type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
+
+/**
+ * ```
+ * packet ──→ pass to the kernel
+ * ```
+ */
+export function definePass(): XdpDefinition {
+  return defineXdp('xdp_pass', () => 'pass')
+}
+
+/**
+ * ```
+ * packet ──→ drop
+ * ```
+ */
+export function defineDrop(): XdpDefinition {
+  return defineXdp('xdp_drop', () => 'drop')
+}
