@@ -75,7 +75,6 @@ function layOut(fn: MachineFn): MachineBlock[] {
   const order: MachineBlock[] = []
   for (const start of fn.blocks) {
     for (let block: MachineBlock | undefined = start; block && !placed.has(block); block = block.next) {
-      // One that others still fall into later in the list is better placed behind the last of them.
       placed.add(block)
       order.push(block)
     }

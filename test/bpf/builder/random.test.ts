@@ -46,6 +46,6 @@ test('300 random programs as they were traced', () => {
   for (let seed = 2001; seed <= 2300; seed++) check(seed, 8 + (seed % 16), { optimize: false })
 })
 
-test('300 random programs in five registers: most values live on the stack', () => {
+test('300 random programs in seven registers: many values live on the stack', () => {
   for (let seed = 3001; seed <= 3300; seed++) check(seed, 8 + (seed % 16), { colours: 7 })
 })
