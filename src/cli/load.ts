@@ -1,198 +1,108 @@
-// The program that a command line names: a shipped one, or one of an object file made by clang.
-import { basename } from 'node:path'
+// xdp load: an XDP program on an interface, where it stays when the command ends.
+import { Command, Option } from 'commander'
+import { XdpBusyError, attachXdp, type AttachOptions, type XdpAttachment } from '../bpf/index.js'
+import { XdpError } from '../kernel/index.js'
+import { countQueues } from '../nic/queues.js'
 import {
-  BpfObject,
-  type AssembledProgram,
-  type BpfMap,
-  type BpfProgram,
-  type ObjectProgram,
-} from '../bpf/index.js'
-import { printable } from '../bpf/elf/error.js'
-import { sourceLines } from '../bpf/elf/load-records.js'
-import { OptionError, UnsupportedError } from '../kernel/index.js'
-import { shippedPrograms } from '../programs/index.js'
+  chooseProgram,
+  programHelp,
+  requireForInterface,
+  sectionOption,
+  type LoadedProgram,
+} from './choose-program.js'
+import { Pins, linkPath, openPinnedLink } from './pins.js'
+import { requireConsent } from './take-traffic.js'
 
-/** A loaded program, to attach or pin and then to let go of. */
-export interface LoadedProgram {
-  readonly program: BpfProgram
-  /** By name: those it uses, without the global variables of an object. */
-  readonly maps: ReadonlyMap<string, BpfMap>
-  close(): void
+interface LoadFlags {
+  section?: string
+  mode: NonNullable<AttachOptions['mode']>
+  attach: 'netlink' | 'link'
+  pin?: string
+  takeTraffic?: boolean
 }
 
-/** A program that is found but not loaded. */
-export interface ChosenProgram {
-  /** Of the function, in full. */
-  readonly name: string
-  /** The same with where it is from: `"filter" of filter.o`. */
-  readonly title: string
-  /** Meant for an interface; programs for the entries of a devmap or cpumap are not. */
-  readonly isForInterface: boolean
-  /** What is to be loaded, with maps by name. Asks the kernel nothing. */
-  readonly code: () => Pick<AssembledProgram, 'bytes' | 'functions' | 'lines'> & ProgramNames
-  /** Makes its maps and loads it. Throws `VerifierError`, `KernelError`, for objects `ElfError` too. */
-  readonly load: () => LoadedProgram
-}
-
-/** What the code refers to, by slot. */
-export interface ProgramNames {
-  readonly maps: ReadonlyMap<number, string>
-  readonly kernelFunctions: ReadonlyMap<number, string>
-}
-
-export interface ChooseOptions {
-  /** Which program of an object: its section or its function. */
-  section?: string | undefined
-  /** The most queues the device can ever have: the size of a shipped program's map of sockets. Default 1. */
-  queues?: number
-}
-
-/** One line a shipped program, for a help text. */
-export function programHelp(): string {
-  const shipped = [...shippedPrograms].map(([name, { summary }]) => `  ${name.padEnd(12)} ${summary}`)
-  return `\nPrograms:\n${shipped.join('\n')}\n  ${'<file.o>'.padEnd(12)} one of an object file made by clang`
-}
-
-/**
- * Finds a program: a path (with a slash, or ending in .o) is an object file, anything else a shipped program's name.
- * Throws `OptionError` for a name there is no program of and for a choice that is not one; `UnsupportedError` for
- * programs other than XDP; for files `NotFoundError`, `ElfError`, `BtfError`.
- */
-export function chooseProgram(choice: string, options: ChooseOptions = {}): ChosenProgram {
-  if (choice.includes('/') || choice.endsWith('.o')) return fromObject(choice, options.section)
-  return fromShipped(choice, options)
-}
-
-function fromShipped(choice: string, { section, queues = 1 }: ChooseOptions): ChosenProgram {
-  const shipped = shippedPrograms.get(choice)
-  if (!shipped) {
-    const known = [...shippedPrograms.keys()].join(', ')
-    throw new OptionError(
-      'program',
-      `There is no program "${choice}"`,
-      `Name one of the shipped programs (${known}) or an object file, as in ./${choice}.`,
+export function loadCommand(): Command {
+  return new Command('load')
+    .summary('attach an XDP program to an interface')
+    .description('Loads an XDP program and attaches it to an interface, where it stays until `xdp unload`.')
+    .argument('<interface>', 'the interface whose packets it is to see')
+    .argument('<program>', 'a name or an object file')
+    .option(...sectionOption)
+    .addOption(
+      new Option('-m, --mode <mode>', 'where the XDP program runs')
+        .choices(['auto', 'native', 'generic'])
+        .default('auto'),
     )
-  }
-  if (section !== undefined) {
-    throw new OptionError(
-      'section',
-      `"${choice}" is a shipped program and has no sections`,
-      'Leave --section out.',
+    .addOption(
+      new Option(
+        '--attach <kind>',
+        'by netlink, or by a link that is pinned under /sys/fs/bpf/xdp/<interface>',
+      )
+        .choices(['netlink', 'link'])
+        .default('netlink'),
     )
-  }
-  const definition = shipped.define(queues)
-  return {
-    name: definition.name,
-    title: `"${definition.name}"`,
-    isForInterface: true,
-    code: () => {
-      const { bytes, functions, lines, references } = definition.assembled
-      const mapName = (map: string | { name: string }) => (typeof map === 'string' ? map : map.name)
-      return {
-        bytes,
-        functions: functions.map(({ name, index }) => ({
-          index,
-          name: index === 0 ? definition.name : name,
-        })),
-        lines,
-        maps: new Map(references.map(({ index, map }) => [index, mapName(map)])),
-        kernelFunctions: new Map(),
+    .option('--pin <folder>', 'pin the program, its maps and its link there too, for other programs to open')
+    .option('--take-traffic', 'drop also on loopback, and on the interface that carries the default route')
+    .addHelpText(
+      'after',
+      `${programHelp()}\n\nWhat --pin makes stays after \`xdp unload\`, until you remove it.`,
+    )
+    .action((name: string, choice: string, flags: LoadFlags) => {
+      if (choice === 'drop') requireConsent(name, flags.takeTraffic ?? false)
+      const chosen = chooseProgram(choice, { section: flags.section, queues: countQueues(name).maxRx })
+      requireForInterface(chosen)
+      const loaded = chosen.load()
+      try {
+        const attachment = attachAndPin(name, loaded, flags)
+        const why = attachment.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
+        const program = `program ${attachment.programId} "${loaded.program.name}"`
+        console.log(`${program} runs on ${name} in ${attachment.mode} mode by ${attachment.kind}${why}`)
+        attachment.close()
+      } finally {
+        loaded.close()
       }
-    },
-    load: () => {
-      const loaded = definition.load()
-      const maps = [...definition.maps].map(([name, map]) => [name, loaded.map(map) as BpfMap] as const)
-      return { program: loaded.program, maps: new Map(maps), close: () => loaded.close() }
-    },
-  }
+    })
 }
 
-function fromObject(path: string, section: string | undefined): ChosenProgram {
-  const object = BpfObject.open(path)
-  const { name, attachType } = choose(object, section)
-  return {
-    name,
-    title: `"${printable(name)}" of ${basename(path)}`,
-    isForInterface: attachType === 'xdp',
-    code: () => {
-      const linked = object.link(name)
-      const called = linked.externs.map(({ index, symbol }) => [index, symbol.name] as const)
-      return {
-        bytes: linked.bytes,
-        functions: linked.functions.map(({ index, function: fn }) => ({ index, name: fn.name })),
-        lines: sourceLines(linked, object.btf),
-        maps: new Map(linked.maps.map(({ index, map }) => [index, map.name])),
-        kernelFunctions: new Map(called),
-      }
-    },
-    load: () => {
-      const loaded = object.load({ only: name })
-      const variables = new Set(object.maps.filter(({ role }) => role !== 'map').map((map) => map.name))
-      const maps = [...loaded.maps].filter(([map]) => !variables.has(map))
-      return { program: loaded.program(name), maps: new Map(maps), close: () => loaded.close() }
-    },
-  }
-}
-
-/** The one XDP program that is meant. */
-function choose(object: BpfObject, section: string | undefined): ObjectProgram {
-  const { name: file, programs } = object
-  if (section === undefined) {
-    // As libbpf has it, SEC("?xdp") is only for those who ask for it.
-    const usual = programs.filter(
-      (program) => program.attachType === 'xdp' && !program.section.startsWith('?'),
-    )
-    if (usual.length === 1) return usual[0]
-    if (usual.length > 1) {
-      throw new OptionError('section', `${file} has several XDP programs: ${list(usual)}`, whichOne(usual))
+/** On failure nothing is left attached or pinned. */
+function attachAndPin(name: string, loaded: LoadedProgram, flags: LoadFlags): XdpAttachment {
+  const { mode, attach, pin: folder } = flags
+  openPinnedLink(name)?.close() // A pin whose interface has gone would be in the way.
+  const pins = new Pins()
+  let attachment: XdpAttachment | undefined
+  try {
+    if (folder !== undefined) {
+      pins.folder(folder)
+      pins.pin(loaded.program, `${folder}/program`)
+      if (loaded.maps.size > 0) pins.folder(`${folder}/maps`)
+      // As libbpf has it: names in a BPF file system have no dots.
+      for (const [map, it] of loaded.maps) pins.pin(it, `${folder}/maps/${map.replaceAll('.', '_')}`)
     }
-    const others =
-      programs.length === 0 ? 'no program' : `no XDP program for an interface, but ${list(programs)}`
-    throw new UnsupportedError(`${file} has ${others}`, 'An XDP program is a function in SEC("xdp").')
+    attachment = explained(name, () => attachXdp(loaded.program, { interface: name, mode, attach }))
+    if (attach === 'link') {
+      const path = linkPath(name)
+      pins.folder(path.slice(0, path.lastIndexOf('/')))
+      pins.pin(attachment, path)
+      if (folder !== undefined) pins.pin(attachment, `${folder}/link`)
+    }
+    return attachment
+  } catch (error) {
+    attachment?.detach()
+    pins.undo()
+    throw error
   }
-  const meant = programs.filter((program) => program.section === section || program.name === section)
-  if (meant.length === 0) {
-    const there = programs.length === 0 ? 'It has no programs.' : `It has: ${list(programs)}.`
-    throw new OptionError('section', `${file} has no program or section "${section}"`, there)
-  }
-  if (meant.length > 1) {
-    throw new OptionError(
-      'section',
-      `The section "${section}" has several programs: ${list(meant)}`,
-      whichOne(meant),
-    )
-  }
-  const [program] = meant
-  if (program.type !== 'xdp') {
-    const type =
-      program.type === undefined ? 'of no known type, going by its section' : `of type ${program.type}`
-    throw new UnsupportedError(
-      `${list(meant)} is not an XDP program but ${type}`,
-      'An XDP program is a function in SEC("xdp").',
-    )
-  }
-  return program
 }
 
-function whichOne([{ name }]: readonly ObjectProgram[]): string {
-  return `Choose one by its function, as in --section ${printable(name)}.`
-}
-
-function list(programs: readonly ObjectProgram[]): string {
-  return programs.map(({ name, section }) => `${printable(name)} (SEC "${printable(section)}")`).join(', ')
-}
-
-/** The option `--section`, for every command that takes a program. */
-export const sectionOption = [
-  '-s, --section <name>',
-  'which program of an object file: its function or section',
-] as const
-
-/** Throws `UnsupportedError` for a program that runs behind a devmap or cpumap, which no interface takes. */
-export function requireForInterface(chosen: ChosenProgram): void {
-  if (chosen.isForInterface) return
-  throw new UnsupportedError(
-    `The program ${chosen.title} is meant for the entries of a devmap or cpumap`,
-    'An interface takes those in SEC("xdp") and SEC("xdp.frags").',
-  )
+// The general advice is to stop the process that holds a link; a pinned one has none.
+function explained<T>(name: string, attach: () => T): T {
+  try {
+    return attach()
+  } catch (error) {
+    if (!(error instanceof XdpBusyError)) throw error
+    const pinned = openPinnedLink(name)
+    const isOurs = error.attached.every(({ kind, linkId }) => kind !== 'link' || linkId === pinned?.linkId)
+    pinned?.close()
+    if (!isOurs) throw error
+    throw new XdpError(error.code, error.message, `Take it off with \`xdp unload ${name}\`.`)
+  }
 }

@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { OptionError, XdpError } from '../kernel/index.js'
+import { checkCommand } from './check.js'
 import { demoCommand } from './demo.js'
+import { disasmCommand } from './disasm.js'
 import { dropCommand } from './drop.js'
 import { labCommand } from './lab.js'
 import { pongCommand } from './pong.js'
@@ -19,7 +21,15 @@ const program = new Command('xdp')
   .showSuggestionAfterError()
   .addHelpText('after', '\nExit status: 0 done, 1 refused or failed, 2 used wrongly.')
 
-for (const command of [pongCommand(), dropCommand(), statusCommand(), demoCommand(), labCommand()]) {
+for (const command of [
+  pongCommand(),
+  dropCommand(),
+  checkCommand(),
+  disasmCommand(),
+  statusCommand(),
+  demoCommand(),
+  labCommand(),
+]) {
   program.addCommand(command)
 }
 // Commands do not inherit these; without the first commander would end the process with status 1 for wrong usage.

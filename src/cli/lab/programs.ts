@@ -3,7 +3,7 @@ import { Option, type Command } from 'commander'
 import { XdpBusyError, attachXdp, describeAttached, detachXdp, type AttachOptions } from '../../bpf/index.js'
 import { XdpError, inNamespace } from '../../kernel/index.js'
 import type { EndId } from '../../lab/index.js'
-import { chooseProgram, programHelp, requireForInterface, sectionOption } from '../load.js'
+import { chooseProgram, programHelp, requireForInterface, sectionOption } from '../choose-program.js'
 import { endOption, labArgument, withLab } from './common.js'
 
 interface EndFlags {
