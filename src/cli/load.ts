@@ -1,4 +1,5 @@
 // xdp load: an XDP program on an interface, where it stays when the command ends.
+import { dirname, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { XdpBusyError, attachXdp, type AttachOptions, type XdpAttachment } from '../bpf/index.js'
 import { XdpError } from '../kernel/index.js'
@@ -66,7 +67,8 @@ export function loadCommand(): Command {
 
 /** On failure nothing is left attached or pinned. */
 function attachAndPin(name: string, loaded: LoadedProgram, flags: LoadFlags): XdpAttachment {
-  const { mode, attach, pin: folder } = flags
+  const { mode, attach, pin } = flags
+  const folder = pin === undefined ? undefined : resolve(pin)
   openPinnedLink(name)?.close() // A pin whose interface has gone would be in the way.
   const pins = new Pins()
   let attachment: XdpAttachment | undefined
@@ -81,7 +83,7 @@ function attachAndPin(name: string, loaded: LoadedProgram, flags: LoadFlags): Xd
     attachment = explained(name, () => attachXdp(loaded.program, { interface: name, mode, attach }))
     if (attach === 'link') {
       const path = linkPath(name)
-      pins.folder(path.slice(0, path.lastIndexOf('/')))
+      pins.folder(dirname(path))
       pins.pin(attachment, path)
       if (folder !== undefined) pins.pin(attachment, `${folder}/link`)
     }

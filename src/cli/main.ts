@@ -7,8 +7,10 @@ import { demoCommand } from './demo.js'
 import { disasmCommand } from './disasm.js'
 import { dropCommand } from './drop.js'
 import { labCommand } from './lab.js'
+import { loadCommand } from './load.js'
 import { pongCommand } from './pong.js'
 import { statusCommand } from './status.js'
+import { unloadCommand } from './unload.js'
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -24,6 +26,8 @@ const program = new Command('xdp')
 for (const command of [
   pongCommand(),
   dropCommand(),
+  loadCommand(),
+  unloadCommand(),
   checkCommand(),
   disasmCommand(),
   statusCommand(),

@@ -1,9 +1,10 @@
 // Commands that take a program, by name or as an object that clang made: judged by ip, bpftool and ping.
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { describe, it, type TestContext } from 'node:test'
 import { needsClang, objectFile, sourceOf } from '../bpf/elf/compile.js'
-import { createTestLab, needsRoot } from '../support/lab.js'
-import { type Result, run, xdp, xdpOk } from './xdp.js'
+import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
+import { type Result, run, startXdp, xdp, xdpOk } from './xdp.js'
 
 /** Demands one line on standard error, and nothing else printed. */
 function assertRefused(result: Result, status: 1 | 2, says: RegExp): void {
@@ -17,6 +18,31 @@ async function json<T>(...command: string[]): Promise<T> {
   const { status, stdout, stderr } = await run(command)
   assert.equal(status, 0, stderr)
   return JSON.parse(stdout) as T
+}
+
+/** What ip says of an interface's program: its id and `xdp->mode` (1 in the driver, 2 generic); undefined when there is none. */
+async function attachedTo(link: string): Promise<{ mode: number; id: number } | undefined> {
+  type Ip = { xdp?: { mode: number; prog: { id: number } } }
+  const [{ xdp: attached }] = await json<Ip[]>('ip', '-j', '-d', 'link', 'show', link)
+  return attached && { mode: attached.mode, id: attached.prog.id }
+}
+
+/** What bpftool says of the link behind a pin. */
+const pinnedLink = (path: string) =>
+  json<{ type: string; prog_id: number; devname?: string }>('bpftool', '-j', 'link', 'show', 'pinned', path)
+
+/** A folder in the BPF file system that nobody else uses, gone when the test ends. */
+function pinFolder(t: TestContext): string {
+  const folder = `/sys/fs/bpf/${uniqueName('p')}`
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Where `xdp load` pins the link of a lab's interface: gone when the test ends, also when it fails. */
+function linkFolder(t: TestContext, name: string): string {
+  const folder = `/sys/fs/bpf/xdp/${name}`
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
 }
 
 describe('xdp check', { skip: needsRoot || needsClang }, () => {
@@ -81,9 +107,8 @@ describe('xdp disasm', { skip: needsRoot || needsClang }, () => {
     const lab = createTestLab(t, { isolated: false })
     for (const args of [['drop'], [objectFile('kinds'), '--section', 'named']]) {
       await xdpOk('lab', 'load', lab.name, ...args)
-      type Ip = { xdp: { prog: { id: number } } }
-      const [{ xdp: attached }] = await json<Ip[]>('ip', '-j', '-d', 'link', 'show', lab.name)
-      const dump = await run(['bpftool', 'prog', 'dump', 'xlated', 'id', String(attached.prog.id)])
+      const attached = await attachedTo(lab.name)
+      const dump = await run(['bpftool', 'prog', 'dump', 'xlated', 'id', String(attached?.id)])
       assert.equal(dump.status, 0, dump.stderr)
       const ours = instructions(await xdpOk('disasm', ...args))
       assert.ok(ours.length > 0)
@@ -115,5 +140,149 @@ describe('xdp disasm', { skip: needsRoot || needsClang }, () => {
     assert.equal(status, 0, stderr)
     assert.match(stdout, /^each:\n {3}0: \(/)
     assert.ok(!stdout.includes('; '), stdout)
+  })
+})
+
+describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
+  it('attach a shipped program by netlink, and take it off', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const said = await xdpOk('load', lab.name, 'pass', '--mode', 'generic')
+    const [, id] = /^program (\d+) "xdp_pass" runs on \S+ in generic mode by netlink\n$/.exec(said) ?? []
+    assert.deepEqual(await attachedTo(lab.name), { mode: 2, id: Number(id) })
+    assertRefused(
+      await xdp(['load', lab.name, 'redirect']),
+      1,
+      new RegExp(`already: program ${id} "xdp_pass" .*\\. Take it off with \`xdp unload ${lab.name}\``),
+    )
+    assert.equal(
+      await xdpOk('unload', lab.name),
+      `took program ${id} "xdp_pass" (generic, by netlink) off ${lab.name}\n`,
+    )
+    assert.equal(await attachedTo(lab.name), undefined)
+    assert.equal(await xdpOk('unload', lab.name), `no XDP program attached to ${lab.name}\n`)
+  })
+
+  it('attach the chosen program of an object by a link that outlives the command', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const links = linkFolder(t, lab.name)
+    await xdpOk('load', lab.name, objectFile('kinds'), '--section', 'second', '--attach', 'link')
+    const attached = await attachedTo(lab.name)
+    assert.equal(attached?.mode, 1)
+    const pinned = await pinnedLink(`${links}/link`)
+    assert.deepEqual([pinned.type, pinned.prog_id], ['xdp', attached.id])
+    const program = await json<{ name: string }>('bpftool', '-j', 'prog', 'show', 'id', String(attached.id))
+    assert.equal(program.name, 'second')
+    for (const attach of ['link', 'netlink']) {
+      assertRefused(
+        await xdp(['load', lab.name, 'pass', '--attach', attach]),
+        1,
+        /"second" \(native, by link \d+\)\. Take it off with `xdp unload /,
+      )
+    }
+    assert.match(await xdpOk('unload', lab.name), /^took program \d+ "second" \(native, by link \d+\) off /)
+    assert.equal(await attachedTo(lab.name), undefined)
+    assert.ok(!existsSync(links))
+  })
+
+  it('pin the program, its maps and its link where they are told to', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const folder = pinFolder(t)
+    linkFolder(t, lab.name)
+    await xdpOk('load', lab.name, objectFile('af_xdp_kern'), '--attach', 'link', '--pin', folder)
+    const attached = await attachedTo(lab.name)
+    assert.equal((await pinnedLink(`${folder}/link`)).prog_id, attached?.id)
+    type Program = { id: number; map_ids: number[] }
+    const program = await json<Program>('bpftool', '-j', 'prog', 'show', 'pinned', `${folder}/program`)
+    assert.equal(program.id, attached?.id)
+    assert.deepEqual(readdirSync(`${folder}/maps`).sort(), ['xdp_stats_map', 'xsks_map'])
+    for (const map of ['xdp_stats_map', 'xsks_map']) {
+      const { id } = await json<{ id: number }>(
+        'bpftool',
+        '-j',
+        'map',
+        'show',
+        'pinned',
+        `${folder}/maps/${map}`,
+      )
+      assert.ok(program.map_ids.includes(id))
+    }
+    await xdpOk('unload', lab.name)
+    assert.equal(await attachedTo(lab.name), undefined)
+    assert.ok(existsSync(`${folder}/maps/xdp_stats_map`))
+    assertRefused(await xdp(['load', lab.name, 'pass', '--pin', folder]), 1, /pinned at .*\/program already/)
+    assert.equal(await attachedTo(lab.name), undefined)
+  })
+
+  it('leave nothing behind when they fail', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const folder = pinFolder(t)
+    const pin = ['--pin', `${folder}/deep/er`]
+    await xdpOk('load', lab.name, 'pass')
+    assertRefused(await xdp(['load', lab.name, 'redirect', ...pin]), 1, /has an XDP program already/)
+    assert.ok(!existsSync(folder))
+    await xdpOk('unload', lab.name)
+    const elsewhere = `/tmp/${uniqueName('p')}`
+    assertRefused(
+      await xdp(['load', lab.name, 'pass', '--pin', elsewhere]),
+      1,
+      /Pins live in a BPF file system/,
+    )
+    assert.ok(!existsSync(elsewhere))
+    assertRefused(
+      await xdp(['load', lab.name, 'pass', '--pin', `${folder}.d`]),
+      1,
+      /without a dot in its name/,
+    )
+    assertRefused(
+      await xdp(['load', lab.name, objectFile('kinds')]),
+      2,
+      /kinds\d+\.o has several XDP programs: plain/,
+    )
+    assertRefused(await xdp(['load', lab.name, objectFile('kinds'), '-s', 'tc']), 1, /is not an XDP program/)
+    assertRefused(
+      await xdp(['load', lab.name, objectFile('kinds'), '-s', 'xdp/cpumap']),
+      1,
+      /devmap or cpumap/,
+    )
+    assertRefused(await xdp(['load', 'nosuch0', 'pass']), 1, /No interface nosuch0/)
+    assertRefused(await xdp(['unload', 'nosuch0']), 1, /No interface nosuch0/)
+    assertRefused(await xdp(['load', 'lo', 'drop']), 1, /lo is what .* Add --take-traffic/)
+    assert.equal(await attachedTo(lab.name), undefined)
+  })
+
+  it('do not cut off what a running process holds', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    await startXdp(t, ['drop', lab.name], /^xdp: dropping everything .*\n/)
+    const attached = await attachedTo(lab.name)
+    assertRefused(await xdp(['unload', lab.name]), 1, /Stop the process that holds link \d+/)
+    assertRefused(await xdp(['load', lab.name, 'pass']), 1, /Stop the process that holds link \d+/)
+    assert.deepEqual(await attachedTo(lab.name), attached)
+  })
+
+  it('get over a link whose interface went away', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const { name } = lab
+    const links = linkFolder(t, name)
+    await xdpOk('load', name, 'pass', '--attach', 'link')
+    lab.down()
+    t.after(() => xdp(['lab', 'down', name]))
+    await xdpOk('lab', 'up', name)
+    await xdpOk('load', name, 'pass', '--attach', 'link')
+    assert.equal((await attachedTo(name))?.mode, 1)
+    await xdpOk('unload', name)
+    assert.ok(!existsSync(links))
+  })
+})
+
+describe('xdp lab load', { skip: needsRoot || needsClang }, () => {
+  it('takes an object, at either end', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const object = objectFile('kinds')
+    assert.match(
+      await xdpOk('lab', 'load', lab.name, object, '--section', 'old_style', '--end', 'b'),
+      /^program \d+ "old_style" runs on veth-b, end b /,
+    )
+    assertRefused(await xdp(['lab', 'load', lab.name, object]), 2, /several XDP programs/)
+    assert.equal(await attachedTo(lab.name), undefined)
   })
 })

@@ -1,0 +1,90 @@
+// Where `xdp load` pins: the link of an interface, so that it stays; a program and its maps, where the user says.
+import { mkdirSync, rmdirSync } from 'node:fs'
+import { BPF_FILE_SYSTEM, XdpAttachment, ensureBpfFileSystem, unpin } from '../bpf/index.js'
+import { KernelError, NotFoundError, StateError } from '../kernel/index.js'
+
+/** The folder with the pinned link of an interface. */
+function folderOf(name: string): string {
+  // Names in a BPF file system have no dots; those of interfaces may (eth0.100).
+  return `${BPF_FILE_SYSTEM}/xdp/${name.replaceAll('.', '_')}`
+}
+
+/** The path that keeps a link of `xdp load` attached to an interface. */
+export function linkPath(name: string): string {
+  return `${folderOf(name)}/link`
+}
+
+/**
+ * The link that `xdp load` pinned for an interface; undefined when there is none. The pin of a link whose interface
+ * has gone, or whose program was cut off, is removed on the way. The caller closes it.
+ */
+export function openPinnedLink(name: string): XdpAttachment | undefined {
+  try {
+    const pinned = XdpAttachment.openPinned(linkPath(name))
+    if (pinned.interface === name) return pinned
+    pinned.close()
+    return undefined
+  } catch (error) {
+    if (error instanceof StateError) unpinLink(name)
+    // ENODEV: it holds an interface of the same name in another network namespace.
+    else if (!(error instanceof NotFoundError || (error instanceof KernelError && error.code === 'ENODEV')))
+      throw error
+    return undefined
+  }
+}
+
+/** Takes the pin of an interface's link away, and its folder. */
+export function unpinLink(name: string): void {
+  unpin(linkPath(name))
+  removeEmpty(folderOf(name))
+}
+
+/** Something with a descriptor to pin. */
+interface Pinnable {
+  pin(path: string): void
+}
+
+/** Pins made together: all of them, or after `undo` none. */
+export class Pins {
+  readonly #made: (() => void)[] = []
+
+  /** Makes a folder in a BPF file system, with those above it. Throws `KernelError`. */
+  folder(path: string): void {
+    if (path.startsWith(`${BPF_FILE_SYSTEM}/`)) ensureBpfFileSystem()
+    try {
+      const first = mkdirSync(path, { recursive: true })
+      if (first !== undefined) this.#made.push(() => removeBetween(first, path))
+    } catch (error) {
+      const { errno } = error as NodeJS.ErrnoException
+      if (errno === undefined) throw error
+      throw new KernelError('mkdir', -errno, {
+        about: path,
+        hint: `Pins live in a BPF file system: use a folder under ${BPF_FILE_SYSTEM}, without a dot in its name.`,
+      })
+    }
+  }
+
+  /** Pins an object. Throws `XdpError` `XDP_EXISTS`, `KernelError`. */
+  pin(object: Pinnable, path: string): void {
+    object.pin(path)
+    this.#made.push(() => unpin(path))
+  }
+
+  /** Takes everything away again, the last first. */
+  undo(): void {
+    for (const step of this.#made.splice(0).reverse()) step()
+  }
+}
+
+function removeBetween(first: string, last: string): void {
+  for (let path = last; path.startsWith(first); path = path.slice(0, path.lastIndexOf('/'))) removeEmpty(path)
+}
+
+// Left alone when somebody else's pin has come into it.
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path)
+  } catch {
+    return
+  }
+}
