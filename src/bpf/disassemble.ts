@@ -1,7 +1,7 @@
 // Instructions as text, in the syntax of the kernel's verifier log and of `bpftool prog dump xlated` (kernel/bpf/disasm.c).
 import { helperName } from './helpers.js'
 import * as op from './instruction.js'
-import { type Instruction, SLOT_BYTES, decodeProgram, slotsOf } from './instruction.js'
+import { type Instruction, decodeProgram, slotsOf } from './instruction.js'
 
 /** Names that only the caller knows. Each may return undefined for the kernel's bare form. */
 export interface DisassembleNames {
@@ -92,11 +92,6 @@ export function listing(bytes: Uint8Array, names?: DisassembleNames): string {
         `${String(index).padStart(4)}: (${hex(instruction.opcode)}) ${text}\n`,
     )
     .join('')
-}
-
-/** How many slots the bytes hold. */
-export function slotCount(bytes: Uint8Array): number {
-  return Math.floor(bytes.length / SLOT_BYTES)
 }
 
 function arithmetic(instruction: Instruction): string {

@@ -157,6 +157,7 @@ export {
   queryXdp,
   type AttachedProgram,
   type DetachOptions,
+  type QueryOptions,
 } from './query.js'
 export { RingBuffer, type RecordHandler, type RingBufferCounters } from './ringbuf.js'
 export { captureSources, currentLocation, sourceText, type SourceLocation } from './source.js'

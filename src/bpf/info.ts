@@ -11,7 +11,7 @@ import {
   mapTypeNames,
   programTypeNames,
 } from './constants.js'
-import { type Command, ENOENT, bpf, bpfChecked, bpfError } from './syscall.js'
+import { type Command, EAGAIN, ENOENT, bpf, bpfChecked, bpfError } from './syscall.js'
 
 const textDecoder = new TextDecoder()
 const BPF_STATS_RUN_TIME = 0
@@ -182,7 +182,8 @@ export function* objectIds(kind: ObjectKind): Generator<number, void> {
 export function openById(kind: ObjectKind, id: number): number | undefined {
   const command = idCommands[kind].open
   const result = bpf(command, new Attr(GET_ID, { id }))
-  if (result === -ENOENT) return undefined
+  // EAGAIN: another process is just making that link, and has not been told its id yet (bpf_link_by_id).
+  if (result === -ENOENT || result === -EAGAIN) return undefined
   if (result < 0) throw bpfError(command, -result, { about: `${kind} id ${id}` })
   return result
 }

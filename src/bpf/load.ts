@@ -168,7 +168,7 @@ function refused(errno: number, options: LoadOptions, name: string, bytes: Uint8
   const hints: Record<number, string> = {
     [EPERM]: 'Run as root, or grant CAP_BPF and CAP_NET_ADMIN (before kernel 5.8 CAP_SYS_ADMIN).',
     [E2BIG]: 'The program has too many instructions, or this kernel is too old for one of the options.',
-    [EINVAL]: 'This kernel does not know one of the options, or that type of program; see `xdp doctor`.',
+    [EINVAL]: 'This kernel does not know one of the options, or that type of program: it may be too old.',
   }
   const about = `${options.type} program "${name}" of ${bytes.length / SLOT_BYTES} instructions`
   if (errno === EINVAL && options.frags && !kernelAtLeast(5, 18)) {

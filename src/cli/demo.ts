@@ -129,11 +129,7 @@ function summarise(results: readonly PingResult[], server: PingServer, kernelAns
   )
   console.log()
   if (lost > 0 || sent === 0) {
-    throw new XdpError(
-      'XDP_DEMO',
-      `${lost} of ${sent} pings were lost`,
-      'Run it again with --debug, and see docs/troubleshooting.md.',
-    )
+    throw new XdpError('XDP_DEMO', `${lost} of ${sent} pings were lost`, 'Run it again on a quieter machine.')
   }
 }
 

@@ -11,14 +11,22 @@ export async function runGroup(
   everyInterval?: () => void,
 ): Promise<void> {
   const traffic = new TrafficPrinter(() => group.statistics(), flags)
+  let failure: unknown
   const timer = setInterval(() => {
-    everyInterval?.()
-    traffic.print()
+    try {
+      everyInterval?.()
+      traffic.print()
+    } catch (error) {
+      // The interface went away, say. An exception in a timer would end the process with everything attached.
+      failure = error
+      group.stop()
+    }
   }, flags.interval * 1000)
   const stop = () => group.stop()
   process.once('SIGINT', stop).once('SIGTERM', stop)
   try {
     await group.run(handler)
+    if (failure !== undefined) throw failure as Error
     traffic.print()
   } finally {
     clearInterval(timer)

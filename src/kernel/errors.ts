@@ -99,7 +99,7 @@ function generalHint(errno: number): string | undefined {
     case 'ENODEV':
       return 'The interface is gone; list what is there with `ip link`.'
     case 'ENOSYS':
-      return 'This kernel was built without that call; see `xdp doctor`.'
+      return 'This kernel was built without that call, or is too old for it.'
     default:
       return undefined
   }

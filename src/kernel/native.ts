@@ -2,6 +2,7 @@
 import { createRequire } from 'node:module'
 import { endianness } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { UnsupportedError } from './errors.js'
 
 type View = ArrayBufferView | ArrayBuffer
 
@@ -59,7 +60,7 @@ export const WRITABLE = 2
 export const DISCONNECT = 4
 
 function load(): Native {
-  if (endianness() !== 'LE') throw new Error('node-xdp supports little-endian machines only')
+  if (endianness() !== 'LE') throw new UnsupportedError('node-xdp supports little-endian machines only')
   const require = createRequire(import.meta.url)
   // From dist/src/kernel to the package's root, where prebuilds/ and build/ are.
   const root = fileURLToPath(new URL('../../..', import.meta.url))

@@ -17,6 +17,7 @@ const settings: Record<string, number> = {
   dad_transmits: 0,
   autoconf: 0,
   router_solicitations: 0,
+  keep_addr_on_down: 1, // or `ip link set … down` would take the lab's address away
   addr_gen_mode: 1, // IN6_ADDR_GEN_MODE_NONE: no link-local address
   force_mld_version: 1,
   mldv1_unsolicited_report_interval: 0x7fffffff, // ms

@@ -8,6 +8,7 @@ import type { XdpSocketOptions } from './options.js'
 import type { PacketHandler } from './packet.js'
 import { XdpSocket } from './socket.js'
 import type { SocketStatistics } from './statistics.js'
+import { Umem, type UmemOptions } from './umem.js'
 
 /** A program that gives packets to sockets, and the map it finds them in by queue. */
 export interface SteeringProgram {
@@ -19,8 +20,8 @@ export interface SteeringProgram {
 export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMap' | 'umem'> {
   /** Default `all`: a packet that arrives on a queue without a socket passes to the kernel. */
   queues?: 'all' | readonly number[]
-  /** Shape of each socket's memory. */
-  umem?: { frames?: number; frameSize?: number; headroom?: number }
+  /** Shape of each socket's memory: every socket has its own. */
+  umem?: UmemOptions
   /**
    * Makes the program to attach, given the most queues the device can ever have. Default: the one that
    * redirects everything. It is made inside `namespace`, and closed with the group.
@@ -30,7 +31,7 @@ export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMa
 
 const defaultProgram = (shape: { queues: number }): SteeringProgram => RedirectProgram.load(shape)
 
-/** The sockets of an interface's queues. Close it, or nothing is left of it when the process ends. */
+/** The sockets of an interface's queues. The program is attached by link: when the process ends, nothing is left of it. */
 export class XdpGroup implements AsyncDisposable {
   readonly interface: string
   readonly sockets: readonly XdpSocket[]
@@ -57,6 +58,9 @@ export class XdpGroup implements AsyncDisposable {
     const count = countQueues(options.interface, { namespace })
     const wanted =
       queues === 'all' ? Array.from({ length: count.rx }, (_, queue) => queue) : [...new Set(queues)]
+    if (options.umem instanceof Umem) {
+      throw new OptionError('umem', 'The sockets of a group cannot share one UMEM', 'Give its shape instead.')
+    }
     if (wanted.length === 0)
       throw new OptionError('queues', 'No queue was named', 'Use "all", or at least one number.')
     const program = inNamespace(namespace, () => load({ queues: count.maxRx }))

@@ -101,7 +101,14 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
   }
   if (!Number.isInteger(batch) || batch < 1)
     throw new OptionError('batch', `A batch of ${batch} packets cannot be`)
-  const rings: RingSizes = { rx: 2048, tx: 2048, fill: 2048, completion: 2048, ...options.rings }
+  const { rx = 2048, tx = 2048, fill = 2048, completion = 2048 } = options.rings ?? {}
+  const rings: RingSizes = { rx, tx, fill, completion }
+  if (options.xskMap && options.xskMap.type !== 'xskmap') {
+    throw new OptionError(
+      'xskMap',
+      `The map ${options.xskMap.name} is no XSKMAP but of type ${options.xskMap.type}`,
+    )
+  }
   for (const name of ['rx', 'tx', 'fill', 'completion'] as const) {
     const size = rings[name]
     if (!isPowerOfTwo(size) || size > LARGEST_RING) {

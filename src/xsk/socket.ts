@@ -121,10 +121,13 @@ export class XdpSocket implements AsyncDisposable {
     const fd = binding.openSocket(namespace)
     const ownsUmem = !(checked.umem instanceof Umem)
     let umem: Umem | undefined
+    let claimed = false
     let rings: binding.MappedRings | undefined
     let socket: XdpSocket | undefined
     try {
       umem = checked.umem instanceof Umem ? checked.umem : Umem.create(checked.umem)
+      umem.claim(`${checked.interface} queue ${queue}`)
+      claimed = true
       umem.register(fd)
       rings = binding.createRings(fd, checked.rings)
       if (checked.busyPoll) binding.setBusyPoll(fd, checked.busyPoll)
@@ -148,6 +151,7 @@ export class XdpSocket implements AsyncDisposable {
       else {
         native.close(fd)
         rings?.close()
+        if (claimed) umem?.release()
         if (ownsUmem) umem?.close()
       }
       throw error
@@ -358,6 +362,7 @@ export class XdpSocket implements AsyncDisposable {
       steering?.program.close()
       binding.closeSocket(this.#parts.fd, this.#parts.key)
       this.#parts.rings.close()
+      this.umem.release()
       if (this.#parts.ownsUmem) this.umem.close()
     }
   }

@@ -4,6 +4,7 @@ import {
   MappedRegion,
   OptionError,
   PAGE_SIZE,
+  StateError,
   check,
   createMemoryFile,
   native,
@@ -55,6 +56,7 @@ export class Umem {
   readonly view: DataView
   readonly #region: MappedRegion
   #fd: number
+  #user: string | undefined
 
   private constructor(fd: number, length: number, shape: Shape) {
     this.#fd = fd
@@ -109,6 +111,22 @@ export class Umem {
     return this.#region.closed
   }
 
+  /**
+   * Takes the memory for one socket, named for messages; `release` gives it back. Throws `StateError` while
+   * another one has it: each would take the other's frames for free.
+   */
+  claim(user: string): void {
+    this.#region.assertOpen('The UMEM')
+    if (this.#user !== undefined) {
+      throw new StateError(`The UMEM is in use by the socket on ${this.#user}`, 'Make one for each socket.')
+    }
+    this.#user = user
+  }
+
+  release(): void {
+    this.#user = undefined
+  }
+
   /** For `Umem.open` in another thread of this process. */
   describe(): UmemDescription {
     this.#region.assertOpen('The UMEM')
@@ -144,9 +162,10 @@ export class Umem {
     }
   }
 
-  /** Detaches `bytes` and `view`, then frees the memory. Closing twice is harmless. */
+  /** Detaches `bytes` and `view`, then frees the memory. Closing twice is harmless; `StateError` while a socket uses it. */
   close(): void {
     if (this.closed) return
+    if (this.#user !== undefined) throw new StateError(`The UMEM is in use by the socket on ${this.#user}`)
     this.#region.close()
     native.close(this.#fd)
     this.#fd = -1

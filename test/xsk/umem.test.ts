@@ -69,6 +69,20 @@ test('huge pages are used, or refused with the errno when none are free', () => 
   else make().close()
 })
 
+test('a UMEM serves one claim at a time, and is not closed under it', () => {
+  const umem = Umem.create({ frames: 4 })
+  umem.claim('veth0 queue 0')
+  assert.throws(() => umem.claim('veth0 queue 1'), {
+    code: 'XDP_STATE',
+    message: /in use by the socket on veth0 queue 0/,
+  })
+  assert.throws(() => umem.close(), { code: 'XDP_STATE' })
+  umem.release()
+  umem.claim('veth0 queue 1')
+  umem.release()
+  umem.close()
+})
+
 test('a pool gives out each frame once, and takes back any address within it', () => {
   const umem = Umem.create({ frames: 16 })
   fc.assert(

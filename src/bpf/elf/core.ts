@@ -169,6 +169,7 @@ function fieldValue(kind: CoreKind, { btf, path, bitOffset }: CoreSpec): Value {
   const last = path[path.length - 1]
   if (last.name === undefined) {
     const size = btf.sizeOf(last.type)
+    if (bitOffset % 8 !== 0) throw new BtfError('An element of an array begins within a byte')
     if (kind === 'field-offset')
       return { value: BigInt(bitOffset / 8), size, type: last.type, isCertain: true }
     if (kind === 'field-size') return { value: BigInt(size), size: 0, type: 0, isCertain: true }
