@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { queryXdp } from '../../src/bpf/index.js'
+import { deleteLink } from '../../src/kernel/netlink/index.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
 import { burst, startXdp, xdp, xdpOk } from './xdp.js'
 
@@ -112,4 +113,19 @@ describe('xdp drop', { skip: needsRoot }, () => {
       assert.ok(line.period > 0)
     }
   })
+})
+
+describe('an interface that goes away', { skip: needsRoot }, () => {
+  for (const [command, ...options] of [['pong'], ['pong', '--interval', '0.05'], ['drop']]) {
+    it(`ends xdp ${[command, ...options].join(' ')} with one sentence`, async (t) => {
+      const lab = createTestLab(t, { isolated: false })
+      const running = await startXdp(t, [command, lab.name, ...options], /^xdp: .*\n/)
+      deleteLink(lab.name)
+      const { status, stderr } = await running.end
+      assert.equal(status, 1)
+      const lines = stderr.trimEnd().split('\n').slice(1)
+      assert.equal(lines.length, 1, stderr)
+      assert.match(lines[0], /^xdp: .*(?:ENXIO|ENODEV|ENETDOWN|No interface).*\. /)
+    })
+  }
 })
