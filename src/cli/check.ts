@@ -17,7 +17,7 @@ export function checkCommand(): Command {
       `${programHelp()}\n\nExit status: 0 when the verifier takes the program, 1 when not.`,
     )
     .action((choice: string, { section }: { section?: string }) => {
-      const chosen = chooseProgram(choice, { section })
+      const chosen = chooseProgram(choice, section)
       try {
         const loaded = chosen.load()
         const { tag } = loaded.program

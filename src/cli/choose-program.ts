@@ -30,8 +30,11 @@ export interface ChosenProgram {
   readonly isForInterface: boolean
   /** What is to be loaded, with maps by name. Asks the kernel nothing. */
   readonly code: () => Pick<AssembledProgram, 'bytes' | 'functions' | 'lines'> & ProgramNames
-  /** Makes its maps and loads it. Throws `VerifierError`, `KernelError`, for objects `ElfError` too. */
-  readonly load: () => LoadedProgram
+  /**
+   * Makes its maps and loads it. `queues`, the most queues the device can ever have, is the size of a shipped program's
+   * map of sockets; default 1. Throws `VerifierError`, `KernelError`, for objects `ElfError` too.
+   */
+  readonly load: (shape?: { queues: number }) => LoadedProgram
 }
 
 /** What the code refers to, by slot. */
@@ -42,13 +45,6 @@ export interface ProgramNames {
   readonly externs: ReadonlyMap<number, string>
 }
 
-export interface ChooseOptions {
-  /** Which program of an object: its section or its function. */
-  section?: string | undefined
-  /** The most queues the device can ever have: the size of a shipped program's map of sockets. Default 1. */
-  queues?: number
-}
-
 /** One line a shipped program, for a help text. */
 export function programHelp(): string {
   const shipped = [...shippedPrograms].map(([name, { summary }]) => `  ${name.padEnd(12)} ${summary}`)
@@ -57,15 +53,16 @@ export function programHelp(): string {
 
 /**
  * Finds a program: a path (with a slash, or ending in .o) is an object file, anything else a shipped program's name.
+ * `section` says which program of an object: its section or its function.
  * Throws `OptionError` for a name there is no program of and for a choice that is not one; `UnsupportedError` for
  * programs other than XDP; for files `NotFoundError`, `ElfError`, `BtfError`.
  */
-export function chooseProgram(choice: string, options: ChooseOptions = {}): ChosenProgram {
-  if (choice.includes('/') || choice.endsWith('.o')) return fromObject(choice, options.section)
-  return fromShipped(choice, options)
+export function chooseProgram(choice: string, section?: string): ChosenProgram {
+  const isPath = choice.includes('/') || choice.endsWith('.o')
+  return isPath ? fromObject(choice, section) : fromShipped(choice, section)
 }
 
-function fromShipped(choice: string, { section, queues = 1 }: ChooseOptions): ChosenProgram {
+function fromShipped(choice: string, section: string | undefined): ChosenProgram {
   const shipped = shippedPrograms.get(choice)
   if (!shipped) {
     const known = [...shippedPrograms.keys()].join(', ')
@@ -82,29 +79,26 @@ function fromShipped(choice: string, { section, queues = 1 }: ChooseOptions): Ch
       'Leave --section out.',
     )
   }
-  const definition = shipped.define(queues)
+  const { name } = shipped.define(1)
   return {
-    name: definition.name,
-    title: `"${definition.name}"`,
+    name,
+    title: `"${name}"`,
     isForInterface: true,
     code: () => {
-      const { bytes, functions, lines, references } = definition.assembled
+      const { bytes, functions, lines, references } = shipped.define(1).assembled
       const maps = references.map(({ index, map, kind }) => {
-        const name = typeof map === 'string' ? map : map.name
-        return [index, { name, isValue: kind === 'value' }] as const
+        return [index, { name: typeof map === 'string' ? map : map.name, isValue: kind === 'value' }] as const
       })
       return {
         bytes,
-        functions: functions.map(({ name, index }) => ({
-          index,
-          name: index === 0 ? definition.name : name,
-        })),
+        functions: functions.map((fn) => (fn.index === 0 ? { ...fn, name } : fn)),
         lines,
         maps: new Map(maps),
         externs: new Map(),
       }
     },
-    load: () => {
+    load: ({ queues } = { queues: 1 }) => {
+      const definition = shipped.define(queues)
       const loaded = definition.load()
       const maps = [...definition.maps].map(([name, map]) => [name, loaded.map(map) as BpfMap] as const)
       return { program: loaded.program, maps: new Map(maps), close: () => loaded.close() }

@@ -26,7 +26,7 @@ export function disasmCommand(): Command {
     .option(...sectionOption)
     .addHelpText('after', programHelp())
     .action((choice: string, { section }: { section?: string }) => {
-      process.stdout.write(listingOf(chooseProgram(choice, { section })))
+      process.stdout.write(listingOf(chooseProgram(choice, section)))
     })
 }
 

@@ -50,9 +50,9 @@ export function loadCommand(): Command {
     )
     .action((name: string, choice: string, flags: LoadFlags) => {
       if (choice === 'drop') requireConsent(name, flags.takeTraffic ?? false)
-      const chosen = chooseProgram(choice, { section: flags.section, queues: countQueues(name).maxRx })
+      const chosen = chooseProgram(choice, flags.section)
       requireForInterface(chosen)
-      const loaded = chosen.load()
+      const loaded = chosen.load({ queues: countQueues(name).maxRx })
       try {
         const attachment = attachAndPin(name, loaded, flags)
         const why = attachment.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`

@@ -32,9 +32,9 @@ export function addProgramCommands(parent: Command): void {
     .action((name: string, program: string, { end, mode, section }: LoadFlags) =>
       withLab(name, (lab) => {
         const { namespace, interface: link, queues } = lab[end]
-        const chosen = chooseProgram(program, { section, queues })
+        const chosen = chooseProgram(program, section)
         requireForInterface(chosen)
-        const loaded = inNamespace(namespace, chosen.load)
+        const loaded = inNamespace(namespace, () => chosen.load({ queues }))
         try {
           // By netlink: it is to stay when this process ends, and to go with the interface.
           const attachment = explained(name, end, () =>
