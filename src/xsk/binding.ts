@@ -139,7 +139,9 @@ export function queueKey(namespace: Namespace | undefined, ifindex: number, queu
 /** Closes a socket and remembers that its queue will be free soon. */
 export function closeSocket(fd: number, key: string): void {
   native.close(fd)
-  closedAt.set(key, performance.now())
+  const now = performance.now()
+  for (const [other, at] of closedAt) if (now - at > PATIENCE_AFTER_OWN_MS) closedAt.delete(other)
+  closedAt.set(key, now)
 }
 
 /**

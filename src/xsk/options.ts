@@ -1,5 +1,11 @@
 // What an XdpSocket can be asked for, checked before any call is made.
-import { OptionError, UnsupportedError, type Namespace } from '../kernel/index.js'
+import {
+  OptionError,
+  UnsupportedError,
+  kernelAtLeast,
+  requireKernel,
+  type Namespace,
+} from '../kernel/index.js'
 import type { BpfMap } from '../bpf/index.js'
 import { isPowerOfTwo, type Umem, type UmemOptions } from './umem.js'
 
@@ -48,7 +54,7 @@ export interface XdpSocketOptions {
   rings?: Partial<RingSizes>
   /** Packets that `receive` takes at a time when no budget is given. Default 64. */
   batch?: number
-  /** Spare system calls while the kernel is awake anyway (XDP_USE_NEED_WAKEUP, kernel 5.4). Default true. */
+  /** Spare system calls while the kernel is awake anyway (XDP_USE_NEED_WAKEUP). Default true, where the kernel has it (5.4). */
   needWakeup?: boolean
   /** Default false. */
   busyPoll?: boolean | BusyPollOptions
@@ -130,7 +136,7 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
     umem: options.umem ?? {},
     rings,
     batch,
-    needWakeup: options.needWakeup ?? true,
+    needWakeup: options.needWakeup ?? kernelAtLeast(5, 4),
     busyPoll: checkBusyPoll(options.busyPoll),
     trackFrames: options.trackFrames ?? false,
   }
@@ -138,6 +144,7 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
 
 function checkBusyPoll(asked: boolean | BusyPollOptions | undefined): Required<BusyPollOptions> | undefined {
   if (asked === undefined || asked === false) return undefined
+  requireKernel('Busy polling', 5, 11)
   const { microseconds = 20, budget = 64 } = asked === true ? {} : asked
   if (!Number.isInteger(microseconds) || microseconds < 1) {
     throw new OptionError(
