@@ -1,7 +1,7 @@
 // Where `xdp load` pins: the link of an interface, so that it stays; a program and its maps, where the user says.
-import { mkdirSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readlinkSync, rmdirSync } from 'node:fs'
 import { BPF_FILE_SYSTEM, XdpAttachment, ensureBpfFileSystem, unpin } from '../bpf/index.js'
-import { KernelError, NotFoundError, StateError } from '../kernel/index.js'
+import { KernelError, NotFoundError, StateError, UnsupportedError } from '../kernel/index.js'
 
 /** The folder with the pinned link of an interface. */
 function folderOf(name: string): string {
@@ -48,9 +48,9 @@ interface Pinnable {
 export class Pins {
   readonly #made: (() => void)[] = []
 
-  /** Makes a folder in a BPF file system, with those above it. Throws `KernelError`. */
+  /** Makes a folder in a BPF file system, with those above it. Throws `KernelError`, `UnsupportedError`. */
   folder(path: string): void {
-    if (path.startsWith(`${BPF_FILE_SYSTEM}/`)) ensureBpfFileSystem()
+    if (path.startsWith(`${BPF_FILE_SYSTEM}/`) && ensureBpfFileSystem()) requireLastingMount()
     try {
       const first = mkdirSync(path, { recursive: true })
       if (first !== undefined) this.#made.push(() => removeBetween(first, path))
@@ -73,6 +73,25 @@ export class Pins {
   /** Takes everything away again, the last first. */
   undo(): void {
     for (const step of this.#made.splice(0).reverse()) step()
+  }
+}
+
+// `ip netns exec` gives its command mounts of its own: a file system just mounted there, and its pins, go with the command.
+function requireLastingMount(): void {
+  const starter = mountNamespaceOf(process.ppid)
+  if (starter === undefined || starter === mountNamespaceOf(process.pid)) return
+  throw new UnsupportedError(
+    `What is pinned under ${BPF_FILE_SYSTEM} would go with this command, which has mounts of its own`,
+    'Attach by netlink, without pins, or use `nsenter --net=…` in the place of `ip netns exec`.',
+  )
+}
+
+/** Undefined for a process of somebody else. */
+function mountNamespaceOf(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`)
+  } catch {
+    return undefined
   }
 }
 

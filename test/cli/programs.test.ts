@@ -250,6 +250,19 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
     assert.equal(await attachedTo(lab.name), undefined)
   })
 
+  it('refuse a pin that would go with the command, in mounts of its own', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const namespace = `xdp-${lab.name}-b`
+    const load = ['load', 'veth-b', 'pass', '--attach', 'link']
+    assertRefused(
+      await xdp(load, { prefix: ['ip', 'netns', 'exec', namespace] }),
+      1,
+      /would go with this command.* Attach by netlink/,
+    )
+    const links = await json<{ xdp?: unknown }[]>('ip', '-n', namespace, '-j', 'link', 'show', 'veth-b')
+    assert.equal(links[0].xdp, undefined)
+  })
+
   it('do not cut off what a running process holds', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     await startXdp(t, ['drop', lab.name], /^xdp: dropping everything .*\n/)
