@@ -60,20 +60,22 @@ export function attachXdp(program: ProgramHandle, options: AttachOptions): XdpAt
       throw genericError
     }
   }
-  return new XdpAttachment({
-    interface: link.name,
-    ifindex: link.index,
-    mode: attachedMode(
-      program,
-      link.index,
+  const asked = fallbackReason ? 'generic' : mode === 'auto' ? 'native' : mode
+  try {
+    return new XdpAttachment({
+      interface: link.name,
+      ifindex: link.index,
+      mode: attachedMode(program, link.index, namespace, asked),
+      fallbackReason,
       namespace,
-      fallbackReason ? 'generic' : mode === 'auto' ? 'native' : mode,
-    ),
-    fallbackReason,
-    namespace,
-    linkFd,
-    programFd: native.dup(program.fd),
-  })
+      linkFd,
+      programFd: native.dup(program.fd),
+    })
+  } catch (error) {
+    // The interface went away meanwhile, say: nobody else would close the link.
+    if (linkFd !== undefined) native.close(linkFd)
+    throw error
+  }
 }
 
 function attachKind({ attach = 'auto', replace }: AttachOptions): 'link' | 'netlink' {
