@@ -1,4 +1,5 @@
 // Attaching XDP programs to interfaces: by link, which goes with its owner, or by netlink, which stays.
+import { EBUSY, EEXIST, EINVAL, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM, ERANGE } from '../kernel/errno.js'
 import { KernelError, OptionError } from '../kernel/errors.js'
 import { type Namespace, inNamespace } from '../kernel/namespace.js'
 import { native } from '../kernel/native.js'
@@ -8,12 +9,10 @@ import { type ProgramHandle, XdpAttachment } from './attachment.js'
 import { Attr, LINK_CREATE } from './attr.js'
 import { ATTACH_TYPES } from './constants.js'
 import { XdpBusyError, attachedTo } from './query.js'
-import { EBUSY, EEXIST, EINVAL, ENOSPC, EOPNOTSUPP, EPERM, bpf, bpfError } from './syscall.js'
+import { bpf, bpfError } from './syscall.js'
 
 // include/uapi/linux/if_link.h, XDP_FLAGS_…_MODE
 const modeFlags: Record<XdpMode, number> = { generic: 2, native: 4, hardware: 8 }
-const ERANGE = 34
-const ENOTSUPP = 524
 
 /** How to attach. */
 export interface AttachOptions {

@@ -6,7 +6,8 @@ import { type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
 import { Attr, LINK_DETACH, LINK_UPDATE } from './attr.js'
 import { linkInfo, openById, programInfo } from './info.js'
 import { getPinned, pinObject } from './pin.js'
-import { EEXIST, ENODEV, bpfChecked } from './syscall.js'
+import { EEXIST, ENODEV } from '../kernel/errno.js'
+import { bpfChecked } from './syscall.js'
 
 // include/uapi/linux/bpf.h, flags for BPF_LINK_UPDATE
 const BPF_F_REPLACE = 1 << 2

@@ -9,7 +9,8 @@ import { BPF_FUNC, type HelperName } from './helpers.js'
 import { BpfMap } from './map.js'
 import type { LoadOptions } from './load.js'
 import { BpfProgram } from './program.js'
-import { EINVAL, EPERM, bpf, bpfError } from './syscall.js'
+import { EINVAL, EPERM } from '../kernel/errno.js'
+import { bpf, bpfError } from './syscall.js'
 import { VerifierError } from './verifier.js'
 
 const XDP_FLAGS_DRV_MODE = 1 << 2 // include/uapi/linux/if_link.h

@@ -11,7 +11,8 @@ import {
   mapTypeNames,
   programTypeNames,
 } from './constants.js'
-import { type Command, EAGAIN, ENOENT, bpf, bpfChecked, bpfError } from './syscall.js'
+import { EAGAIN, ENOENT } from '../kernel/errno.js'
+import { type Command, bpf, bpfChecked, bpfError } from './syscall.js'
 
 const textDecoder = new TextDecoder()
 const BPF_STATS_RUN_TIME = 0

@@ -7,7 +7,8 @@ import { type AssembledProgram, assemble } from './assembler.js'
 import { Attr, type FieldValue, PROG_LOAD } from './attr.js'
 import { ATTACH_TYPES, type AttachType, PROGRAM_TYPES, type ProgramType, kernelName } from './constants.js'
 import { SLOT_BYTES } from './instruction.js'
-import { E2BIG, EINVAL, ENOSPC, EPERM, bpf, bpfError } from './syscall.js'
+import { E2BIG, EINVAL, ENOSPC, EPERM } from '../kernel/errno.js'
+import { bpf, bpfError } from './syscall.js'
 import { VerifierError } from './verifier.js'
 
 // include/uapi/linux/bpf.h, flags for BPF_PROG_LOAD

@@ -1,8 +1,8 @@
 // Many map elements a system call (BPF_MAP_*_BATCH, kernel 5.6): over raw bytes.
-import { ENOTSUPP } from '../kernel/errors.js'
 import { kernelAtLeast } from '../kernel/version.js'
 import { Attr, MAP_BATCH } from './attr.js'
-import { type Command, EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, bpf, bpfError } from './syscall.js'
+import { EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP, ENOTSUPP } from '../kernel/errno.js'
+import { type Command, bpf, bpfError } from './syscall.js'
 
 /** What a batch needs of a map. `valueBytes` is what the kernel copies: for per-CPU maps all processors' values. */
 export interface BatchMap {

@@ -7,7 +7,8 @@ import { kernelAtLeast } from '../kernel/version.js'
 import { Attr, MAP_CREATE } from './attr.js'
 import { type Codec, bytes, u32 } from './codec.js'
 import { MAP_TYPES, type MapType, kernelName } from './constants.js'
-import { E2BIG, EPERM, bpf, bpfError } from './syscall.js'
+import { E2BIG, EPERM } from '../kernel/errno.js'
+import { bpf, bpfError } from './syscall.js'
 
 // include/uapi/linux/bpf.h, flags for BPF_MAP_CREATE
 const BPF_F_NO_PREALLOC = 1 << 0
@@ -75,6 +76,10 @@ const keyless = new Set<string>([
 ] satisfies KeylessMapType[])
 
 export const isPerCpu = (type: string): type is PerCpuMapType => perCpu.has(type)
+/** Keys are numbers below `maxEntries`. */
+export const isIndexed = (type: string): boolean => indexed.has(type)
+/** Values are descriptors or ids. */
+export const isReference = (type: string): boolean => references.has(type)
 
 /** What to make a map of. `K` and `V` come from the codecs. */
 export interface CreateMapOptions<T extends MapType, K, V> {
@@ -126,8 +131,8 @@ export interface MapShape<K, V> {
 export function mapShape<T extends MapType, K, V>(options: CreateMapOptions<T, K, V>): MapShape<K, V> {
   const { type } = options
   if (MAP_TYPES[type] === undefined) throw new OptionError('type', `"${type}" is no type of map`)
-  const key = codecOf('key', options.key ?? (indexed.has(type) ? u32 : undefined), type)
-  const value = codecOf('value', options.value ?? (references.has(type) ? u32 : undefined), type)
+  const key = codecOf('key', options.key ?? (isIndexed(type) ? u32 : undefined), type)
+  const value = codecOf('value', options.value ?? (isReference(type) ? u32 : undefined), type)
   checkSizes(type, key.size, value.size)
   checkEntries(type, options.maxEntries)
   if (options.mmapable && type !== 'array') {
@@ -205,7 +210,7 @@ function checkSizes(type: MapType, key: number, value: number): void {
   const fail = (option: string, message: string): never => {
     throw new OptionError(option, `A map of type "${type}" ${message}`)
   }
-  if (indexed.has(type) && key !== 4) fail('key', `has keys of 4 bytes, not ${key}`)
+  if (isIndexed(type) && key !== 4) fail('key', `has keys of 4 bytes, not ${key}`)
   if (type === 'devmap_hash' && key !== 4) fail('key', `has keys of 4 bytes, not ${key}`)
   if (keyless.has(type) && key !== 0) fail('key', 'has no keys')
   if (!keyless.has(type) && key === 0) fail('key', 'needs keys of at least one byte')
@@ -220,8 +225,7 @@ function checkSizes(type: MapType, key: number, value: number): void {
   }
   const isDeviceMap = type === 'devmap' || type === 'devmap_hash' || type === 'cpumap'
   if (isDeviceMap && value !== 4 && value !== 8) fail('value', `has values of 4 or 8 bytes, not ${value}`)
-  if (references.has(type) && !isDeviceMap && value !== 4)
-    fail('value', `has values of 4 bytes, not ${value}`)
+  if (isReference(type) && !isDeviceMap && value !== 4) fail('value', `has values of 4 bytes, not ${value}`)
 }
 
 function checkEntries(type: MapType, entries: number): void {

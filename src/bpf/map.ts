@@ -19,7 +19,8 @@ import {
   mapShape,
 } from './map-options.js'
 import { getPinned, pinObject } from './pin.js'
-import { type Command, E2BIG, EEXIST, ENOENT, bpf, bpfError } from './syscall.js'
+import { E2BIG, EEXIST, ENOENT } from '../kernel/errno.js'
+import { type Command, bpf, bpfError } from './syscall.js'
 
 /** The type of keys and values when no codec says otherwise. */
 export type DefaultKey<T extends MapType> = T extends IndexedMapType ? number : Uint8Array

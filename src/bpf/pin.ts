@@ -4,7 +4,8 @@ import { KernelError, NotFoundError, OptionError, XdpError } from '../kernel/err
 import { native } from '../kernel/native.js'
 import { Attr, OBJ } from './attr.js'
 import { type ObjectKind, assertKind } from './info.js'
-import { EEXIST, EINVAL, ENOENT, EPERM, bpf, bpfError } from './syscall.js'
+import { EEXIST, EINVAL, ENOENT, EPERM } from '../kernel/errno.js'
+import { bpf, bpfError } from './syscall.js'
 
 /** Where the BPF file system is mounted by convention. */
 export const BPF_FILE_SYSTEM = '/sys/fs/bpf'

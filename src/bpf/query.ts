@@ -5,7 +5,8 @@ import type { Namespace } from '../kernel/namespace.js'
 import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
 import { Attr, LINK_DETACH } from './attr.js'
 import { linkInfoById, objectIds, openById, programInfoById } from './info.js'
-import { EINVAL, EPERM, bpfChecked } from './syscall.js'
+import { EINVAL, EPERM } from '../kernel/errno.js'
+import { bpfChecked } from './syscall.js'
 
 /** An XDP program on an interface. */
 export interface AttachedProgram {

@@ -1,4 +1,5 @@
 // bpf(2): its commands by number, and the call with its retry.
+import { EAGAIN } from '../kernel/errno.js'
 import { type CallContext, KernelError } from '../kernel/errors.js'
 import { type Pointers, native } from '../kernel/native.js'
 
@@ -43,20 +44,6 @@ export const COMMANDS = {
 } as const
 
 export type Command = keyof typeof COMMANDS
-
-// include/uapi/asm-generic/errno*.h
-export const EPERM = 1
-export const ENOENT = 2
-export const EINTR = 4
-export const E2BIG = 7
-export const EAGAIN = 11
-export const EACCES = 13
-export const EBUSY = 16
-export const EEXIST = 17
-export const ENODEV = 19
-export const EINVAL = 22
-export const ENOSPC = 28
-export const EOPNOTSUPP = 95
 
 /** How often a call is repeated while the kernel says EAGAIN; libbpf does it five times. */
 const ATTEMPTS = 5

@@ -4,7 +4,8 @@ import { type Namespace, inNamespace } from '../kernel/namespace.js'
 import { requireKernel } from '../kernel/version.js'
 import { Attr, TEST_RUN } from './attr.js'
 import { type ProgramType, type Verdict, verdictNames } from './constants.js'
-import { EINTR, EINVAL, ENODEV, ENOSPC, bpf, bpfError } from './syscall.js'
+import { EINTR, EINVAL, ENODEV, ENOSPC } from '../kernel/errno.js'
+import { bpf, bpfError } from './syscall.js'
 
 const BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1
 /** struct xdp_md */

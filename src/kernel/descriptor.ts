@@ -1,4 +1,5 @@
 // Waiting on descriptors: poll(2) for the calling thread, and readiness on its event loop.
+import { EINTR } from './errno.js'
 import { KernelError, check } from './errors.js'
 import { native, type NativeWatcher } from './native.js'
 
@@ -8,7 +9,6 @@ export const POLLOUT = 0x4
 export const POLLERR = 0x8
 export const POLLHUP = 0x10
 
-const EINTR = 4
 const one = new DataView(new ArrayBuffer(8))
 
 /** Waits until `fd` has one of `events` (`POLLIN`, `POLLOUT`), at most `timeoutMs` (-1: for ever). Returns the events, 0 for none. */

@@ -1,4 +1,5 @@
 // What goes wrong, said so that the reader can act: a stable code, the call, what was asked, one sentence of advice.
+import { ENOTSUPP } from './errno.js'
 import { getSystemErrorMap } from 'node:util'
 
 /** Base of every error this package throws on purpose. `code` is stable; `hint` is one sentence of advice. */
@@ -81,7 +82,6 @@ export function check(result: number, syscall: string, context?: CallContext): n
 }
 
 /** errno values the kernel uses towards user space although they are its own (include/linux/errno.h). */
-export const ENOTSUPP = 524
 
 const names = getSystemErrorMap()
 

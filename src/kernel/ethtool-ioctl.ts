@@ -1,4 +1,5 @@
 // What ethtool's netlink family does not tell, by the older ioctl: the driver, and its own statistics.
+import { EOPNOTSUPP } from './errno.js'
 import { KernelError, check } from './errors.js'
 import { inNamespace } from './namespace.js'
 import { native } from './native.js'
@@ -15,7 +16,6 @@ const ETH_GSTRING_LEN = 32
 const AF_INET = 2
 const SOCK_DGRAM = 2
 const IFREQ_LENGTH = 40
-const EOPNOTSUPP = 95
 
 /** Who drives a device. */
 export interface DriverInfo {

@@ -1,5 +1,7 @@
 // The kernel floor: what the kernel can be asked, and what it answers.
+export * from './commands.js'
 export * from './descriptor.js'
+export * from './errno.js'
 export * from './errors.js'
 export * from './ethtool-ioctl.js'
 export * from './interfaces.js'

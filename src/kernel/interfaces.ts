@@ -1,12 +1,11 @@
 // Network interfaces by name: what nearly everything above asks the kernel first.
+import { ENODEV } from './errno.js'
 import { KernelError, NotFoundError } from './errors.js'
 import { getLink, listLinks, setLink, type Link, type LinkReference } from './netlink/link.js'
 import type { NetlinkOptions } from './netlink/socket.js'
 
 /** A network interface at one moment; read it again to see changes. */
 export type Interface = Link
-
-const ENODEV = 19
 
 /** Reads an interface by name or index. Throws `NotFoundError` that lists what there is. */
 export function getInterface(reference: LinkReference, options: NetlinkOptions = {}): Interface {

@@ -1,4 +1,5 @@
 // Makes what a plan says: namespaces, a veth pair, addresses, static neighbours. All over netlink.
+import { EADDRINUSE, EPERM } from '../kernel/errno.js'
 import { existsSync } from 'node:fs'
 import { KernelError, OptionError, UnsupportedError, XdpError, check } from '../kernel/errors.js'
 import { getInterface, listInterfaces, setInterfaceUp, type Interface } from '../kernel/interfaces.js'
@@ -29,8 +30,6 @@ import {
 import { quietInterface } from './quiet.js'
 import { removeLab } from './remove.js'
 
-const EPERM = 1
-const EADDRINUSE = 98
 const AF_UNIX = 1
 const SOCK_DGRAM = 2
 const SMALLEST_IPV6_MTU = 1280 // RFC 8200 section 5

@@ -1,4 +1,5 @@
 // Finds labs in the kernel, and takes one down from whatever is left of it. There is no state file: names and aliases say it all.
+import { EINVAL, ENODEV } from '../kernel/errno.js'
 import { readdirSync, statSync } from 'node:fs'
 import { KernelError } from '../kernel/errors.js'
 import { listInterfaces } from '../kernel/interfaces.js'
@@ -6,8 +7,6 @@ import { Namespace } from '../kernel/namespace.js'
 import { deleteLink, type NetlinkOptions } from '../kernel/netlink/index.js'
 import { aliasOf, interfaceName, namespaceName, parseNamespaceName, type EndId } from './plan.js'
 
-const ENODEV = 19
-const EINVAL = 22
 const ENDS: readonly EndId[] = ['a', 'b']
 
 /** Removes all that is left of a lab, from this process or another. False when there was nothing. Needs root. */

@@ -1,7 +1,6 @@
 // Runs a command inside a namespace, with a /sys that shows that namespace's devices.
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
-import { join } from 'node:path'
+import { isInstalled } from '../kernel/commands.js'
 import type { Namespace } from '../kernel/namespace.js'
 
 /** What to run a command with: Node's own spawn options, and which /sys the command sees. */
@@ -35,15 +34,4 @@ export function spawnInside(
     ? ['unshare', '--mount', 'sh', '-c', REMOUNT, 'sh', command, ...args]
     : [command, ...args]
   return namespace.run(() => spawn(line[0], line.slice(1), spawnOptions))
-}
-
-function isInstalled(program: string): boolean {
-  return (process.env['PATH'] ?? '/usr/bin:/bin').split(':').some((directory) => {
-    try {
-      accessSync(join(directory, program), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
 }

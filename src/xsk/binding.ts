@@ -1,4 +1,5 @@
 // The system calls of an AF_XDP socket: creating it, its rings, binding it to a queue, what the kernel answers.
+import { EAFNOSUPPORT, EBUSY, EINVAL, ENETDOWN, ENODEV, EOPNOTSUPP, EPERM } from '../kernel/errno.js'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
   KernelError,
@@ -21,16 +22,15 @@ import {
 import * as uapi from './uapi.js'
 
 const { SOL_XDP, SOL_SOCKET } = uapi
-const EBUSY = 16
 
 /** Opens an AF_XDP socket in a namespace. The caller owns the descriptor. */
 export function openSocket(namespace: Namespace | undefined): number {
   const fd = inNamespace(namespace, () => native.socket(uapi.AF_XDP, uapi.SOCK_RAW, 0))
   return check(fd, 'socket(AF_XDP)', {
     hint:
-      fd === -97 // EAFNOSUPPORT
+      fd === -EAFNOSUPPORT
         ? 'This kernel was built without CONFIG_XDP_SOCKETS, or is older than 4.18.'
-        : fd === -1 // EPERM
+        : fd === -EPERM
           ? 'Run as root, or grant CAP_NET_RAW.'
           : undefined,
   })
@@ -175,10 +175,10 @@ export async function bindSocket(fd: number, request: BindRequest): Promise<void
 function bindError(errno: number, request: BindRequest): KernelError {
   const hints: Record<number, string> = {
     [EBUSY]: `Another AF_XDP socket holds queue ${request.queue} of ${request.interface}; close it, or take another queue.`,
-    22: `Check that ${request.interface} has a queue ${request.queue} (\`ethtool -l ${request.interface}\`).`, // EINVAL
-    95: `The driver of ${request.interface} has no zero copy; use copy "auto" or "copy".`, // EOPNOTSUPP
-    100: `Bring the interface up first: \`ip link set ${request.interface} up\`.`, // ENETDOWN
-    19: `The interface ${request.interface} is gone.`, // ENODEV
+    [EINVAL]: `Check that ${request.interface} has a queue ${request.queue} (\`ethtool -l ${request.interface}\`).`,
+    [EOPNOTSUPP]: `The driver of ${request.interface} has no zero copy; use copy "auto" or "copy".`,
+    [ENETDOWN]: `Bring the interface up first: \`ip link set ${request.interface} up\`.`,
+    [ENODEV]: `The interface ${request.interface} is gone.`,
   }
   const copy = request.copy === 'auto' ? '' : `, ${request.copy}`
   return new KernelError('bind', errno, {

@@ -1,5 +1,6 @@
 // The way of the packets through the four rings. It knows the kernel only as two system calls, so that tests and
 // benchmarks can play the kernel.
+import { EAGAIN, EBUSY, ENETDOWN, ENOBUFS, ENXIO } from '../kernel/errno.js'
 import { KernelError, OptionError, StateError } from '../kernel/index.js'
 import { CompletionRing } from './completion-ring.js'
 import { FillRing } from './fill-ring.js'
@@ -13,12 +14,7 @@ import { TxRing } from './tx-ring.js'
 
 // Errors of a wake-up that mean "later": the kernel's batch budget is used up, the device's queue is full,
 // no memory now, the device is down (net/xdp/xsk.c: __xsk_generic_xmit).
-const EAGAIN = 11
-const EBUSY = 16
-const ENETDOWN = 100
-const ENOBUFS = 105
 const LATER = new Set([EAGAIN, EBUSY, ENETDOWN, ENOBUFS])
-const ENXIO = 6
 // The frame of a packet that its handler has given away.
 const GIVEN = -1
 const GIVEN_AWAY = "A packet handler returned 'transmit' for a frame that it had given away"

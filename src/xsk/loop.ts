@@ -1,4 +1,5 @@
 // What drives a data path: the event loop, or a busy loop.
+import { ETIMEDOUT } from '../kernel/errno.js'
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import { READABLE, WRITABLE, watchDescriptor } from '../kernel/index.js'
 import type { DataPath } from './data-path.js'
@@ -109,8 +110,6 @@ export async function runBusy({ path, handler, budget, signal }: Run): Promise<v
     await turn()
   }
 }
-
-const ETIMEDOUT = 110
 
 /** Waits until every frame is back from sending; an error when nothing moves for `timeoutMs`. */
 export async function drain(path: DataPath, timeoutMs: number): Promise<void> {

@@ -1,4 +1,5 @@
 // XdpSocket: the packets of one queue, received and sent over the rings of an AF_XDP socket.
+import { ENETDOWN } from '../kernel/errno.js'
 import {
   type KernelError,
   OptionError,
@@ -26,8 +27,6 @@ import { COUNTER, readKernelStatistics, type FrameCensus, type SocketStatistics 
 import type { TxBatch } from './tx-batch.js'
 import { MSG_DONTWAIT } from './uapi.js'
 import { Umem } from './umem.js'
-
-const ENETDOWN = 100
 
 /** What was asked for and what the kernel gave. */
 export interface Granted<Asked, Got> {

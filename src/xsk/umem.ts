@@ -1,4 +1,5 @@
 // The UMEM: the memory that packets live in, cut into frames of one size, shared with the kernel.
+import { ENOBUFS } from '../kernel/errno.js'
 import {
   KernelError,
   MappedRegion,
@@ -37,7 +38,6 @@ export interface UmemDescription {
 
 type Shape = Required<Pick<UmemOptions, 'frames' | 'frameSize' | 'headroom'>>
 
-const ENOBUFS = 105
 const MIN_FRAME_SIZE = 2048 // XDP_UMEM_MIN_CHUNK_SIZE
 const HUGE_BYTES: Record<HugePageSize, number> = { '2MiB': 2 ** 21, '1GiB': 2 ** 30 }
 

@@ -2,7 +2,8 @@
 import { StateError } from '../../kernel/errors.js'
 import { native } from '../../kernel/native.js'
 import { Attr, BTF_LOAD, GET_ID, INFO, placePointers } from '../attr.js'
-import { ENOENT, EPERM, bpf, bpfChecked, bpfError } from '../syscall.js'
+import { ENOENT, EPERM } from '../../kernel/errno.js'
+import { bpf, bpfChecked, bpfError } from '../syscall.js'
 import { Btf } from './decode.js'
 import { BtfError } from './types.js'
 

@@ -10,6 +10,7 @@ import { type Codec, bytes, cpumapValue, devmapValue, u32 } from '../codec.js'
 import type { MapType } from '../constants.js'
 import { possibleCpus } from '../cpus.js'
 import { BpfMap } from '../map.js'
+import { isIndexed, isPerCpu, isReference } from '../map-options.js'
 import { BPF_FILE_SYSTEM } from '../pin.js'
 import type { BpfProgram } from '../program.js'
 import { ElfError } from './error.js'
@@ -20,29 +21,6 @@ import { type ObjectContents, initialData } from './object.js'
 export interface MapBtf {
   fd: number
 }
-
-/** Maps whose values are descriptors or ids, 4 bytes unless a program comes with them. */
-const references = new Set<MapType>([
-  'prog_array',
-  'perf_event_array',
-  'array_of_maps',
-  'hash_of_maps',
-  'devmap',
-  'devmap_hash',
-  'cpumap',
-  'xskmap',
-])
-const perCpu = new Set<MapType>(['percpu_array', 'percpu_hash', 'lru_percpu_hash'])
-const indexed = new Set<MapType>([
-  'array',
-  'percpu_array',
-  'prog_array',
-  'perf_event_array',
-  'array_of_maps',
-  'devmap',
-  'cpumap',
-  'xskmap',
-])
 
 /** Makes a map, or opens its pin. The caller owns it. Throws `ElfError` for a declaration that cannot be. */
 export function createObjectMap(
@@ -92,7 +70,7 @@ export function fillObjectMap(
 function openPinned({ btf }: ObjectContents, spec: MapSpec, path: string): BpfMap | undefined {
   let map: BpfMap
   try {
-    const raw = BpfMap.openPinned(path, { ...codecs(btf, spec), perCpu: perCpu.has(spec.type) })
+    const raw = BpfMap.openPinned(path, { ...codecs(btf, spec), perCpu: isPerCpu(spec.type) })
     map = raw
   } catch (error) {
     if (error instanceof NotFoundError) return undefined
@@ -181,14 +159,14 @@ function codecs(btf: Btf | undefined, spec: MapSpec): { key: Codec<unknown>; val
     }
     return bytes(size)
   }
-  const isReference = references.has(spec.type)
+  const refers = isReference(spec.type)
   const entry = spec.type === 'cpumap' ? cpumapValue : devmapValue
   return {
-    key: indexed.has(spec.type) && spec.keySize === 4 ? number : typed(spec.keyTypeId, spec.keySize),
+    key: isIndexed(spec.type) && spec.keySize === 4 ? number : typed(spec.keyTypeId, spec.keySize),
     value:
-      isReference && spec.valueSize === 4
+      refers && spec.valueSize === 4
         ? number
-        : isReference && spec.valueSize === 8
+        : refers && spec.valueSize === 8
           ? entry
           : typed(spec.valueTypeId, spec.valueSize),
   }

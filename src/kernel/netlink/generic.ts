@@ -1,4 +1,5 @@
 // Generic netlink: families found by name, and requests to one.
+import { ENOENT, EOPNOTSUPP } from '../errno.js'
 import { KernelError } from '../errors.js'
 import { arrayOf, concatBytes, decodeAttributes, encodeAttributes, nested } from './codec.js'
 import { NetlinkSocket, type NetlinkOptions } from './socket.js'
@@ -13,9 +14,6 @@ const controlAttributes = {
   version: [3, 'u32'],
   groups: [7, arrayOf(nested({ name: [1, 'string'], id: [2, 'u32'] }))],
 } as const
-
-const ENOENT = 2
-const EOPNOTSUPP = 95
 
 /** A request to a family. */
 export interface GenericRequest {

@@ -1,4 +1,5 @@
 // Neighbours (ARP and ND tables) over rtnetlink.
+import { ENOENT } from '../errno.js'
 import { AF_INET, AF_INET6 } from './address.js'
 import { concatBytes, decodeAttributes, encodeAttributes } from './codec.js'
 import { KernelError } from '../errors.js'
@@ -11,7 +12,6 @@ const RTM_GETNEIGH = 30
 const NLM_F_REPLACE = 0x100
 const NLM_F_CREATE = 0x400
 const NDMSG_LENGTH = 12
-const ENOENT = 2
 
 // include/uapi/linux/neighbour.h
 const NUD_PERMANENT = 0x80

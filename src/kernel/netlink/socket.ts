@@ -1,4 +1,5 @@
 // A netlink socket: one synchronous request at a time, its replies, and the kernel's own words when it refuses.
+import { EAGAIN, EINTR, EPROTO } from '../errno.js'
 import { pollDescriptor, POLLIN } from '../descriptor.js'
 import { KernelError, check } from '../errors.js'
 import { inNamespace, type Namespace } from '../namespace.js'
@@ -26,9 +27,6 @@ const NLM_F_DUMP_INTR = 0x10
 const NLM_F_DUMP = 0x300
 const NLM_F_CAPPED = 0x100
 const NLM_F_ACK_TLVS = 0x200
-const EINTR = 4
-const EAGAIN = 11
-const EPROTO = 71
 
 const acknowledgement = {
   message: [1, 'string'],
