@@ -1,4 +1,5 @@
 // xdp lab exec, enter, ping, tcpdump: other people's commands at an end of a lab.
+import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
 import { closeSync, openSync } from 'node:fs'
 import { Option, type Command } from 'commander'
@@ -129,21 +130,24 @@ async function run(
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<void> {
-  const child = lab.spawn(end, command, args, { stdio: 'inherit', env: { ...process.env, ...env } })
-  const pass = (signal: NodeJS.Signals) => void child.kill(signal)
+  let child: ChildProcess | undefined
+  const pass = (signal: NodeJS.Signals) => void child?.kill(signal)
   // A terminal sends Ctrl-C and Ctrl-\ to the command too: passing them on would send them twice.
   const ofTerminal: NodeJS.Signals[] = ['SIGINT', 'SIGQUIT']
   const fromTerminal = hasTerminal() ? () => undefined : pass
   const others: NodeJS.Signals[] = ['SIGTERM', 'SIGHUP']
+  // Before the command starts: it may be interrupted before we run again, and we outlive it.
   for (const signal of ofTerminal) process.on(signal, fromTerminal)
   for (const signal of others) process.on(signal, pass)
   try {
+    const running = lab.spawn(end, command, args, { stdio: 'inherit', env: { ...process.env, ...env } })
+    child = running
     process.exitCode = await new Promise<number>((resolve) => {
-      child.once('error', (error: NodeJS.ErrnoException) => {
+      running.once('error', (error: NodeJS.ErrnoException) => {
         console.error(`xdp: cannot run ${command}: ${error.message}`)
         resolve(error.code === 'ENOENT' ? NOT_FOUND : CANNOT_START)
       })
-      child.once('exit', (status, signal) => resolve(status ?? BY_SIGNAL + constants.signals[signal!]))
+      running.once('exit', (status, signal) => resolve(status ?? BY_SIGNAL + constants.signals[signal!]))
     })
   } finally {
     for (const signal of ofTerminal) process.off(signal, fromTerminal)
