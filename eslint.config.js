@@ -8,9 +8,12 @@ const below = {
   bpf: ['kernel', 'packet'],
   nic: ['kernel', 'packet'],
   lab: ['kernel', 'packet'],
-  programs: ['kernel', 'bpf', 'packet'],
-  xsk: ['kernel', 'bpf', 'nic', 'packet', 'programs'],
-  serve: ['kernel', 'bpf', 'nic', 'packet', 'programs', 'xsk'],
+  filter: ['kernel', 'bpf', 'packet'],
+  programs: ['kernel', 'bpf', 'filter', 'packet'],
+  xsk: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs'],
+  capture: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs', 'xsk'],
+  forward: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs', 'xsk'],
+  serve: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs', 'xsk'],
 }
 const floors = [...Object.keys(below), 'cli']
 

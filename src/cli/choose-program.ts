@@ -79,13 +79,13 @@ function fromShipped(choice: string, section: string | undefined): ChosenProgram
       'Leave --section out.',
     )
   }
-  const { name } = shipped.define(1)
+  const { name } = shipped.define({}, { queues: 1 }).definition
   return {
     name,
     title: `"${name}"`,
     isForInterface: true,
     code: () => {
-      const { bytes, functions, lines, references } = shipped.define(1).assembled
+      const { bytes, functions, lines, references } = shipped.define({}, { queues: 1 }).definition.assembled
       const maps = references.map(({ index, map, kind }) => {
         return [index, { name: typeof map === 'string' ? map : map.name, isValue: kind === 'value' }] as const
       })
@@ -97,9 +97,10 @@ function fromShipped(choice: string, section: string | undefined): ChosenProgram
         externs: new Map(),
       }
     },
-    load: ({ queues } = { queues: 1 }) => {
-      const definition = shipped.define(queues)
+    load: (shape = { queues: 1 }) => {
+      const { definition, fill } = shipped.define({}, shape)
       const loaded = definition.load()
+      fill?.(loaded)
       const maps = [...definition.maps].map(([name, map]) => [name, loaded.map(map) as BpfMap] as const)
       return { program: loaded.program, maps: new Map(maps), close: () => loaded.close() }
     },
