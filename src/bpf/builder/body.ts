@@ -87,11 +87,28 @@ export class Body<R> {
 
   /** Goes on only where the condition holds; elsewhere the program ends, with `result` or its `otherwise`. */
   require(condition: Condition, result?: R): void {
-    const value = result === undefined ? this.tracer.otherwise : this.#result(result)
+    const value = result === undefined ? undefined : this.#result(result)
     const [yes, no] = this.#split(condition.test)
     this.tracer.moveTo(no)
-    if (no) this.tracer.terminate({ op: 'return', value })
+    if (no) {
+      if (value === undefined) this.tracer.fail()
+      else this.tracer.terminate({ op: 'return', value })
+    }
     this.tracer.moveTo(yes)
+  }
+
+  /**
+   * Runs `body`; where a packet is too short for a header that it looks at, or what it requires does not hold, the program does
+   * not end: it runs `failed`, if given, and goes on behind. Variables then hold what they held when the check failed.
+   */
+  attempt(body: () => Outcome<R>, failed: () => Outcome<R> = () => undefined): void {
+    const { tracer } = this
+    const { stackTop } = tracer.point
+    const ends: Point[] = []
+    const failures = tracer.attempt(() => ends.push(...this.trace(tracer.point, body)))
+    const at = tracer.join(failures)
+    ends.push(...this.trace(at && { ...at, stackTop }, failed))
+    tracer.moveTo(tracer.join(ends))
   }
 
   /**

@@ -3,7 +3,7 @@ import { IPV4_AT, IPV4_HLEN, IP_MF, IP_OFFSET } from '../../packet/ipv4.js'
 import { updateChecksum } from './checksum.js'
 import { Header, needAt } from './header.js'
 import { type Field, Field as FieldOf, type Place, further } from './memory.js'
-import { Transport } from './transport.js'
+import { Transport, type TransportOptions } from './transport.js'
 import type { Condition, Term } from './value.js'
 import { Value } from './value.js'
 
@@ -81,17 +81,17 @@ export class Ipv4 extends Header {
     return first.u32().and(0x0f).shl(2)
   }
 
-  /** What it carries. A later fragment carries no transport header: it ends the program with `otherwise`. */
-  transport(): Transport {
+  /** What it carries. A later fragment carries no transport header: it ends the program with `otherwise`, unless `fragments` is `any`. */
+  transport({ fragments = 'first' }: TransportOptions = {}): Transport {
     const { tracer } = this.place
-    if (this.#options.fragments !== false) {
+    if (fragments === 'first' && this.#options.fragments !== false) {
       tracer.unless('!&', 32, this.fragment.operand, this.fragment.term(IP_OFFSET))
     }
     const payload =
       this.#options.options === false
         ? further(this.place, IPV4_HLEN)
         : { ...this.place, base: tracer.alu('add', 64, this.place.base, this.headerLength.operand) }
-    return new Transport(payload, this.protocol)
+    return new Transport(payload, this.protocol, fragments === 'any' ? this.isFragment : undefined)
   }
 
   /** Writes the source address and keeps the header's checksum right; that of UDP and TCP is for `updateChecksum`. */

@@ -202,7 +202,12 @@ export function isPure(inst: Inst): boolean {
     (inst.op === 'call' && pureHelpers.has(inst.helper))
   )
 }
-const pureHelpers = new Set<HelperName>(['ktime_get_ns', 'get_smp_processor_id', 'get_prandom_u32'])
+const pureHelpers = new Set<HelperName>([
+  'ktime_get_ns',
+  'get_smp_processor_id',
+  'get_prandom_u32',
+  'xdp_get_buff_len',
+])
 
 const opposites: Record<Comparison, Comparison> = {
   '==': '!=',

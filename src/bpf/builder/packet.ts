@@ -45,6 +45,12 @@ export class Packet {
     return new Value(this.#tracer, 'u64', this.#tracer.alu('sub', 64, end, data)).u32()
   }
 
+  /** How many bytes there are in all buffers of the packet (xdp_get_buff_len, 5.18). */
+  get fullLength(): Value<'u32'> {
+    const tracer = this.#tracer
+    return new Value(tracer, 'u64', tracer.call('xdp_get_buff_len', [tracer.context])).u32()
+  }
+
   /** `length` bytes at a fixed offset. */
   bytes(offset: number, length: number, short?: Verdict): Bytes {
     const place = this.#place(offset)

@@ -51,6 +51,8 @@ export class Tracer {
   /** Undefined where nothing can get: after a return. */
   #point: Point | undefined
   readonly #returns = new Map<bigint, Block>()
+  /** Inside an attempt: where its checks failed so far. */
+  #failures: Point[] | undefined
   #versions = 0
   #blocks = 0
 
@@ -71,7 +73,7 @@ export class Tracer {
     this.reloadPacket()
   }
 
-  /** How many paths have returned so far. */
+  /** How many paths have returned so far, or failed within an attempt that is still going on. */
   returns = 0
   /** Whether the packet is moved anywhere in this function. */
   movesPacket = false
@@ -220,8 +222,8 @@ export class Tracer {
     return { ...point, block: no }
   }
 
-  /** Returns `verdict` unless the comparison holds. */
-  unless(comparison: Comparison, bits: Bits, a: Operand, b: Operand, verdict: bigint = this.otherwise): void {
+  /** Returns `verdict` unless the comparison holds; without a verdict it fails as any check does. */
+  unless(comparison: Comparison, bits: Bits, a: Operand, b: Operand, verdict?: bigint): void {
     const point = this.point
     const yes = this.newBlock(point.versions)
     this.terminate({
@@ -231,16 +233,16 @@ export class Tracer {
       a,
       b,
       yes: { to: yes, args: [] },
-      no: { to: this.#return(verdict), args: [] },
+      no: { to: this.#failed(verdict), args: [] },
     })
     this.#point = { ...point, block: yes }
   }
 
-  /** Returns `verdict` unless `size` bytes from `base` are in the packet. */
-  needBytes(base: number, size: number, verdict = this.otherwise, end = this.point.packet.end): void {
+  /** Returns `verdict` unless `size` bytes from `base` are in the packet; without a verdict it fails as any check does. */
+  needBytes(base: number, size: number, verdict?: bigint, end = this.point.packet.end): void {
     const point = this.point
     const yes = this.newBlock(point.versions)
-    const no = this.#return(verdict)
+    const no = this.#failed(verdict)
     this.terminate({
       op: 'bounds',
       base,
@@ -250,6 +252,34 @@ export class Tracer {
       no: { to: no, args: [] },
     })
     this.#point = { ...point, block: yes }
+  }
+
+  /** What a failed check does: ends the program with `otherwise`, or leaves the attempt that we are in. */
+  fail(): void {
+    this.terminate({ op: 'jump', yes: { to: this.#failed(undefined), args: [] } })
+  }
+
+  /** Traces `body`, and gives the places where checks in it failed. */
+  attempt(body: () => void): Point[] {
+    const outer = this.#failures
+    const failures: Point[] = []
+    this.#failures = failures
+    try {
+      body()
+    } finally {
+      this.#failures = outer
+    }
+    this.returns -= failures.length
+    return failures
+  }
+
+  #failed(verdict: bigint | undefined): Block {
+    if (verdict !== undefined || !this.#failures) return this.#return(verdict ?? this.otherwise)
+    this.returns++
+    const point = this.point
+    const no = this.newBlock(point.versions)
+    this.#failures.push({ ...point, block: no })
+    return no
   }
 
   // One block a verdict, so that checks which fail alike can be told to be alike.

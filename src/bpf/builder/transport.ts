@@ -4,20 +4,39 @@ import { TCP_AT } from '../../packet/tcp.js'
 import { UDP_AT, UDP_HLEN } from '../../packet/udp.js'
 import { Header, needAt } from './header.js'
 import type { Bytes, Field, Place } from './memory.js'
-import type { Value } from './value.js'
+import { programError } from './location.js'
+import type { Condition, Value } from './value.js'
 
 /** TCP's header without options. */
 const TCP_HLEN = 20
+
+/** How to find what a packet carries. */
+export interface TransportOptions {
+  /** `any` lets later fragments through too, which carry no transport header: test `isFragment`. Default `first`. */
+  fragments?: 'first' | 'any'
+}
 
 /** What an IP header carries: a protocol, and the place its header is at. */
 export class Transport {
   /** The IP protocol, behind IPv6 extension headers. */
   readonly protocol: Value<'u8'>
   readonly #place: Place
+  readonly #isFragment: Condition | undefined
 
-  constructor(place: Place, protocol: Value<'u8'>) {
+  constructor(place: Place, protocol: Value<'u8'>, isFragment?: Condition) {
     this.#place = place
     this.protocol = protocol
+    this.#isFragment = isFragment
+  }
+
+  /** Whether the packet is a part of a larger datagram, the first included. For those found with `fragments: 'any'`. */
+  get isFragment(): Condition {
+    if (this.#isFragment) return this.#isFragment
+    throw programError(
+      'fragments',
+      'Later fragments were left out',
+      "Ask for transport({ fragments: 'any' }).",
+    )
   }
 
   /** The UDP header. The protocol is for you to test first. */

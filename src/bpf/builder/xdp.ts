@@ -8,7 +8,7 @@ import type { Operand } from './ir.js'
 import { type Kind, constant } from './kinds.js'
 import { programError } from './location.js'
 import type { MapDefinition } from './maps.js'
-import { Bytes, type Init, type Place, type Ref, checkPlace, initialize, refTo } from './memory.js'
+import { Bytes, type Init, type Place, type Ref, checkPlace, further, initialize, refTo } from './memory.js'
 import { Packet } from './packet.js'
 import { type Branches, Local, Maybe, VerdictValue, type XdpResult, verdictNumber } from './results.js'
 import type { Tracer } from './trace.js'
@@ -151,21 +151,27 @@ export class Xdp<R = XdpResult> extends Body<R> {
   /**
    * Writes a record into a ring buffer (5.8): `body` fills in what `init` did not, and may not return from the program. `.else`
    * runs where the buffer is full.
+   *
+   * `tail` is how many bytes there are to be behind the ring's own type, for `body` to write: until then they are whatever was in
+   * the ring before. It may be a variable, as long as every path that leads here set it to a number (as the kernel has it).
    */
   record<VC extends AnyCodec>(
     ring: MapDefinition<'ringbuf', AnyCodec, VC>,
     init: Init<VC>,
-    body: (record: Ref<VC>) => void = () => undefined,
+    body: (record: Ref<VC>, tail: Bytes) => void = () => undefined,
+    { tail = 0 }: { tail?: Term<'u32'> } = {},
   ): Branches<R> {
     const { tracer } = this
-    const size = BigInt(ring.value.size)
+    const fixed = BigInt(ring.value.size)
+    const size = tail instanceof Value ? tracer.alu('add', 64, tail.operand, fixed) : fixed + BigInt(tail)
     const pointer = tracer.call('ringbuf_reserve', [this.#map(ring), size, 0n])
     const no = tracer.branch('!=', 64, pointer, 0n)
     const place: Place = { tracer, space: 'map', base: pointer, offset: 0 }
     const returns = tracer.returns
     const ends = this.trace(tracer.point, () => {
       initialize(place, ring.value, init)
-      body(refTo(place, ring.value))
+      const rest = new Bytes(further(place, ring.value.size), tail instanceof Value ? 0 : Number(tail))
+      body(refTo(place, ring.value), rest)
       tracer.call('ringbuf_submit', [pointer, 0n])
     })
     if (tracer.returns !== returns) {

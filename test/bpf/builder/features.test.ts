@@ -108,6 +108,76 @@ describe('control', () => {
     })
     assert.equal(value, 107)
   })
+  test('where a check fails within an attempt the program goes on behind it', (t) => {
+    const value = (input: Uint8Array) =>
+      result(
+        t,
+        (x) => {
+          const [steps, failed] = [x.let(x.u32(1)), x.let(x.u32(0))]
+          x.attempt(
+            () => {
+              x.require(x.packet.field(0, 'u8').ne(7))
+              steps.set(2)
+              x.packet.bytes(0, 40)
+              steps.set(3)
+              x.loop(4, (round) => x.require(x.packet.bytesAt(round.add(48), 1).field(0, 'u8').ne(9)))
+              steps.set(4)
+            },
+            () => failed.set(100),
+          )
+          return steps.value.add(failed.value)
+        },
+        input,
+      )
+    assert.equal(value(packet(60)), 4)
+    assert.equal(value(packet(60).fill(7, 0, 1)), 101)
+    assert.equal(value(packet(30)), 102)
+    assert.equal(value(packet(60).fill(9, 50, 51)), 103)
+    assert.equal(value(packet(45)), 103)
+  })
+  test('an attempt within another catches its own failures only; a verdict of its own still ends the program', (t) => {
+    const define = (length: number, own?: 'drop') =>
+      defineXdp('nested', { otherwise: 'aborted' }, (x) => {
+        const out = x.let(x.u32(10))
+        x.attempt(
+          () => {
+            x.attempt(() => {
+              x.packet.bytes(0, length, own)
+              out.set(11)
+            })
+            x.packet.bytes(0, 50)
+            out.set(out.value.add(2))
+          },
+          () => out.set(out.value.add(4)),
+        )
+        return x.verdict(out.value)
+      })
+    const run = (length: number, input: number, own?: 'drop') =>
+      load(t, define(length, own)).program.testRun({ packet: packet(input) }).returnValue
+    assert.deepEqual([run(60, 60), run(60, 55), run(60, 40), run(40, 45)], [13, 12, 14, 15])
+    assert.equal(run(60, 55, 'drop'), 1)
+  })
+  test('an attempt may return, and nothing in it need fail', (t) => {
+    const define = () =>
+      defineXdp('returns', (x) => {
+        x.attempt(
+          () => {
+            x.packet.bytes(0, 50)
+            return 'drop'
+          },
+          () => 'tx',
+        )
+      })
+    assert.equal(verdict(t, define(), packet(60)), 'drop')
+    assert.equal(verdict(t, define(), packet(40)), 'tx')
+    const plain = defineXdp('plain', (x) => {
+      x.attempt(
+        () => undefined,
+        () => 'drop',
+      )
+    })
+    assert.equal(verdict(t, plain), 'pass')
+  })
   test('select gives one value or the other', (t) => {
     assert.equal(
       result(t, (x) => x.select(x.packet.length.gt(60), x.u32(5), 6)),
@@ -333,6 +403,82 @@ describe('maps', () => {
         assert.ok(data.subarray(kept).every((byte) => byte === 0))
       })
     }
+  })
+
+  test('records have a tail of as many bytes as each path says', (t) => {
+    const events = defineMap({
+      type: 'ringbuf',
+      name: 'events',
+      value: struct({ length: u32 }),
+      maxEntries: 4096,
+    })
+    const loaded = load(
+      t,
+      defineXdp('tails', (x) => {
+        const length = x.packet.fullLength
+        x.require(length.gt(0))
+        x.require(length.le(60), 'drop')
+        const room = x.let(x.u32(60))
+        x.if(length.le(20), () => room.set(20))
+        x.record(events, { length }, (_, tail) => void x.loadBytes(0, tail, length), {
+          tail: room.value,
+        }).else(() => 'aborted')
+      }),
+    )
+    const ring = new RingBuffer(loaded.map(events))
+    t.after(() => ring.close())
+    for (const [length, room] of [
+      [14, 20],
+      [20, 20],
+      [21, 60],
+      [60, 60],
+    ]) {
+      assert.equal(loaded.program.testRun({ packet: packet(length) }).verdict, 'pass')
+      const records: [number, Uint8Array][] = []
+      ring.consume((record, offset, size) => {
+        records.push([size, record.slice(offset + 4, offset + 4 + length)])
+      })
+      assert.deepEqual(records, [[4 + room, packet(length)]])
+    }
+  })
+  test('a tail may be of a size known now', (t) => {
+    const events = defineMap({ type: 'ringbuf', name: 'events', value: u32, maxEntries: 4096 })
+    const loaded = load(
+      t,
+      defineXdp('tail', (x) => {
+        const eth = x.packet.ethernet()
+        x.record(events, 7, (_, tail) => tail.slice(2, 6).set(eth.src), { tail: 8 })
+      }),
+    )
+    loaded.program.testRun({ packet: packet() })
+    const ring = new RingBuffer(loaded.map(events))
+    t.after(() => ring.close())
+    let seen: number[] = []
+    ring.consume((record, offset, length) => (seen = [...record.slice(offset, offset + length)]))
+    assert.deepEqual(
+      [seen.length, ...seen.slice(0, 4), ...seen.slice(6)],
+      [12, 7, 0, 0, 0, 6, 7, 8, 9, 10, 11],
+    )
+  })
+  test('a check that fails may not leave a record behind, but for one that an attempt inside it catches', (t) => {
+    const events = defineMap({ type: 'ringbuf', name: 'events', value: u32, maxEntries: 4096 })
+    assert.throws(
+      () =>
+        defineXdp('leak', (x) =>
+          x.attempt(() => {
+            x.record(events, 0, () => void x.packet.bytes(0, 20))
+          }),
+        ),
+      /may end here while it holds a record/,
+    )
+    load(
+      t,
+      defineXdp('caught', (x) => {
+        x.record(events, 0, (record) => {
+          x.attempt(() => record.set(x.packet.field(20, 'u32')))
+        })
+      }),
+    )
   })
 
   test('a tail call goes to another program, or on where there is none', (t) => {

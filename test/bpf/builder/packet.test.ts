@@ -102,6 +102,77 @@ describe('cursors', () => {
   })
 })
 
+describe('fragments', () => {
+  const v6 = (...chain: number[]): Uint8Array =>
+    Uint8Array.from([...Array<number>(12).fill(2), 0x86, 0xdd, 0x60, ...Array<number>(5).fill(0), ...chain])
+  const address = Array<number>(33).fill(1)
+  const fragment = (next: number, offset: number): number[] => [
+    next,
+    0,
+    offset >> 8,
+    offset & 0xff,
+    0,
+    0,
+    0,
+    1,
+  ]
+  const udp = [0, 50, 0, 60, 0, 8, 0, 0]
+  const cases: [string, Uint8Array, 'first' | 'any', number][] = [
+    ['a whole datagram', v6(17, ...address, ...udp), 'any', 1700 + 50],
+    [
+      'a first fragment, stopped at',
+      v6(44, ...address, ...fragment(60, 1), 17, 0, ...Array<number>(14).fill(0)),
+      'any',
+      6001,
+    ],
+    ['a later fragment', v6(44, ...address, ...fragment(17, 0xb8), ...udp), 'any', 1701],
+    ['an atomic fragment', v6(44, ...address, ...fragment(17, 0), ...udp), 'any', 1700 + 50],
+    ['a first fragment', v6(44, ...address, ...fragment(17, 1), ...udp), 'first', 1700 + 50],
+    ['a later fragment, left out', v6(44, ...address, ...fragment(17, 0xb8), ...udp), 'first', 0],
+  ]
+  for (const [what, packet, fragments, expected] of cases) {
+    test(`IPv6: ${what}`, () => {
+      const loaded = defineXdp('fragments', { otherwise: 'aborted' }, (x) => {
+        const transport = x.packet.ethernet().ipv6().transport({ fragments })
+        const out = x.let(transport.protocol.u32().mul(100))
+        const ports = () => out.set(out.value.add(transport.ports().srcPort.host().u32()))
+        if (fragments === 'first') ports()
+        else x.if(transport.isFragment, () => out.set(out.value.add(1))).else(ports)
+        return x.verdict(out.value)
+      }).load()
+      try {
+        assert.equal(loaded.program.testRun({ packet }).returnValue, expected)
+      } finally {
+        loaded.close()
+      }
+    })
+  }
+  test('IPv4: any fragment is told, the header of a later one not looked at', () => {
+    const loaded = defineXdp('fragments', (x) => {
+      const transport = x.packet.ethernet().ipv4().transport({ fragments: 'any' })
+      x.require(transport.isFragment)
+      return 'drop'
+    }).load()
+    try {
+      const verdicts = [0, 0x4000, 0x2000, 0x2010, 0x00b9].map((part) => {
+        const packet = new Uint8Array(34)
+        packet.set([8, 0, 0x45], 12)
+        packet.set([part >> 8, part & 0xff], 20)
+        return loaded.program.testRun({ packet }).verdict
+      })
+      assert.deepEqual(verdicts, ['pass', 'pass', 'drop', 'drop', 'drop'])
+    } finally {
+      loaded.close()
+    }
+  })
+  test('whether it is one is known only where all were let through', () => {
+    assert.throws(
+      () => defineXdp('left_out', (x) => x.require(x.packet.ethernet().ipv4().transport().isFragment)),
+      /Later fragments were left out/,
+    )
+  })
+})
+
 describe('rewriting', () => {
   const ipv4 = (next: ReturnType<typeof random>): Uint8Array => {
     const packet = Uint8Array.from({ length: 60 }, () => next(256))
