@@ -1,6 +1,10 @@
 // The programs that can be chosen by name.
+import { shippedAcl } from './acl.js'
 import { defineEveryOther } from './every-other.js'
 import { defineRedirect } from './redirect.js'
+import { shippedRedirectPorts } from './redirect-ports.js'
+import { shippedReflect } from './reflect.js'
+import { shippedSample } from './sample.js'
 import type { ShippedProgram } from './shipped.js'
 import { defineDrop, definePass } from './verdict.js'
 
@@ -30,4 +34,8 @@ export const shippedPrograms: ReadonlyMap<string, ShippedProgram> = new Map<stri
       define: (_, { queues }) => ({ definition: defineEveryOther(queues) }),
     },
   ],
+  ['redirect-ports', shippedRedirectPorts],
+  ['sample', shippedSample],
+  ['acl', shippedAcl],
+  ['reflect', shippedReflect],
 ])

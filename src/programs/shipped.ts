@@ -62,3 +62,18 @@ export function oneNumber(
   }
   return value
 }
+
+/** One of a few words; undefined when the setting was not given. Throws `OptionError` for any other. */
+export function oneWord<const T extends string>(
+  given: GivenSettings,
+  name: string,
+  words: readonly T[],
+): T | undefined {
+  const text = oneValue(given, name)
+  if (text === undefined) return undefined
+  const word = words.find((one) => one === text)
+  if (word === undefined) {
+    throw new OptionError(name, `"${text}" is no value for ${name}`, `Use ${words.join(' or ')}.`)
+  }
+  return word
+}

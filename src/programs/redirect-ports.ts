@@ -1,0 +1,137 @@
+// What goes to given UDP and TCP ports goes to the queue's socket: the ground that servers stand on.
+import { type BpfMap, type BpfProgram, be16, bytes, struct, u8 } from '../bpf/index.js'
+import { type LoadedXdp, type XdpDefinition, defineMap, defineXdp } from '../bpf/builder/index.js'
+import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
+import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
+import { MAPPED_IPV4, mappedAddress } from './mapped-address.js'
+import { type Endpoint, PORT_PROTOCOLS, parseEndpoints, understood } from './settings.js'
+import type { ShippedProgram } from './shipped.js'
+import { socketMap } from './sockets.js'
+
+/** The most endpoints at a time. */
+export const MAX_ENDPOINTS = 65_536
+
+const ANY_ADDRESS = new Uint8Array(16)
+
+/** An address (IPv4 as ::ffff:a.b.c.d, :: for any), a port, a protocol; padded to whole words. */
+const endpointKey = struct({ address: bytes(16), port: be16, protocol: u8, zero: u8 })
+const endpointMap = defineMap({
+  type: 'hash',
+  name: 'endpoints',
+  key: endpointKey,
+  value: u8,
+  maxEntries: MAX_ENDPOINTS,
+  preallocate: false,
+})
+
+/**
+ * ```
+ * Ethernet, untagged ─┬─ IPv4, no options or fragment ─┬─ to an address and UDP or TCP port that are listed, ──→ the queue's
+ *                     ├─ IPv6, no extension headers ───┘  or to a port that is listed for any address            socket, if any
+ *                     └─ anything else: short, tagged, a fragment, another protocol, address or port ─→ pass to the kernel
+ * ```
+ *
+ * Every fragment passes, so that the kernel gets all of a datagram or nothing of it. A port listed for any address is taken from
+ * packets to other hosts too, which a router would have forwarded. `queues` is the most queues the device can ever have.
+ * Kernel 5.3.
+ */
+export function defineRedirectPorts(queues: number): XdpDefinition {
+  const sockets = socketMap(queues)
+  return defineXdp('xdp_ports', (x) => {
+    const key = x.uninitialized(endpointKey)
+    const eth = x.packet.ethernet()
+    x.if(eth.type.eq(ETH_P_IP), () => {
+      const ip = eth.ipv4({ options: false, fragments: false })
+      x.require(ip.protocol.in([IPPROTO_UDP, IPPROTO_TCP]))
+      key.fields.address.slice(0, 12).set(MAPPED_IPV4)
+      key.fields.address.field(12, 'be32').set(ip.dst)
+      key.fields.port.set(ip.transport().ports().dstPort)
+      key.fields.protocol.set(ip.protocol)
+    })
+      .elseIf(eth.type.eq(ETH_P_IPV6), () => {
+        const ip = eth.ipv6()
+        x.require(ip.nextHeader.in([IPPROTO_UDP, IPPROTO_TCP]))
+        key.fields.address.set(ip.dst)
+        key.fields.port.set(ip.transport({ extensions: 0 }).ports().dstPort)
+        key.fields.protocol.set(ip.nextHeader)
+      })
+      .else(() => 'pass')
+    key.fields.zero.set(0)
+    x.ifPresent(x.lookup(endpointMap, key), () => x.redirectTo(sockets, x.queue))
+    key.fields.address.set(ANY_ADDRESS)
+    x.lookup(endpointMap, key).orReturn('pass')
+    return x.redirectTo(sockets, x.queue)
+  })
+}
+
+/** Redirect of ports to sockets, loaded. The endpoints change while it runs, each at once. */
+export class RedirectPortsProgram {
+  readonly program: BpfProgram
+  /** Sockets by queue. */
+  readonly sockets: BpfMap<number, number>
+  readonly #endpoints: BpfMap<{ address: Uint8Array; port: number; protocol: number; zero: number }, number>
+  readonly #loaded: LoadedXdp
+
+  /** Takes over what `defineRedirectPorts` made and has been loaded; close one of the two. */
+  constructor(loaded: LoadedXdp) {
+    this.#loaded = loaded
+    this.program = loaded.program
+    this.sockets = loaded.map(socketMap(0))
+    this.#endpoints = loaded.map(endpointMap)
+  }
+
+  /** Loads the program, which passes everything until there are endpoints. `queues` is the most queues the device can ever have. */
+  static load({ queues }: { queues: number }): RedirectPortsProgram {
+    return new RedirectPortsProgram(defineRedirectPorts(queues).load())
+  }
+
+  /** Takes what goes there from now on. Throws `KernelError` (E2BIG) beyond `MAX_ENDPOINTS`. */
+  add(endpoint: Endpoint): void {
+    this.#endpoints.update(keyOf(endpoint), 1)
+  }
+
+  /** Leaves what goes there to the kernel again; false when it was not taken. */
+  remove(endpoint: Endpoint): boolean {
+    return this.#endpoints.delete(keyOf(endpoint))
+  }
+
+  /** Lets go of the program and its maps: they live on while attached. */
+  close(): void {
+    this.#loaded.close()
+  }
+}
+
+const keyOf = ({ address, port, protocol }: Endpoint) => ({
+  address: address ? mappedAddress(address) : ANY_ADDRESS,
+  port,
+  protocol: PORT_PROTOCOLS[protocol],
+  zero: 0,
+})
+
+/** Redirect of ports by name: its endpoints as settings. */
+export const shippedRedirectPorts: ShippedProgram = {
+  summary: 'gives what goes to certain UDP and TCP ports to AF_XDP sockets, and the rest to the kernel',
+  settings: {
+    port: {
+      summary: 'a port or a range of ports to take, at one address or at any (may be given again)',
+      example: '10.0.0.1:53/udp',
+    },
+  },
+  define: (given, { queues }) => {
+    const endpoints = (given['port'] ?? []).flatMap((text) =>
+      understood(
+        'port',
+        text,
+        parseEndpoints(text),
+        'Use 53/udp, 8000-8100/tcp, 10.0.0.1:53 or [fd00::1]:53.',
+      ),
+    )
+    return {
+      definition: defineRedirectPorts(queues),
+      fill: (loaded) => {
+        const program = new RedirectPortsProgram(loaded)
+        for (const endpoint of endpoints) program.add(endpoint)
+      },
+    }
+  },
+}
