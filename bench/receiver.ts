@@ -34,6 +34,7 @@ const { values, positionals } = parseArgs({
     count: { type: 'string', short: 'n', default: '0' },
     busy: { type: 'boolean', short: 'B', default: false },
     noWakeup: { type: 'boolean', short: 'W', default: false },
+    wait: { type: 'string', default: 'poll' },
   },
 })
 const job = positionals[0] as 'rxdrop' | 'txpush' | 'l2fwd'
@@ -106,7 +107,10 @@ if (job === 'txpush') await push()
 else {
   const verdict = job === 'l2fwd' ? 'transmit' : undefined
   const plain = job === 'l2fwd' ? reflect : drop
-  await socket.run(count === Infinity ? plain : counted(verdict), { signal: control.signal })
+  await socket.run(count === Infinity ? plain : counted(verdict), {
+    signal: control.signal,
+    wait: values.wait as 'poll' | 'event-loop',
+  })
 }
 const to = look()
 const result: ReceiverResult = {

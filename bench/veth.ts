@@ -23,7 +23,9 @@ interface Load {
 }
 
 const SIZE = 60
-const WARM_UP = 1e6
+// Seconds of traffic before anything counts: enough for V8 to have compiled what runs.
+const WARM_UP_S = 2
+const FULL_SPEED = 3e6
 const LOADS: readonly Load[] = [
   { name: 'receive', job: 'rxdrop', packets: 3e6, rate: 0 },
   { name: 'receive, paced', job: 'rxdrop', packets: 1e6, rate: 400e3 },
@@ -123,7 +125,7 @@ async function measure(
     const result = await receiver.end()
     return { rate: result.packets / result.wall, cpu: cpuPerPacket(result), lost: 0 }
   }
-  const warmUp = { packets: load.rate === 0 ? WARM_UP : WARM_UP / 4, size: SIZE, rate: load.rate }
+  const warmUp = { packets: WARM_UP_S * (load.rate || FULL_SPEED), size: SIZE, rate: load.rate }
   await generator.send(warmUp)
   await delay(SETTLE_MS)
   receiver.mark()

@@ -213,7 +213,7 @@ export class XdpSocket implements AsyncDisposable {
 
   /**
    * Gives packets to `handler` as they come, until `signal` aborts, `stop()` or `close()` is called (resolves),
-   * or the handler throws or the device goes away (rejects). Waits on the event loop; with `busyPoll`, polls.
+   * or the handler throws or the device goes away (rejects). Waits as `wait` says; with `busyPoll`, not at all.
    */
   async run(handler: PacketHandler, options: RunOptions = {}): Promise<void> {
     if (this.closed) throw new StateError('The socket is closed')
@@ -229,6 +229,7 @@ export class XdpSocket implements AsyncDisposable {
       takeError: () => this.#takeError(),
       handler,
       budget: options.budget,
+      wait: options.wait,
       signal: control.signal,
     }
     try {

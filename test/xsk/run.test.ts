@@ -234,24 +234,26 @@ describe('run', { skip: needsRoot }, () => {
     }
   }
 
-  it('costs nothing while idle: no callback, no wake-up, no turn of the loop', async (t) => {
-    const lab = createTestLab(t)
-    const socket = await openAt(t, lab.a)
-    const running = socket.run(nothing)
-    await new Promise((resolve) => setImmediate(resolve))
-    const before = socket.statistics()
-    const idleBefore = performance.eventLoopUtilization()
-    // A number of turns of an otherwise idle loop; a socket that spins would have been served in each.
-    for (let i = 0; i < 50; i++) await new Promise((resolve) => setTimeout(resolve, 1))
-    const after = socket.statistics()
-    // Once a second it asks whether the device is still there.
-    assert.ok(after.wakeups.rx - before.wakeups.rx <= 1)
-    assert.equal(after.wakeups.tx, before.wakeups.tx)
-    assert.equal(after.batches, before.batches)
-    assert.ok(performance.eventLoopUtilization(idleBefore).utilization < 0.9)
-    socket.stop()
-    await running
-  })
+  for (const wait of ['event-loop', 'poll'] as const) {
+    it(`costs nothing while idle, waiting by ${wait}: no callback, no wake-up, no turn of the loop`, async (t) => {
+      const lab = createTestLab(t)
+      const socket = await openAt(t, lab.a)
+      const running = socket.run(nothing, { wait })
+      await new Promise((resolve) => setImmediate(resolve))
+      const before = socket.statistics()
+      const idleBefore = performance.eventLoopUtilization()
+      // A number of turns of an otherwise idle loop; a socket that spins would have been served in each.
+      for (let i = 0; i < 50; i++) await new Promise((resolve) => setTimeout(resolve, 1))
+      const after = socket.statistics()
+      // Once a second it asks whether the device is still there.
+      assert.ok(after.wakeups.rx - before.wakeups.rx <= 1)
+      assert.equal(after.wakeups.tx, before.wakeups.tx)
+      assert.equal(after.batches, before.batches)
+      assert.ok(performance.eventLoopUtilization(idleBefore).utilization < 0.9)
+      socket.stop()
+      await running
+    })
+  }
 
   it('costs few wake-ups while the link is down and packets wait to be sent', async (t) => {
     const lab = createTestLab(t)
@@ -275,14 +277,17 @@ describe('run', { skip: needsRoot }, () => {
   it('never stalls: everything is reflected under load, and drains', async (t) => {
     const lab = createTestLab(t)
     const rings = { rx: 256, tx: 64, fill: 256, completion: 64 }
-    for (const [enough, options] of [
-      [20_000, { rings, umem: { frames: 512 } }],
-      [500, { umem: { frames: 2 } }],
-      [20_000, {}],
+    for (const [enough, wait, options] of [
+      [20_000, 'event-loop', { rings, umem: { frames: 512 } }],
+      [20_000, 'poll', { rings, umem: { frames: 512 } }],
+      [500, 'event-loop', { umem: { frames: 2 } }],
+      [500, 'poll', { umem: { frames: 2 } }],
+      [20_000, 'event-loop', {}],
+      [20_000, 'poll', {}],
     ] as const) {
       const socket = await openAt(t, lab.a, { ...options, trackFrames: true })
       const flood = startFlood(t, lab.b, frameOf(64))
-      const running = socket.run(() => 'transmit')
+      const running = socket.run(() => 'transmit', { wait })
       await until(`${enough} packets are reflected`, () => socket.statistics().tx.packets > enough)
       await flood.stop()
       socket.stop()
@@ -293,6 +298,27 @@ describe('run', { skip: needsRoot }, () => {
       assert.equal(tx.packets + txDropped, rx.packets)
       await socket.close()
     }
+  })
+
+  it('leaves timers and promises their turn while it waits in poll', async (t) => {
+    const lab = createTestLab(t)
+    const socket = await openAt(t, lab.a)
+    const flood = startFlood(t, lab.b, frameOf(64))
+    let promises = 0
+    const control = new AbortController()
+    const running = socket.run(() => void Promise.resolve().then(() => promises++), {
+      wait: 'poll',
+      signal: control.signal,
+    })
+    for (let turn = 0; turn < 5; turn++) {
+      const before = [promises, socket.statistics().rx.packets]
+      await until('packets came, and promises were settled', () => {
+        return promises > before[0] && socket.statistics().rx.packets > before[1]
+      })
+    }
+    control.abort()
+    await running
+    await flood.stop()
   })
 
   it('serves two sockets of one loop, and timers beside them', async (t) => {
