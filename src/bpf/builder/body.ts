@@ -97,6 +97,11 @@ export class Body<R> {
     this.tracer.moveTo(yes)
   }
 
+  /** Does what a failed check does: ends the program with its `otherwise`, or leaves the attempt. Nothing may follow on this path. */
+  fail(): void {
+    this.tracer.fail()
+  }
+
   /**
    * Runs `body`; where a packet is too short for a header that it looks at, or what it requires does not hold, the program does
    * not end: it runs `failed`, if given, and goes on behind. Variables then hold what they held when the check failed.

@@ -1,43 +1,19 @@
 // Built programs beside the same programs in C, compiled by clang -O2: same verdicts, same bytes, about as many instructions.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { BpfObject } from '../../../src/bpf/elf/index.js'
-import { BpfMap, type BpfProgram } from '../../../src/bpf/index.js'
+import { test } from 'node:test'
+import { BpfMap } from '../../../src/bpf/index.js'
 import { needsClang } from '../elf/compile.js'
 import { ADDRESSES, randomPacket } from '../../programs/packets.js'
+import { MOST, compileTwin, speed } from './compile-twin.js'
 import { random } from './random-program.js'
 import { twins } from './twin-programs.js'
-
-/** Not more than this many times clang's instructions. */
-const MOST = 1.3
-
-const sources = fileURLToPath(new URL('../../../../test/bpf/builder/twins/', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'node-xdp-twins-'))
-after(() => rmSync(folder, { recursive: true }))
-
-function compileTwin(name: string): BpfObject {
-  const file = join(folder, `${name}.o`)
-  const flags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-I/usr/include/x86_64-linux-gnu']
-  execFileSync('clang', [...flags, '-c', join(sources, `${name}.c`), '-o', file])
-  return BpfObject.parse(readFileSync(file))
-}
 
 const mapKey = (address: Uint8Array): Uint8Array =>
   address.length === 16 ? address : Uint8Array.of(...Array<number>(10).fill(0), 0xff, 0xff, ...address)
 
-/** Nanoseconds a run: the least of a few. */
-function speed(program: BpfProgram, packet: Uint8Array): number {
-  return Math.min(...Array.from({ length: 5 }, () => program.testRun({ packet, repeat: 20_000 }).durationNs))
-}
-
 for (const [name, define] of Object.entries(twins)) {
   test(`${name} and its twin in C`, { skip: needsClang }, (t) => {
-    const object = compileTwin(name)
+    const object = compileTwin(`test/bpf/builder/twins/${name}.c`)
     const definition = define()
     const clang = object.link('program').bytes.length / 8
     const ours = definition.assembled.bytes.length / 8
