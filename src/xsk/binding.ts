@@ -1,5 +1,5 @@
 // The system calls of an AF_XDP socket: creating it, its rings, binding it to a queue, what the kernel answers.
-import { EAFNOSUPPORT, EBUSY, EINVAL, ENETDOWN, ENODEV, EOPNOTSUPP, EPERM } from '../kernel/errno.js'
+import { EAFNOSUPPORT, EBADF, EBUSY, EINVAL, ENETDOWN, ENODEV, EOPNOTSUPP, EPERM } from '../kernel/errno.js'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
   KernelError,
@@ -19,6 +19,7 @@ import {
   type RingMemory,
   type RingOffsets,
 } from './ring-memory.js'
+import type { Umem } from './umem.js'
 import * as uapi from './uapi.js'
 
 const { SOL_XDP, SOL_SOCKET } = uapi
@@ -46,26 +47,23 @@ export interface MappedRings {
   close(): void
 }
 
-/** Makes the four rings of a socket and maps them. */
-export function createRings(fd: number, sizes: RingSizes): MappedRings {
-  setInteger(
-    fd,
-    SOL_XDP,
-    uapi.XDP_UMEM_FILL_RING,
-    sizes.fill,
-    'XDP_UMEM_FILL_RING',
-    'Ask for a smaller ring.',
-  )
-  setInteger(
-    fd,
-    SOL_XDP,
-    uapi.XDP_UMEM_COMPLETION_RING,
-    sizes.completion,
-    'XDP_UMEM_COMPLETION_RING',
-    'Ask for a smaller ring.',
-  )
-  setInteger(fd, SOL_XDP, uapi.XDP_RX_RING, sizes.rx, 'XDP_RX_RING', 'Ask for a smaller ring.')
-  setInteger(fd, SOL_XDP, uapi.XDP_TX_RING, sizes.tx, 'XDP_TX_RING', 'Ask for a smaller ring.')
+const SET_RING = {
+  fill: ['XDP_UMEM_FILL_RING', uapi.XDP_UMEM_FILL_RING],
+  completion: ['XDP_UMEM_COMPLETION_RING', uapi.XDP_UMEM_COMPLETION_RING],
+  rx: ['XDP_RX_RING', uapi.XDP_RX_RING],
+  tx: ['XDP_TX_RING', uapi.XDP_TX_RING],
+} as const
+
+/** Makes the four rings of a socket. */
+export function createRings(fd: number, sizes: RingSizes): void {
+  for (const ring of ['fill', 'completion', 'rx', 'tx'] as const) {
+    const [name, option] = SET_RING[ring]
+    setInteger(fd, SOL_XDP, option, sizes[ring], name, 'Ask for a smaller ring.')
+  }
+}
+
+/** Maps the four rings of a socket, for one thread; any thread of the process may. The mapping keeps the socket open. */
+export function mapRings(fd: number, sizes: RingSizes): MappedRings {
   const offsets = ringOffsets(fd)
   const regions: MappedRegion[] = []
   const close = () => regions.forEach((region) => region.close())
@@ -145,21 +143,41 @@ export function closeSocket(fd: number, key: string): void {
 }
 
 /**
- * Binds the socket to its queue. EBUSY is tried again for about a second, and for five after a socket of this
- * thread was closed on that queue: then it is the kernel that has not let go of it yet, and nobody else.
+ * Registers the UMEM and binds the socket to its queue. Where another socket is bound on the UMEM already, its
+ * registration is shared (XDP_SHARED_UMEM, kernel 5.10 for another queue or device): the pages are pinned once, and
+ * copy mode and need_wakeup are those of the other socket.
+ *
+ * EBUSY is tried again for about a second, and for five after a socket of this thread was closed on that queue:
+ * then it is the kernel that has not let go of it yet, and nobody else.
  */
-export async function bindSocket(fd: number, request: BindRequest): Promise<void> {
+export async function bindSocket(fd: number, umem: Umem, request: BindRequest): Promise<void> {
+  const partner = kernelAtLeast(5, 10) ? umem.boundSocket : undefined
+  let result = partner === undefined ? NOT_SHARED : await tryBind(fd, request, partner)
+  // The memory can be registered twice as well: when the other socket has lost its device (EBADF), or its device has
+  // zero copy and this one has not (net/xdp/xsk.c: xsk_bind).
+  if (result === NOT_SHARED || result === -EBADF || result === -EOPNOTSUPP) {
+    umem.register(fd)
+    result = await tryBind(fd, request)
+  }
+  closedAt.delete(request.key)
+  if (result < 0) throw bindError(-result, request)
+  umem.addBound(fd)
+}
+
+const NOT_SHARED = 1
+
+async function tryBind(fd: number, request: BindRequest, partner?: number): Promise<number> {
   const address = new DataView(new ArrayBuffer(16)) // struct sockaddr_xdp
   address.setUint16(0, uapi.AF_XDP, true)
-  address.setUint16(
-    2,
+  const flags =
     (request.copy === 'copy' ? uapi.XDP_COPY : 0) |
-      (request.copy === 'zero-copy' ? uapi.XDP_ZEROCOPY : 0) |
-      (request.needWakeup ? uapi.XDP_USE_NEED_WAKEUP : 0),
-    true,
-  )
+    (request.copy === 'zero-copy' ? uapi.XDP_ZEROCOPY : 0) |
+    (request.needWakeup ? uapi.XDP_USE_NEED_WAKEUP : 0)
+  // No other flag may go with XDP_SHARED_UMEM.
+  address.setUint16(2, partner === undefined ? flags : uapi.XDP_SHARED_UMEM, true)
   address.setUint32(4, request.ifindex, true)
   address.setUint32(8, request.queue, true)
+  address.setUint32(12, partner ?? 0, true)
   let result = native.bind(fd, address)
   const started = performance.now()
   const own = started - (closedAt.get(request.key) ?? -Infinity) < PATIENCE_AFTER_OWN_MS
@@ -168,8 +186,7 @@ export async function bindSocket(fd: number, request: BindRequest): Promise<void
     await delay(wait)
     result = native.bind(fd, address)
   }
-  closedAt.delete(request.key)
-  if (result < 0) throw bindError(-result, request)
+  return result
 }
 
 function bindError(errno: number, request: BindRequest): KernelError {

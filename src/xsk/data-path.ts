@@ -8,7 +8,8 @@ import type { FramePool } from './frame-pool.js'
 import { XdpPacket, type PacketHandler } from './packet.js'
 import type { RingMemory } from './ring-memory.js'
 import { RxRing } from './rx-ring.js'
-import { COUNTER, COUNTERS, type FrameCensus, type RingLevels } from './statistics.js'
+import type { FrameLink } from './shared-frames.js'
+import { COUNTER, COUNTERS, GAUGE, type FrameCensus, type RingLevels } from './statistics.js'
 import { TxBatch } from './tx-batch.js'
 import { TxRing } from './tx-ring.js'
 
@@ -43,6 +44,10 @@ export interface DataPathParts {
   /** For messages: `veth0`. */
   interface: string
   queue: number
+  /** Where to count, when another thread is to read it: `SHARED_COUNTERS` slots. Default: an array of its own. */
+  counters?: Float64Array | undefined
+  /** The data paths that this one exchanges frames with. */
+  link?: FrameLink | undefined
 }
 
 /**
@@ -50,7 +55,7 @@ export interface DataPathParts {
  * and `flush` allocates per packet; the system calls are at most one or two a batch.
  */
 export class DataPath {
-  readonly counters = new Float64Array(COUNTERS)
+  readonly counters: Float64Array
   readonly pool: FramePool
   readonly #parts: DataPathParts
   readonly #fill: FillRing
@@ -60,13 +65,18 @@ export class DataPath {
   readonly #packet: XdpPacket
   readonly #txBatch: TxBatch
   readonly #frameMask: number
-  readonly #end: number
+  // The frames of the pool: where they start and how many bytes they are.
+  readonly #start: number
+  readonly #span: number
+  readonly #link: FrameLink | undefined
   readonly #frameSize: number
   readonly #fillTarget: number
   // Frames on loan: to the kernel for receiving (or in the RX ring), to the caller, to the kernel for sending.
   #lentRx = 0
   #held = 0
   #lentTx = 0
+  // Of the TX slots written or lent, those with frames of other data paths.
+  #foreign = 0
   // Packets of the batch at hand that a handler has been given.
   #taken = 0
   // Of those, the frames written back into the fill ring already.
@@ -82,6 +92,7 @@ export class DataPath {
     const { rings, pool } = parts
     this.#parts = parts
     this.pool = pool
+    this.counters = parts.counters ?? new Float64Array(COUNTERS)
     this.#fill = new FillRing(rings.fill)
     this.#completion = new CompletionRing(rings.completion)
     this.#rx = new RxRing(rings.rx)
@@ -89,7 +100,9 @@ export class DataPath {
     this.#packet = new XdpPacket(parts.bytes, parts.view, parts.queue)
     this.#txBatch = new TxBatch(this)
     this.#frameMask = ~(parts.frameSize - 1)
-    this.#end = parts.bytes.length
+    this.#start = pool.start
+    this.#span = pool.total * parts.frameSize
+    this.#link = parts.link
     this.#frameSize = parts.frameSize
     // Up to half of the frames stay out of the fill ring, so that there is always something to send with.
     const spare = Math.min(rings.tx.size, pool.total >> 1)
@@ -116,6 +129,7 @@ export class DataPath {
     const count = rx.peek(budget)
     if (count === 0) {
       if (this.#lentTx > 0) this.flush()
+      if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
       this.refill()
       return 0
     }
@@ -177,6 +191,7 @@ export class DataPath {
       counters[COUNTER.batches]++
       if (!this.#closed) {
         if (this.#txPending > 0 || this.#lentTx > 0) this.flush()
+        if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
         this.refill()
       }
     }
@@ -194,6 +209,16 @@ export class DataPath {
       this.#lentRx += count
     }
     if (this.#fill.needsWakeup) this.wake()
+    if (this.#parts.counters !== undefined) this.publish()
+  }
+
+  /** Writes down, for other threads, where the frames are. */
+  publish(): void {
+    const counters = this.counters
+    counters[GAUGE.free] = this.pool.available
+    counters[GAUGE.held] = this.#held + (this.#receiving ? 1 : 0)
+    counters[GAUGE.lentRx] = this.#lentRx
+    counters[GAUGE.lentTx] = this.#lentTx + this.#txPending - this.#foreign
   }
 
   /** Lets the kernel receive. */
@@ -238,39 +263,60 @@ export class DataPath {
   /** Frees a held frame. */
   release(address: number): void {
     this.#assertOpen()
+    if (!this.owns(address)) {
+      this.#requireLink(address).home(address)
+      return
+    }
+    this.takeBack(address)
+    if (!this.#receiving) this.refill()
+  }
+
+  /** Frees a held frame, without lending it to the kernel at once. */
+  takeBack(address: number): void {
     this.pool.put(address)
     this.#held--
-    if (this.#receiving) this.#giveAway(address)
-    else this.refill()
+    this.giveAway(address)
+  }
+
+  /** Whether `address` is in a frame of this data path's pool. */
+  owns(address: number): boolean {
+    return (address - this.#start) >>> 0 < this.#span
   }
 
   /** See `XdpSocket.transmit`. */
   transmit(address: number, length: number): boolean {
     this.#assertOpen()
     const taken = this.#enqueue(address, length)
-    this.#held--
-    if (this.#receiving) this.#giveAway(address)
+    // A frame of another data path stays held there until it comes back.
+    if (this.owns(address)) {
+      this.#held--
+      this.giveAway(address)
+    }
     return taken
   }
 
-  // Notes that the frame of the packet in hand is not the handler's any more.
-  #giveAway(address: number): void {
+  /** Notes that, if the packet in hand is in this frame, the frame is not its handler's any more. */
+  giveAway(address: number): void {
     const packet = this.#packet
-    if ((address & this.#frameMask) >>> 0 === packet.frame) packet.frame = GIVEN
+    if (this.#receiving && (address & this.#frameMask) >>> 0 === packet.frame) packet.frame = GIVEN
   }
 
   // As `transmit`, for a frame that does not count as held.
   #enqueue(address: number, length: number): boolean {
     const frame = (address & this.#frameMask) >>> 0
     // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
-    if (!(length > 0) || address + length > frame + this.#frameSize || frame >= this.#end) {
+    if (!(length > 0) || address + length > frame + this.#frameSize) {
       throw new OptionError('length', `${length} bytes from ${address} are not a packet within one frame`)
     }
+    const isOwn = (frame - this.#start) >>> 0 < this.#span
+    if (!isOwn) this.#requireLink(address).lend(frame, this)
     if (this.#txPending === this.#txReserved && !this.#reserveTx()) {
       this.counters[COUNTER.txDropped]++
-      this.pool.put(frame)
+      if (isOwn) this.pool.put(frame)
+      else this.#link?.home(frame)
       return false
     }
+    if (!isOwn) this.#foreign++
     this.#tx.set(this.#txPending++, address, length)
     this.#txPendingBytes += length
     return true
@@ -280,7 +326,12 @@ export class DataPath {
   flush(): void {
     this.#assertOpen()
     this.#commitTx()
-    if (this.#lentTx === 0) return
+    if (this.#lentTx > 0) this.#push()
+    if (this.#parts.counters !== undefined) this.publish()
+  }
+
+  // Wakes the kernel up as long as it takes packets, and takes back the frames it has sent.
+  #push(): void {
     let before = this.#tx.level
     this.#reap()
     while (before > 0 && (!this.#parts.needWakeup || this.#tx.needsWakeup)) {
@@ -294,10 +345,26 @@ export class DataPath {
     }
   }
 
+  // The way home for a frame that is not of this pool.
+  #requireLink(address: number): FrameLink {
+    if (this.#link?.has(address)) return this.#link
+    throw new OptionError('address', `The frame at ${address} is not of this socket, nor of one of its group`)
+  }
+
   /** Packets put in the TX ring that the kernel has not taken yet. */
-  get txPending(): number {
+  get txWaiting(): number {
     this.#assertOpen()
     return this.#txPending + this.#tx.level
+  }
+
+  /** As `txWaiting`, with those of the data paths that frames were given to: what this thread has to see to. */
+  get txPending(): number {
+    const link = this.#link
+    return this.txWaiting + (link !== undefined && link.out > 0 ? link.txWaiting(this) : 0)
+  }
+
+  get receiving(): boolean {
+    return this.#receiving
   }
 
   /** Frames that the kernel has not given back from sending. */
@@ -307,7 +374,7 @@ export class DataPath {
 
   /** Nothing can be received until frames come back from sending. */
   get starved(): boolean {
-    return this.#lentRx === 0 && this.#lentTx > 0
+    return this.#lentRx === 0 && (this.#lentTx > 0 || (this.#link?.out ?? 0) > 0)
   }
 
   #reserveTx(): boolean {
@@ -337,6 +404,10 @@ export class DataPath {
     const completion = this.#completion
     const count = completion.peek(completion.size)
     if (count === 0) return
+    if (this.#foreign > 0) {
+      this.#reapMixed(count)
+      return
+    }
     // Straight back into the fill ring as far as it has room; not under a handler, when `receive` has slots of it.
     const room = this.#receiving || this.pool.tracked ? 0 : Math.min(count, this.#fillTarget - this.#lentRx)
     const slots = room > 0 ? this.#fill.reserve(room) : 0
@@ -352,6 +423,24 @@ export class DataPath {
     this.#lentTx -= count
   }
 
+  // As `#reap`, when some of the frames are those of other data paths.
+  #reapMixed(count: number): void {
+    const completion = this.#completion
+    const link = this.#link as FrameLink
+    for (let i = 0; i < count; i++) {
+      const address = completion.address(i)
+      if (this.owns(address)) {
+        this.pool.put(address)
+      } else {
+        this.#foreign--
+        link.home(address)
+      }
+    }
+    completion.release(count)
+    this.#lentTx -= count
+    link.refill(this)
+  }
+
   // ---------------------------------------------------------------- accounting
 
   /** Where the frames are now. */
@@ -359,16 +448,26 @@ export class DataPath {
     this.#assertOpen()
     // Those of the batch at hand are still in the ring, but with their handlers already.
     const level = this.#rx.level
-    const completion = this.#completion.level
+    const completion = this.#ownCompleted()
     return {
       total: this.pool.total,
       free: this.pool.available,
       fill: this.#lentRx - level + this.#recycled,
       rx: level - this.#taken,
       held: this.#held + (this.#receiving ? 1 : 0),
-      tx: this.#lentTx + this.#txPending - completion,
+      tx: this.#lentTx + this.#txPending - this.#foreign - completion,
       completion,
     }
+  }
+
+  // Own frames in the completion ring.
+  #ownCompleted(): number {
+    const completion = this.#completion
+    if (this.#foreign === 0) return completion.level
+    let own = 0
+    for (let i = completion.peek(completion.size) - 1; i >= 0; i--)
+      if (this.owns(completion.address(i))) own++
+    return own
   }
 
   /** Entries in each ring now. */

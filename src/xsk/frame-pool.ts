@@ -11,6 +11,8 @@ import type { Umem } from './umem.js'
 export class FramePool {
   /** Frames this pool was made with. */
   readonly total: number
+  /** Address of its first frame; the others follow. */
+  readonly start: number
   readonly #stack: Uint32Array
   readonly #mask: number
   // One byte a frame when ownership is tracked: 1 while the frame is in the pool.
@@ -32,6 +34,7 @@ export class FramePool {
       )
     }
     this.total = count
+    this.start = first * umem.frameSize
     this.#stack = new Uint32Array(count)
     this.#mask = ~(umem.frameSize - 1)
     this.#first = first

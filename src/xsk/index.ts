@@ -1,10 +1,10 @@
 // AF_XDP sockets.
 export { FramePool } from './frame-pool.js'
 export type { RunOptions } from './loop.js'
-export type { BusyPollOptions, CopyMode, RingSizes, XdpMode, XdpSocketOptions } from './options.js'
+export type { BusyPollOptions, CopyMode, Granted, RingSizes, XdpMode, XdpSocketOptions } from './options.js'
 export { XdpGroup, type SteeringProgram, type XdpGroupOptions } from './group.js'
 export { XdpPacket, type PacketHandler, type Verdict } from './packet.js'
-export { XdpSocket, type Granted } from './socket.js'
+export { XdpSocket } from './socket.js'
 export type { FrameCensus, KernelStatistics, SocketStatistics, Traffic } from './statistics.js'
 export type { TxBatch } from './tx-batch.js'
 export { Umem, type UmemDescription, type UmemOptions } from './umem.js'

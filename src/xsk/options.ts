@@ -9,6 +9,14 @@ import {
 import type { BpfMap } from '../bpf/index.js'
 import { isPowerOfTwo, type Umem, type UmemOptions } from './umem.js'
 
+/** What was asked for and what the kernel gave. */
+export interface Granted<Asked, Got> {
+  asked: Asked
+  got: Got
+  /** Why it is not the better one, where that is known. */
+  why?: string
+}
+
 /** Where the XDP program runs: in the driver, or in the kernel's generic path; `auto` tries them in that order. */
 export type XdpMode = 'auto' | 'native' | 'generic'
 

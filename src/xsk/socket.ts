@@ -1,51 +1,34 @@
 // XdpSocket: the packets of one queue, received and sent over the rings of an AF_XDP socket.
 import { ENETDOWN } from '../kernel/errno.js'
-import {
-  type KernelError,
-  OptionError,
-  StateError,
-  getInterface,
-  inNamespace,
-  native,
-} from '../kernel/index.js'
+import { type KernelError, StateError, inNamespace, native } from '../kernel/index.js'
 import { attachXdp, type XdpAttachment } from '../bpf/index.js'
-import { countQueues } from '../nic/queues.js'
 import { RedirectProgram } from '../programs/redirect.js'
 import * as binding from './binding.js'
 import { DataPath } from './data-path.js'
 import { FramePool } from './frame-pool.js'
 import { drain, runBusy, runOnEvents, type RunOptions } from './loop.js'
-import {
-  checkOptions,
-  type CheckedOptions,
-  type CopyMode,
-  type XdpMode,
-  type XdpSocketOptions,
-} from './options.js'
+import { checkOptions, type CopyMode, type Granted, type XdpMode, type XdpSocketOptions } from './options.js'
 import type { PacketHandler } from './packet.js'
+import type { LocalLink } from './shared-frames.js'
+import {
+  openBoundSocket,
+  type BoundSocket,
+  type BoundSocketDescription,
+  type FrameShare,
+} from './shared-socket.js'
 import { COUNTER, readKernelStatistics, type FrameCensus, type SocketStatistics } from './statistics.js'
 import type { TxBatch } from './tx-batch.js'
 import { MSG_DONTWAIT } from './uapi.js'
 import { Umem } from './umem.js'
 
-/** What was asked for and what the kernel gave. */
-export interface Granted<Asked, Got> {
-  asked: Asked
-  got: Got
-  /** Why it is not the better one, where that is known. */
-  why?: string
-}
-
-/** Everything `XdpSocket.open` has made, for the constructor. */
+/** What one thread needs to drive a bound socket. */
 interface Parts {
-  fd: number
-  /** The queue's name for `closeSocket`. */
-  key: string
-  umem: Umem
-  ownsUmem: boolean
+  bound: BoundSocket
   rings: binding.MappedRings
-  options: CheckedOptions
-  zeroCopy: boolean
+  /** Other sockets of this thread with frames in the same UMEM. */
+  link?: LocalLink | undefined
+  /** Where another thread reads the counts. */
+  counters?: Float64Array | undefined
 }
 
 /**
@@ -72,7 +55,8 @@ export class XdpSocket implements AsyncDisposable {
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
-    const { fd, umem, rings, options } = parts
+    const { bound, rings, link } = parts
+    const { fd, umem, slice, options } = bound
     this.#parts = parts
     this.interface = options.interface
     this.queue = options.queue
@@ -80,12 +64,12 @@ export class XdpSocket implements AsyncDisposable {
     this.bytes = umem.bytes
     this.needWakeup = options.needWakeup
     this.busyPoll = options.busyPoll !== undefined
-    this.copy = { asked: options.copy, got: parts.zeroCopy ? 'zero-copy' : 'copy' }
+    this.copy = { asked: options.copy, got: bound.zeroCopy ? 'zero-copy' : 'copy' }
     this.#path = new DataPath({
       bytes: umem.bytes,
       view: umem.view,
       frameSize: umem.frameSize,
-      pool: new FramePool(umem, { track: options.trackFrames }),
+      pool: new FramePool(umem, { ...slice, track: options.trackFrames }),
       rings,
       doorbell: {
         receive: () => native.recv(fd, null, MSG_DONTWAIT),
@@ -95,70 +79,65 @@ export class XdpSocket implements AsyncDisposable {
       needWakeup: options.needWakeup,
       interface: options.interface,
       queue: options.queue,
+      counters: parts.counters,
+      link,
     })
+    link?.join(slice, this.#path)
   }
 
   /**
    * Opens a socket and, unless told otherwise, attaches the program that redirects the queue's packets to it.
    *
    * Throws `OptionError` for what cannot be asked, `NotFoundError` for an unknown interface, `KernelError` with
-   * the failing call and advice otherwise: nothing is left behind then.
+   * the failing call and advice otherwise: nothing is left behind then. (`share` is for `XdpGroup`.)
    */
-  static async open(options: XdpSocketOptions): Promise<XdpSocket> {
-    const checked = checkOptions(options)
-    const device = getInterface(checked.interface, { namespace: checked.namespace })
-    const queues = countQueues(checked.interface, { namespace: checked.namespace })
-    if (checked.queue >= queues.rx) {
-      throw new OptionError(
-        'queue',
-        `${checked.interface} has no queue ${checked.queue}; it has ${queues.rx}, numbered from 0`,
-        `Use ${queues.rx === 1 ? 'queue 0' : `a queue from 0 to ${queues.rx - 1}`}, or add queues with \`ethtool -L\`.`,
-      )
-    }
-    const { namespace, queue } = checked
-    const key = binding.queueKey(namespace, device.index, queue)
-    const fd = binding.openSocket(namespace)
-    const ownsUmem = !(checked.umem instanceof Umem)
-    let umem: Umem | undefined
-    let claimed = false
-    let rings: binding.MappedRings | undefined
+  static async open(
+    options: XdpSocketOptions,
+    share?: FrameShare & { link?: LocalLink },
+  ): Promise<XdpSocket> {
+    const bound = await openBoundSocket(checkOptions(options), share)
     let socket: XdpSocket | undefined
     try {
-      umem = checked.umem instanceof Umem ? checked.umem : Umem.create(checked.umem)
-      umem.claim(`${checked.interface} queue ${queue}`)
-      claimed = true
-      umem.register(fd)
-      rings = binding.createRings(fd, checked.rings)
-      if (checked.busyPoll) binding.setBusyPoll(fd, checked.busyPoll)
-      binding.raiseTxBudget(fd, checked.rings.tx)
-      await binding.bindSocket(fd, {
-        interface: checked.interface,
-        ifindex: device.index,
-        queue,
-        key,
-        // A zero-copy socket hears nothing from a generic program, so the kernel must not choose zero copy there.
-        copy: checked.mode === 'generic' ? 'copy' : checked.copy,
-        needWakeup: checked.needWakeup,
-      })
-      const zeroCopy = binding.isZeroCopy(fd)
-      socket = new XdpSocket({ fd, key, umem, ownsUmem, rings, options: checked, zeroCopy })
+      const rings = binding.mapRings(bound.fd, bound.options.rings)
+      socket = new XdpSocket({ bound, rings, link: share?.link })
       socket.#path.refill()
-      socket.#steer(queues.maxRx)
+      socket.#steer(bound.maxQueues)
       return socket
     } catch (error) {
       if (socket) await socket.close()
-      else {
-        native.close(fd)
-        rings?.close()
-        if (claimed) umem?.release()
-        if (ownsUmem) umem?.close()
+      else bound.close()
+      throw error
+    }
+  }
+
+  /**
+   * Drives, in this thread, a socket that another thread has opened, has described, and closes: closing this one only
+   * unmaps its memory. Counts go to `counters`.
+   */
+  static adopt(description: BoundSocketDescription, counters?: Float64Array): XdpSocket {
+    const { fd, interface: name, queue, rings, slice, zeroCopy, options } = description
+    const umem = Umem.borrow(description.umem)
+    try {
+      const bound: BoundSocket = {
+        fd,
+        options: { ...checkOptions({ interface: name, queue, attach: 'none' }), ...options, rings },
+        umem,
+        slice,
+        zeroCopy,
+        maxQueues: 0,
+        close: () => umem.close(),
       }
+      const socket = new XdpSocket({ bound, rings: binding.mapRings(fd, rings), counters })
+      socket.#path.refill()
+      return socket
+    } catch (error) {
+      umem.close()
       throw error
     }
   }
 
   #steer(maxQueues: number): void {
-    const { options, fd } = this.#parts
+    const { options, fd } = this.#parts.bound
     if (options.xskMap) {
       options.xskMap.update(options.queue, fd)
       return
@@ -184,7 +163,11 @@ export class XdpSocket implements AsyncDisposable {
   get mode(): Granted<XdpMode, 'native' | 'generic' | 'hardware'> | undefined {
     if (!this.#steering) return undefined
     const { mode, fallbackReason } = this.#steering.attachment
-    return { asked: this.#parts.options.mode, got: mode, ...(fallbackReason ? { why: fallbackReason } : {}) }
+    return {
+      asked: this.#parts.bound.options.mode,
+      got: mode,
+      ...(fallbackReason ? { why: fallbackReason } : {}),
+    }
   }
 
   /** The attachment of the program this socket attached itself; undefined when it attached none. */
@@ -198,7 +181,7 @@ export class XdpSocket implements AsyncDisposable {
 
   /** The socket's descriptor, for poll and for XSKMAPs. It stays the socket's. */
   get fd(): number {
-    return this.#parts.fd
+    return this.#parts.bound.fd
   }
 
   // ---------------------------------------------------------------- receiving
@@ -225,7 +208,7 @@ export class XdpSocket implements AsyncDisposable {
     if (options.signal?.aborted) stop()
     const way = {
       path: this.#path,
-      fd: this.#parts.fd,
+      fd: this.#parts.bound.fd,
       takeError: () => this.#takeError(),
       handler,
       budget: options.budget,
@@ -289,7 +272,8 @@ export class XdpSocket implements AsyncDisposable {
 
   /**
    * Puts a held frame in the TX ring: `length` bytes from `address`, all within one frame. The frame is the
-   * kernel's from then on. False, with the frame freed, when the ring is full. Call `flush` after the last one.
+   * kernel's from then on. In a group it may be a frame of another socket, whose own it is again once it has been
+   * sent: so a handler forwards a packet without a copy, by `other.transmit(packet.offset, packet.length)`. False, with the frame freed, when the ring is full. Call `flush` after the last one.
    */
   transmit(address: number, length: number): boolean {
     return this.#path.transmit(address, length)
@@ -302,7 +286,7 @@ export class XdpSocket implements AsyncDisposable {
 
   /** Packets put in the TX ring that the kernel has not taken yet. */
   get txPending(): number {
-    return this.#path.txPending
+    return this.#path.txWaiting
   }
 
   /** Waits until everything has been sent and its frames are back. Throws `KernelError` ETIMEDOUT when nothing moves for `timeoutMs`. */
@@ -322,7 +306,7 @@ export class XdpSocket implements AsyncDisposable {
       txDropped: counters[COUNTER.txDropped],
       batches: counters[COUNTER.batches],
       wakeups: { rx: counters[COUNTER.rxWakeups], tx: counters[COUNTER.txWakeups] },
-      kernel: readKernelStatistics(this.#parts.fd),
+      kernel: readKernelStatistics(this.#parts.bound.fd),
       levels: this.#path.levels(),
       frames: this.#path.frames(),
     }
@@ -335,7 +319,7 @@ export class XdpSocket implements AsyncDisposable {
 
   // The error the kernel left on the socket: a device that went away leaves ENETDOWN.
   #takeError(): KernelError {
-    return this.#path.failure('poll', binding.takeError(this.#parts.fd) || ENETDOWN)
+    return this.#path.failure('poll', binding.takeError(this.#parts.bound.fd) || ENETDOWN)
   }
 
   /**
@@ -360,10 +344,9 @@ export class XdpSocket implements AsyncDisposable {
       // Also when the program could not be detached, because its namespace is closed, say.
       steering?.attachment.close()
       steering?.program.close()
-      binding.closeSocket(this.#parts.fd, this.#parts.key)
       this.#parts.rings.close()
-      this.umem.release()
-      if (this.#parts.ownsUmem) this.umem.close()
+      this.#parts.bound.close()
+      this.#parts.link?.leave(this.#path)
     }
   }
 

@@ -81,6 +81,20 @@ export const COUNTER = {
 
 export const COUNTERS = Object.keys(COUNTER).length
 
+/** Further slots of a counter array that another thread reads: what only the driving thread knows about its frames. */
+export const GAUGE = {
+  /** Frames in the pool. */
+  free: COUNTERS,
+  held: COUNTERS + 1,
+  /** Frames with the kernel for receiving, or in the RX ring. */
+  lentRx: COUNTERS + 2,
+  /** Own frames in the TX ring, with the kernel, or in the completion ring. */
+  lentTx: COUNTERS + 3,
+} as const
+
+/** Slots of a counter array with its gauges. */
+export const SHARED_COUNTERS = COUNTERS + Object.keys(GAUGE).length
+
 /** Asks the kernel for its counters (XDP_STATISTICS). */
 export function readKernelStatistics(fd: number): KernelStatistics {
   const answer = new DataView(new ArrayBuffer(48)) // older kernels fill in the first 24 bytes

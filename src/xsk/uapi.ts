@@ -4,6 +4,7 @@ export const AF_XDP = 44
 export const SOL_XDP = 283
 
 // Bind flags (sockaddr_xdp.sxdp_flags)
+export const XDP_SHARED_UMEM = 1 << 0
 export const XDP_COPY = 1 << 1
 export const XDP_ZEROCOPY = 1 << 2
 export const XDP_USE_NEED_WAKEUP = 1 << 3

@@ -12,6 +12,7 @@ import {
   raiseMemoryLockLimit,
   type HugePageSize,
 } from '../kernel/index.js'
+import type { Granted } from './options.js'
 import { SOL_XDP, XDP_PACKET_HEADROOM, XDP_UMEM_REG } from './uapi.js'
 
 /** The shape of a UMEM. */
@@ -22,8 +23,17 @@ export interface UmemOptions {
   frameSize?: number
   /** Bytes to leave free before a received packet, besides the 256 the kernel keeps for itself. Default 0. */
   headroom?: number
-  /** Back it with huge pages. Fails when none are free (see /proc/meminfo). Default: ordinary pages. */
-  hugePages?: HugePageSize | undefined
+  /**
+   * Back it with huge pages. A size fails when not enough of them are free (see /proc/meminfo); `auto` takes pages of
+   * 2 MiB when there are and ordinary ones otherwise: `umem.pages` says which, and why. Default: ordinary pages.
+   */
+  hugePages?: HugePageSize | 'auto' | undefined
+}
+
+/** A part of a UMEM: `count` frames from frame number `first` on. */
+export interface FrameSlice {
+  first: number
+  count: number
 }
 
 /** What another thread or process needs to map the same UMEM: structured-cloneable, but for the descriptor's process. */
@@ -54,12 +64,17 @@ export class Umem {
   readonly bytes: Uint8Array
   /** The same memory, to read and write numbers. */
   readonly view: DataView
+  /** The pages it is made of. */
+  readonly pages: Granted<HugePageSize | 'auto' | 'ordinary', HugePageSize | 'ordinary'>
   readonly #region: MappedRegion
   #fd: number
-  #user: string | undefined
+  readonly #claims = new Set<FrameSlice & { user: string }>()
+  // Sockets that are bound on this memory, to share the kernel's registration of it.
+  readonly #bound = new Set<number>()
 
-  private constructor(fd: number, length: number, shape: Shape) {
+  private constructor(fd: number, length: number, shape: Shape, pages: Umem['pages']) {
     this.#fd = fd
+    this.pages = pages
     this.frames = shape.frames
     this.frameSize = shape.frameSize
     this.headroom = shape.headroom
@@ -76,21 +91,47 @@ export class Umem {
   /** Allocates a UMEM. Throws `OptionError` for a size that cannot be, `KernelError` when there is not enough memory. */
   static create(options: UmemOptions = {}): Umem {
     const shape = checkShape(options)
-    const unit = options.hugePages ? HUGE_BYTES[options.hugePages] : PAGE_SIZE
+    const asked = options.hugePages ?? 'ordinary'
+    if (asked !== 'auto') return Umem.#create(shape, { asked, got: asked })
+    try {
+      return Umem.#create(shape, { asked, got: '2MiB' })
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error
+      const why = `${Math.ceil((shape.frames * shape.frameSize) / HUGE_BYTES['2MiB'])} pages of 2 MiB are not free: ${error.message}`
+      return Umem.#create(shape, { asked, got: 'ordinary', why })
+    }
+  }
+
+  static #create(shape: Shape, pages: Umem['pages']): Umem {
+    const hugePages = pages.got === 'ordinary' ? undefined : pages.got
+    const unit = hugePages ? HUGE_BYTES[hugePages] : PAGE_SIZE
     const length = Math.ceil((shape.frames * shape.frameSize) / unit) * unit
-    return Umem.#map(createMemoryFile('umem', length, options.hugePages), length, shape)
+    return Umem.#map(createMemoryFile('umem', length, hugePages), length, shape, pages)
   }
 
   /** Maps the UMEM that another thread described. The descriptor is duplicated, so each side closes its own. */
   static open(description: UmemDescription): Umem {
     const shape = checkShape(description)
     const fd = check(native.dup(description.fd), 'dup', { about: 'the descriptor of a UMEM' })
-    return Umem.#map(fd, description.length, shape)
+    return Umem.#map(fd, description.length, shape, { asked: 'ordinary', got: 'ordinary' })
   }
 
-  static #map(fd: number, length: number, shape: Shape): Umem {
+  /**
+   * As `open`, for a thread that may end at any moment: the mapping ends with it, and the descriptor stays that of
+   * whoever described it, so nothing is left.
+   */
+  static borrow(description: UmemDescription): Umem {
+    const umem = new Umem(description.fd, description.length, checkShape(description), {
+      asked: 'ordinary',
+      got: 'ordinary',
+    })
+    umem.#fd = -1
+    return umem
+  }
+
+  static #map(fd: number, length: number, shape: Shape, pages: Umem['pages']): Umem {
     try {
-      return new Umem(fd, length, shape)
+      return new Umem(fd, length, shape, pages)
     } catch (error) {
       native.close(fd)
       throw error
@@ -112,24 +153,40 @@ export class Umem {
   }
 
   /**
-   * Takes the memory for one socket, named for messages; `release` gives it back. Throws `StateError` while
-   * another one has it: each would take the other's frames for free.
+   * Takes the memory, or a slice of it, for one socket, named for messages; the function it returns gives it back.
+   * Throws `StateError` while another one has any of it: each would take the other's frames for free.
    */
-  claim(user: string): void {
+  claim(user: string, slice: FrameSlice = { first: 0, count: this.frames }): () => void {
     this.#region.assertOpen('The UMEM')
-    if (this.#user !== undefined) {
-      throw new StateError(`The UMEM is in use by the socket on ${this.#user}`, 'Make one for each socket.')
+    for (const other of this.#claims) {
+      if (slice.first < other.first + other.count && other.first < slice.first + slice.count) {
+        throw new StateError(`The UMEM is in use by the socket on ${other.user}`, 'Make one for each socket.')
+      }
     }
-    this.#user = user
+    const claim = { ...slice, user }
+    this.#claims.add(claim)
+    return () => this.#claims.delete(claim)
   }
 
-  release(): void {
-    this.#user = undefined
+  /** A socket that is bound on this memory, for others to share its registration (XDP_SHARED_UMEM); undefined when there is none. */
+  get boundSocket(): number | undefined {
+    const [first] = this.#bound
+    return first
+  }
+
+  /** Notes that a socket is bound on this memory, until it is closed. */
+  addBound(socket: number): void {
+    this.#bound.add(socket)
+  }
+
+  removeBound(socket: number): void {
+    this.#bound.delete(socket)
   }
 
   /** For `Umem.open` in another thread of this process. */
   describe(): UmemDescription {
     this.#region.assertOpen('The UMEM')
+    if (this.#fd < 0) throw new StateError("The UMEM is another thread's to describe")
     return {
       fd: this.#fd,
       frames: this.frames,
@@ -165,14 +222,15 @@ export class Umem {
   /** Detaches `bytes` and `view`, then frees the memory. Closing twice is harmless; `StateError` while a socket uses it. */
   close(): void {
     if (this.closed) return
-    if (this.#user !== undefined) throw new StateError(`The UMEM is in use by the socket on ${this.#user}`)
+    const [claim] = this.#claims
+    if (claim !== undefined) throw new StateError(`The UMEM is in use by the socket on ${claim.user}`)
     this.#region.close()
-    native.close(this.#fd)
+    if (this.#fd >= 0) native.close(this.#fd)
     this.#fd = -1
   }
 }
 
-function checkShape(options: UmemOptions): Shape {
+function checkShape(options: Omit<UmemOptions, 'hugePages'>): Shape {
   const { frames = 4096, frameSize = 2048, headroom = 0 } = options
   if (!Number.isInteger(frames) || frames < 1) {
     throw new OptionError('frames', `A UMEM of ${frames} frames cannot be`, 'Ask for at least 1 frame.')

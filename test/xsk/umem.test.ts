@@ -71,15 +71,42 @@ test('huge pages are used, or refused with the errno when none are free', () => 
 
 test('a UMEM serves one claim at a time, and is not closed under it', () => {
   const umem = Umem.create({ frames: 4 })
-  umem.claim('veth0 queue 0')
+  const release = umem.claim('veth0 queue 0')
   assert.throws(() => umem.claim('veth0 queue 1'), {
     code: 'XDP_STATE',
     message: /in use by the socket on veth0 queue 0/,
   })
   assert.throws(() => umem.close(), { code: 'XDP_STATE' })
-  umem.release()
-  umem.claim('veth0 queue 1')
-  umem.release()
+  release()
+  umem.claim('veth0 queue 1')()
+  umem.close()
+})
+
+test('slices of a UMEM are claimed by one socket each', () => {
+  const umem = Umem.create({ frames: 8 })
+  const first = umem.claim('veth0 queue 0', { first: 0, count: 4 })
+  const second = umem.claim('veth0 queue 1', { first: 4, count: 4 })
+  for (const slice of [
+    { first: 0, count: 1 },
+    { first: 3, count: 2 },
+    { first: 7, count: 1 },
+    { first: 0, count: 8 },
+  ]) {
+    assert.throws(() => umem.claim('veth0 queue 2', slice), { code: 'XDP_STATE' })
+  }
+  first()
+  umem.claim('veth0 queue 3', { first: 0, count: 4 })()
+  assert.throws(() => umem.close(), { code: 'XDP_STATE', message: /veth0 queue 1/ })
+  second()
+  umem.close()
+})
+
+test('huge pages, where they can be had: ordinary pages otherwise, with the reason', () => {
+  const free = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0)
+  const umem = Umem.create({ frames: 1024, hugePages: 'auto' })
+  assert.equal(umem.pages.got, free > 0 ? '2MiB' : 'ordinary')
+  if (free === 0) assert.match(umem.pages.why ?? '', /1 pages of 2 MiB are not free: mmap .*ENOMEM/)
+  umem.bytes[umem.size - 1] = 1
   umem.close()
 })
 
