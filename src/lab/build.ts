@@ -15,7 +15,7 @@ import {
   setLink,
   setNeighbour,
 } from '../kernel/netlink/index.js'
-import type { Cidr } from '../packet/address.js'
+import { type Cidr, formatCidr } from '../packet/address.js'
 import {
   SUBNETS,
   addressIn,
@@ -188,12 +188,22 @@ function waitForReports(links: readonly { get: () => Interface }[], ipv6: boolea
   if (ipv6) waitUntil('', () => links.every((link) => link.get().stats.rxPackets > 0), 500)
 }
 
+// The number of default networks that are free, for a lab whose end `a` is on the host.
 function freeSubnet(plan: LabPlan): number {
-  if (plan.ipv4 !== undefined && plan.ipv6 !== undefined) return 1
   const taken = listAddresses()
+  const isFree = (network: Cidr) => !taken.some((address) => isWithin(address, network))
+  for (const network of [plan.ipv4, plan.ipv6]) {
+    if (network === undefined || isFree(network)) continue
+    throw new XdpError(
+      'XDP_EXISTS',
+      `This machine has an address in ${formatCidr(network)} already`,
+      'Name another network, or none: then a free one is chosen.',
+    )
+  }
+  if (plan.ipv4 !== undefined && plan.ipv6 !== undefined) return 1 // of which nothing is used
   for (let number = 1; number <= SUBNETS; number++) {
     const { ipv4, ipv6 } = defaultNetworks(number)
-    if (!taken.some((address) => isWithin(address, ipv4) || isWithin(address, ipv6))) return number
+    if (isFree(ipv4) && isFree(ipv6)) return number
   }
   throw new XdpError(
     'XDP_EXISTS',
@@ -202,11 +212,13 @@ function freeSubnet(plan: LabPlan): number {
   )
 }
 
-// Default networks end on a byte.
 function isWithin(address: { version: 4 | 6; address: Uint8Array }, network: Cidr): boolean {
   if (address.version !== network.version) return false
-  const bytes = network.prefixLength / 8
-  return network.address.subarray(0, bytes).every((byte, i) => address.address[i] === byte)
+  for (let bit = 0; bit < network.prefixLength; bit++) {
+    const mask = 0x80 >> (bit & 7)
+    if ((address.address[bit >> 3] & mask) !== (network.address[bit >> 3] & mask)) return false
+  }
+  return true
 }
 
 // A name in the abstract socket space belongs to one socket a network namespace, and goes with its process.

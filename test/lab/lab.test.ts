@@ -348,6 +348,20 @@ describe('Lab', { skip: needsRoot }, () => {
     assert.deepEqual(traces(name), [])
   })
 
+  it('never takes a network that the machine has an address in', (t) => {
+    const { a } = createTestLab(t, { isolated: false })
+    const name = uniqueName()
+    for (const network of [{ ipv4: `${a.ipv4}/28` }, { ipv6: `${a.ipv6}/48` }, { ipv4: `${a.ipv4}/16` }]) {
+      assert.throws(() => Lab.create({ name, isolated: false, ...network }), {
+        code: 'XDP_EXISTS',
+        message: /address in/,
+      })
+    }
+    assert.deepEqual(traces(name), [])
+    // Its own namespaces have none.
+    createTestLab(t, { ipv4: `${a.ipv4}/28` })
+  })
+
   it('never takes a device that is not its own', (t) => {
     const name = uniqueName()
     const peer = uniqueName()
