@@ -1,8 +1,10 @@
 // Which XDP programs an interface has, how they are attached, and taking them off.
 import { KernelError, XdpError } from '../kernel/errors.js'
+import { hasCapability } from '../kernel/limits.js'
 import { native } from '../kernel/native.js'
 import type { Namespace } from '../kernel/namespace.js'
 import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
+import { type Held, type Holder, describeHolders, holdersOf } from './attachment-holders.js'
 import { Attr, LINK_DETACH } from './attr.js'
 import { linkInfoById, objectIds, openById, programInfoById } from './info.js'
 import { EINVAL, EPERM } from '../kernel/errno.js'
@@ -21,13 +23,15 @@ export interface AttachedProgram {
   kind: 'link' | 'netlink' | 'unknown'
   /** The id of the link. */
   linkId: number | undefined
+  /** The user id of whoever loaded the program. */
+  loadedBy: number | undefined
 }
 
 export interface QueryOptions {
   namespace?: Namespace | undefined
 }
 
-/** An interface has an XDP program that is in the way: `code` is `XDP_BUSY`. */
+/** An interface has an XDP program that is in the way: `code` is `XDP_BUSY`. Says who loaded it, and which processes hold it. */
 export class XdpBusyError extends XdpError {
   /** The interface's name. */
   readonly interface: string
@@ -35,10 +39,11 @@ export class XdpBusyError extends XdpError {
   readonly attached: readonly AttachedProgram[]
 
   constructor(interfaceName: string, attached: readonly AttachedProgram[]) {
+    const held = attached.map((program) => ({ program, holders: holdersOf(toFind(program)) }))
     super(
       'XDP_BUSY',
-      `${interfaceName} has an XDP program already: ${attached.map(describeAttached).join(', ')}`,
-      attached.map((program) => howToRemove(interfaceName, program)).join(' '),
+      `${interfaceName} has an XDP program already: ${held.map(describeOwner).join(', ')}`,
+      held.map((one) => howToRemove(interfaceName, one)).join(' '),
     )
     this.interface = interfaceName
     this.attached = attached
@@ -59,7 +64,7 @@ export function attachedTo(link: Link): AttachedProgram[] {
     const info = links === undefined ? undefined : programInfoById(id)
     const linkId = links?.get(id)
     const kind = links === undefined ? 'unknown' : linkId === undefined ? 'netlink' : 'link'
-    return { mode, id, name: info?.name, tag: info?.tag, kind, linkId }
+    return { mode, id, name: info?.name, tag: info?.tag, kind, linkId, loadedBy: info?.createdByUid }
   })
 }
 
@@ -67,6 +72,22 @@ export function attachedTo(link: Link): AttachedProgram[] {
 export function describeAttached({ id, name, mode, kind, linkId }: AttachedProgram): string {
   const how = { link: `, by link ${linkId}`, netlink: ', by netlink', unknown: '' }[kind]
   return `program ${id}${name ? ` "${name}"` : ''} (${mode}${how})`
+}
+
+interface HeldProgram {
+  program: AttachedProgram
+  holders: readonly Holder[]
+}
+
+function toFind({ id, linkId }: AttachedProgram): Held {
+  return { programId: id, linkId }
+}
+
+/** The same with who is behind it: `…, loaded by uid 0, held by node (pid 12)`. */
+function describeOwner({ program, holders }: HeldProgram): string {
+  const loaded = program.loadedBy === undefined ? '' : `, loaded by uid ${program.loadedBy}`
+  const held = holders.length === 0 ? '' : `, held by ${describeHolders(holders)}`
+  return `${describeAttached(program)}${loaded}${held}`
 }
 
 /** What `detachXdp` may take off. */
@@ -111,9 +132,14 @@ const ipKeywords: Record<XdpMode, string> = {
   hardware: 'xdpoffload',
 }
 
-function howToRemove(interfaceName: string, { kind, linkId, mode }: AttachedProgram): string {
+function howToRemove(interfaceName: string, { program, holders }: HeldProgram): string {
+  const { kind, linkId, mode } = program
   if (kind === 'link') {
-    return `Stop the process that holds link ${linkId}, or cut it off with \`bpftool link detach id ${linkId}\`.`
+    const first =
+      holders.length > 0 || !hasCapability('CAP_SYS_ADMIN')
+        ? `Stop the process that holds link ${linkId}`
+        : `No process holds link ${linkId}: remove its pin (\`bpftool -f link show id ${linkId}\` finds it)`
+    return `${first}, or cut it off with \`bpftool link detach id ${linkId}\`.`
   }
   return `Take it off with \`ip link set dev ${interfaceName} ${ipKeywords[mode]} off\`.`
 }

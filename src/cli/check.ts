@@ -1,23 +1,23 @@
 // xdp check: asks the kernel's verifier about a program, and attaches it to nothing.
 import { Command } from 'commander'
 import { VerifierError } from '../bpf/index.js'
-import { chooseProgram, programHelp, sectionOption } from './choose-program.js'
+import { chooseProgram, programHelp } from './choose-program.js'
+import { addProgramOptions, type ProgramFlags } from './program-options.js'
 
 export function checkCommand(): Command {
-  return new Command('check')
+  return addProgramOptions(new Command('check'))
     .summary("ask the kernel's verifier about a program")
     .description(
       'Loads an XDP program without attaching it, and lets go of it again: says whether this kernel takes it, ' +
         "and prints the verifier's log when it does not.",
     )
     .argument('<program>', 'a name or an object file')
-    .option(...sectionOption)
     .addHelpText(
       'after',
       `${programHelp()}\n\nExit status: 0 when the verifier takes the program, 1 when not.`,
     )
-    .action((choice: string, { section }: { section?: string }) => {
-      const chosen = chooseProgram(choice, section)
+    .action((choice: string, flags: ProgramFlags) => {
+      const chosen = chooseProgram(choice, flags)
       try {
         const loaded = chosen.load()
         const { tag } = loaded.program

@@ -10,7 +10,8 @@ import {
 import { printable } from '../bpf/elf/error.js'
 import { sourceLines } from '../bpf/elf/load-records.js'
 import { OptionError, UnsupportedError } from '../kernel/index.js'
-import { shippedPrograms } from '../programs/index.js'
+import { shippedPrograms, type ShippedProgram } from '../programs/index.js'
+import { givenSettings, setVariables, type ProgramFlags, type Setting } from './program-options.js'
 
 /** A loaded program, to attach or pin and then to let go of. */
 export interface LoadedProgram {
@@ -47,31 +48,38 @@ export interface ProgramNames {
 
 /** One line a shipped program, for a help text. */
 export function programHelp(): string {
-  const shipped = [...shippedPrograms].map(([name, { summary }]) => `  ${name.padEnd(12)} ${summary}`)
-  return `\nPrograms:\n${shipped.join('\n')}\n  ${'<file.o>'.padEnd(12)} one of an object file made by clang`
+  const shipped = [...shippedPrograms].map(([name, { summary }]) => `  ${name.padEnd(14)} ${summary}`)
+  return (
+    `\nPrograms:\n${shipped.join('\n')}\n  ${'<file.o>'.padEnd(14)} one of an object file made by clang\n\n` +
+    'What can be set of a shipped program is in `xdp programs <name>`; of an object, its global variables.'
+  )
 }
 
 /**
  * Finds a program: a path (with a slash, or ending in .o) is an object file, anything else a shipped program's name.
- * `section` says which program of an object: its section or its function.
- * Throws `OptionError` for a name there is no program of and for a choice that is not one; `UnsupportedError` for
- * programs other than XDP; for files `NotFoundError`, `ElfError`, `BtfError`.
+ * `section` says which program of an object: its section or its function; `set` what is set of it.
+ * Throws `OptionError` for a name there is no program of, for a choice that is not one, and for settings that cannot be;
+ * `UnsupportedError` for programs other than XDP; for files `NotFoundError`, `ElfError`, `BtfError`.
  */
-export function chooseProgram(choice: string, section?: string): ChosenProgram {
+export function chooseProgram(choice: string, { section, set = [] }: ProgramFlags = {}): ChosenProgram {
   const isPath = choice.includes('/') || choice.endsWith('.o')
-  return isPath ? fromObject(choice, section) : fromShipped(choice, section)
+  return isPath ? fromObject(choice, section, set) : fromShipped(choice, section, set)
 }
 
-function fromShipped(choice: string, section: string | undefined): ChosenProgram {
-  const shipped = shippedPrograms.get(choice)
-  if (!shipped) {
-    const known = [...shippedPrograms.keys()].join(', ')
-    throw new OptionError(
-      'program',
-      `There is no program "${choice}"`,
-      `Name one of the shipped programs (${known}) or an object file, as in ./${choice}.`,
-    )
-  }
+/** A shipped program by its name. Throws `OptionError` for one that is not there. */
+export function shippedProgram(name: string): ShippedProgram {
+  const shipped = shippedPrograms.get(name)
+  if (shipped) return shipped
+  const known = [...shippedPrograms.keys()].join(', ')
+  throw new OptionError(
+    'program',
+    `There is no program "${name}"`,
+    `Name one of the shipped programs (${known}) or an object file, as in ./${name}.`,
+  )
+}
+
+function fromShipped(choice: string, section: string | undefined, set: readonly Setting[]): ChosenProgram {
+  const shipped = shippedProgram(choice)
   if (section !== undefined) {
     throw new OptionError(
       'section',
@@ -79,13 +87,15 @@ function fromShipped(choice: string, section: string | undefined): ChosenProgram
       'Leave --section out.',
     )
   }
-  const { name } = shipped.define({}, { queues: 1 }).definition
+  const given = givenSettings(choice, shipped, set)
+  // What was set is judged here, before anything is asked of the kernel.
+  const { name, assembled } = shipped.define(given, { queues: 1 }).definition
   return {
     name,
     title: `"${name}"`,
     isForInterface: true,
     code: () => {
-      const { bytes, functions, lines, references } = shipped.define({}, { queues: 1 }).definition.assembled
+      const { bytes, functions, lines, references } = assembled
       const maps = references.map(({ index, map, kind }) => {
         return [index, { name: typeof map === 'string' ? map : map.name, isValue: kind === 'value' }] as const
       })
@@ -98,17 +108,23 @@ function fromShipped(choice: string, section: string | undefined): ChosenProgram
       }
     },
     load: (shape = { queues: 1 }) => {
-      const { definition, fill } = shipped.define({}, shape)
+      const { definition, fill } = shipped.define(given, shape)
       const loaded = definition.load()
-      fill?.(loaded)
-      const maps = [...definition.maps].map(([name, map]) => [name, loaded.map(map) as BpfMap] as const)
-      return { program: loaded.program, maps: new Map(maps), close: () => loaded.close() }
+      try {
+        fill?.(loaded)
+        const maps = [...definition.maps].map(([name, map]) => [name, loaded.map(map) as BpfMap] as const)
+        return { program: loaded.program, maps: new Map(maps), close: () => loaded.close() }
+      } catch (error) {
+        loaded.close()
+        throw error
+      }
     },
   }
 }
 
-function fromObject(path: string, section: string | undefined): ChosenProgram {
+function fromObject(path: string, section: string | undefined, set: readonly Setting[]): ChosenProgram {
   const object = BpfObject.open(path)
+  setVariables(object, set)
   const { name, attachType } = choose(object, section)
   return {
     name,
@@ -183,12 +199,6 @@ function whichOne([{ name }]: readonly ObjectProgram[]): string {
 function list(programs: readonly ObjectProgram[]): string {
   return programs.map(({ name, section }) => `${printable(name)} (SEC "${printable(section)}")`).join(', ')
 }
-
-/** The option `--section`, for every command that takes a program. */
-export const sectionOption = [
-  '-s, --section <name>',
-  'which program of an object file: its function or section',
-] as const
 
 /** Throws `UnsupportedError` for a program that runs behind a devmap or cpumap, which no interface takes. */
 export function requireForInterface(chosen: ChosenProgram): void {

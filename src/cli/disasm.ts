@@ -7,26 +7,20 @@ import {
   type Instruction,
   type SourceLocation,
 } from '../bpf/index.js'
-import {
-  chooseProgram,
-  programHelp,
-  sectionOption,
-  type ChosenProgram,
-  type ProgramNames,
-} from './choose-program.js'
+import { chooseProgram, programHelp, type ChosenProgram, type ProgramNames } from './choose-program.js'
+import { addProgramOptions, type ProgramFlags } from './program-options.js'
 
 export function disasmCommand(): Command {
-  return new Command('disasm')
+  return addProgramOptions(new Command('disasm'))
     .summary('print the instructions of a program')
     .description(
       "Prints an XDP program in the verifier's notation, with source lines where it carries them. " +
         'Asks the kernel nothing: maps go by their names, and what depends on the kernel is as the compiler left it.',
     )
     .argument('<program>', 'a name or an object file')
-    .option(...sectionOption)
     .addHelpText('after', programHelp())
-    .action((choice: string, { section }: { section?: string }) => {
-      process.stdout.write(listingOf(chooseProgram(choice, section)))
+    .action((choice: string, flags: ProgramFlags) => {
+      process.stdout.write(listingOf(chooseProgram(choice, flags)))
     })
 }
 

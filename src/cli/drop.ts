@@ -1,21 +1,21 @@
 // xdp drop: eats every packet, the XDP tutorial's first assignment; or those that a program gives to it, the second.
 import { Command } from 'commander'
 import { XdpGroup } from '../xsk/index.js'
-import { chooseProgram, programHelp, requireForInterface, sectionOption } from './choose-program.js'
+import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
+import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
 import { loadSteering } from './steering.js'
 import { requireConsent } from './take-traffic.js'
 
-interface DropFlags extends SocketFlags {
+interface DropFlags extends SocketFlags, ProgramFlags {
   takeTraffic?: boolean
   program: string
-  section?: string
 }
 
 export function dropCommand(): Command {
-  return addSocketOptions(new Command('drop'))
+  return addProgramOptions(addSocketOptions(new Command('drop')))
     .summary('eat all packets of an interface and count them')
     .description(
       'Takes every packet that arrives on the interface into an AF_XDP socket and drops it there. ' +
@@ -28,10 +28,9 @@ export function dropCommand(): Command {
       'which program gives packets to the socket: a name, or an object file whose map of sockets is "xsks_map"',
       'redirect',
     )
-    .option(...sectionOption)
     .addHelpText('after', programHelp())
     .action(async (name: string, flags: DropFlags) => {
-      const chosen = chooseProgram(flags.program, flags.section)
+      const chosen = chooseProgram(flags.program, flags)
       requireForInterface(chosen)
       requireConsent(name, flags.takeTraffic ?? false)
       requireUp(name)

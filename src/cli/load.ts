@@ -1,34 +1,36 @@
 // xdp load: an XDP program on an interface, where it stays when the command ends.
 import { dirname, resolve } from 'node:path'
 import { Command, Option } from 'commander'
-import { XdpBusyError, attachXdp, type AttachOptions, type XdpAttachment } from '../bpf/index.js'
+import {
+  XdpBusyError,
+  attachXdp,
+  describeAttached,
+  type AttachOptions,
+  type AttachedProgram,
+  type XdpAttachment,
+} from '../bpf/index.js'
 import { XdpError } from '../kernel/index.js'
 import { countQueues } from '../nic/queues.js'
-import {
-  chooseProgram,
-  programHelp,
-  requireForInterface,
-  sectionOption,
-  type LoadedProgram,
-} from './choose-program.js'
+import { chooseProgram, programHelp, requireForInterface, type LoadedProgram } from './choose-program.js'
 import { Pins, linkPath, openPinnedLink } from './pins.js'
+import { addProgramOptions, type ProgramFlags } from './program-options.js'
+import { findReplaceable } from './replace.js'
 import { requireConsent } from './take-traffic.js'
 
-interface LoadFlags {
-  section?: string
+interface LoadFlags extends ProgramFlags {
   mode: NonNullable<AttachOptions['mode']>
-  attach: 'netlink' | 'link'
+  attach?: 'netlink' | 'link'
+  replace?: boolean
   pin?: string
   takeTraffic?: boolean
 }
 
 export function loadCommand(): Command {
-  return new Command('load')
+  return addProgramOptions(new Command('load'))
     .summary('attach an XDP program to an interface')
     .description('Loads an XDP program and attaches it to an interface, where it stays until `xdp unload`.')
     .argument('<interface>', 'the interface whose packets it is to see')
     .argument('<program>', 'a name or an object file')
-    .option(...sectionOption)
     .addOption(
       new Option('-m, --mode <mode>', 'where the XDP program runs')
         .choices(['auto', 'native', 'generic'])
@@ -37,27 +39,33 @@ export function loadCommand(): Command {
     .addOption(
       new Option(
         '--attach <kind>',
-        'by netlink, or by a link that is pinned under /sys/fs/bpf/xdp/<interface>',
-      )
-        .choices(['netlink', 'link'])
-        .default('netlink'),
+        'by netlink (the default), or by a link that is pinned under /sys/fs/bpf/xdp/<interface>',
+      ).choices(['netlink', 'link']),
+    )
+    .option(
+      '--replace',
+      'take the place of the program that is there, in one step: no packet passes between them',
     )
     .option('--pin <folder>', 'pin the program, its maps and its link there too, for other programs to open')
     .option('--take-traffic', 'drop also on loopback, and on the interface that carries the default route')
     .addHelpText(
       'after',
-      `${programHelp()}\n\nWhat --pin makes stays after \`xdp unload\`, until you remove it.`,
+      `${programHelp()}\n\nWhat --pin makes stays after \`xdp unload\`, until you remove it. --replace keeps mode and kind of attachment, and leaves ` +
+        'alone what a running process holds; the new program starts with maps of its own.',
     )
     .action((name: string, choice: string, flags: LoadFlags) => {
       if (choice === 'drop') requireConsent(name, flags.takeTraffic ?? false)
-      const chosen = chooseProgram(choice, flags.section)
+      const chosen = chooseProgram(choice, flags)
       requireForInterface(chosen)
       const loaded = chosen.load({ queues: countQueues(name).maxRx })
       try {
-        const attachment = attachAndPin(name, loaded, flags)
+        const { attachment, old } = attachAndPin(name, loaded, flags)
         const why = attachment.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
         const program = `program ${attachment.programId} "${loaded.program.name}"`
-        console.log(`${program} runs on ${name} in ${attachment.mode} mode by ${attachment.kind}${why}`)
+        const place = old ? `, in the place of ${describeAttached(old)}` : ''
+        console.log(
+          `${program} runs on ${name} in ${attachment.mode} mode by ${attachment.kind}${why}${place}`,
+        )
         attachment.close()
       } finally {
         loaded.close()
@@ -65,11 +73,16 @@ export function loadCommand(): Command {
     })
 }
 
-/** On failure nothing is left attached or pinned. */
-function attachAndPin(name: string, loaded: LoadedProgram, flags: LoadFlags): XdpAttachment {
-  const { mode, attach, pin } = flags
+/** `old` is what the program took the place of. On failure nothing is left attached or pinned, and nothing replaced. */
+function attachAndPin(
+  name: string,
+  loaded: LoadedProgram,
+  flags: LoadFlags,
+): { attachment: XdpAttachment; old?: AttachedProgram } {
+  const { mode, attach = 'netlink', pin } = flags
   const folder = pin === undefined ? undefined : resolve(pin)
   openPinnedLink(name)?.close() // A pin whose interface has gone would be in the way.
+  const there = flags.replace ? findReplaceable(name, flags) : undefined
   const pins = new Pins()
   let attachment: XdpAttachment | undefined
   try {
@@ -80,6 +93,10 @@ function attachAndPin(name: string, loaded: LoadedProgram, flags: LoadFlags): Xd
       // As libbpf has it: names in a BPF file system have no dots.
       for (const [map, it] of loaded.maps) pins.pin(it, `${folder}/maps/${map.replaceAll('.', '_')}`)
     }
+    if (there) {
+      if (folder !== undefined && there.link) pins.pin(there.link, `${folder}/link`)
+      return { attachment: there.put(loaded.program), old: there.old } // Last: it cannot be taken back.
+    }
     attachment = explained(name, () => attachXdp(loaded.program, { interface: name, mode, attach }))
     if (attach === 'link') {
       const path = linkPath(name)
@@ -87,11 +104,13 @@ function attachAndPin(name: string, loaded: LoadedProgram, flags: LoadFlags): Xd
       pins.pin(attachment, path)
       if (folder !== undefined) pins.pin(attachment, `${folder}/link`)
     }
-    return attachment
+    return { attachment }
   } catch (error) {
     attachment?.detach()
     pins.undo()
     throw error
+  } finally {
+    there?.close()
   }
 }
 
@@ -105,6 +124,10 @@ function explained<T>(name: string, attach: () => T): T {
     const isOurs = error.attached.every(({ kind, linkId }) => kind !== 'link' || linkId === pinned?.linkId)
     pinned?.close()
     if (!isOurs) throw error
-    throw new XdpError(error.code, error.message, `Take it off with \`xdp unload ${name}\`.`)
+    throw new XdpError(
+      error.code,
+      error.message,
+      `Take it off with \`xdp unload ${name}\`, or put the new one in its place with --replace.`,
+    )
   }
 }

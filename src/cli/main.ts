@@ -9,6 +9,7 @@ import { dropCommand } from './drop.js'
 import { labCommand } from './lab.js'
 import { loadCommand } from './load.js'
 import { pongCommand } from './pong.js'
+import { programsCommand } from './programs.js'
 import { statusCommand } from './status.js'
 import { unloadCommand } from './unload.js'
 
@@ -30,6 +31,7 @@ for (const command of [
   unloadCommand(),
   checkCommand(),
   disasmCommand(),
+  programsCommand(),
   statusCommand(),
   demoCommand(),
   labCommand(),

@@ -1,13 +1,24 @@
 // xdp pong: answers ping from AF_XDP sockets, the XDP tutorial's third assignment and more.
 import { Command, InvalidArgumentError } from 'commander'
+import { OptionError } from '../kernel/index.js'
 import { formatIp, parseIp } from '../packet/index.js'
 import { PingServer } from '../serve/index.js'
+import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
+import { openPong, type PongServer } from './pong-program.js'
+import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { requireConsent } from './take-traffic.js'
+
+interface PongFlags extends SocketFlags, ProgramFlags {
+  address?: Uint8Array[]
+  program?: string
+  takeTraffic?: boolean
+}
 
 export function pongCommand(): Command {
-  return addSocketOptions(new Command('pong'))
+  return addProgramOptions(addSocketOptions(new Command('pong')))
     .summary('answer ping, ARP and neighbour discovery from user space')
     .description(
       'Answers IPv4 and IPv6 ping, ARP and neighbour solicitations for the addresses of the interface ' +
@@ -15,9 +26,15 @@ export function pongCommand(): Command {
     )
     .argument('<interface>', 'the interface to answer on')
     .option('-a, --address <address>', 'answer for this address too (repeatable)', addAddress)
-    .action(async (name: string, flags: SocketFlags & { address?: Uint8Array[] }) => {
-      requireUp(name)
-      const server = await PingServer.open({ ...groupOptions(name, flags), addresses: flags.address ?? [] })
+    .option(
+      '-p, --program <program>',
+      'another program to give packets to the sockets: a name, or an object file whose map of sockets is "xsks_map"; ' +
+        'what it gives and is not answered is dropped (default: one that gives only what is answered)',
+    )
+    .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
+    .addHelpText('after', programHelp())
+    .action(async (name: string, flags: PongFlags) => {
+      const server = await openServer(name, flags)
       const addresses = server.refreshAddresses().map((address) => formatIp(address))
       console.error(
         `xdp: answering for ${addresses.join(', ') || 'no address yet'} on ${describeGroup(server.group)}`,
@@ -29,6 +46,27 @@ export function pongCommand(): Command {
           `${neighbour} neighbour solicitations; ignored ${ignored}`,
       )
     })
+}
+
+async function openServer(name: string, flags: PongFlags): Promise<PongServer> {
+  const options = { ...groupOptions(name, flags), addresses: flags.address ?? [] }
+  if (flags.program === undefined) {
+    for (const option of ['section', 'set'] as const) {
+      if (flags[option] === undefined) continue
+      throw new OptionError(
+        option,
+        `--${option} is about a program, and none was named`,
+        'Name one with --program.',
+      )
+    }
+    requireUp(name)
+    return PingServer.open(options)
+  }
+  const chosen = chooseProgram(flags.program, flags)
+  requireForInterface(chosen)
+  requireConsent(name, flags.takeTraffic ?? false)
+  requireUp(name)
+  return openPong(chosen, options)
 }
 
 function addAddress(text: string, list: Uint8Array[] = []): Uint8Array[] {

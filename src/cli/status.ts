@@ -82,6 +82,7 @@ function attachedTo(link: Interface, namespace: Namespace | undefined): Attached
     tag: undefined,
     kind: 'unknown',
     linkId: undefined,
+    loadedBy: undefined,
   }))
 }
 

@@ -68,7 +68,7 @@ describe('attaching', { skip: needsRoot }, () => {
         assert.equal(attachment.linkId !== undefined, kind === 'link')
         const { linkId } = attachment
         const expected = (program: BpfProgram) => [
-          { mode, id: program.id, name: program.name, tag: program.tag, kind, linkId },
+          { mode, id: program.id, name: program.name, tag: program.tag, kind, linkId, loadedBy: 0 },
         ]
         assert.deepEqual(query(), expected(first))
 

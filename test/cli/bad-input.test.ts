@@ -79,15 +79,18 @@ const cases: Case[] = [
   refusal('drop busy --queue 0', /\(EBUSY\)\. Another AF_XDP socket holds queue 0/),
   refusal(
     'pong taken',
-    /taken has an XDP program already: program \d+ "xdp_pass" \(native, by netlink\)\. Take it off/,
+    /taken has an XDP program already: program \d+ "xdp_pass" \(native, by netlink\), loaded by uid 0\. Take it off/,
   ),
   refusal('drop taken --attach netlink', /taken has an XDP program already: .*\. Take it off/),
   refusal('drop taken --mode generic', /taken has an XDP program already: .*\. Take it off/),
   refusal('lab load taken', /has an XDP program already: .*\. Take it off with `xdp lab unload taken -e a`/),
-  refusal('lab load busy', /has an XDP program already: .* by link \d+\)\. Stop the process that holds link/),
+  refusal(
+    'lab load busy',
+    /has an XDP program already: .* by link \d+\), loaded by uid 0, held by .*\. Stop the process that holds link/,
+  ),
   refusal(
     'lab unload busy',
-    /has an XDP program already: .* by link \d+\)\. Stop the process that holds link/,
+    /has an XDP program already: .* by link \d+\), loaded by uid 0, held by .*\. Stop the process that holds link/,
   ),
   refusal('lab load free prog.o', /There is no file prog\.o/),
   refusal('lab load free ./prog', /There is no file \.\/prog/),

@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { describe, it, type TestContext } from 'node:test'
+import { exit, mov, r0 } from '../../src/bpf/asm.js'
+import { BpfProgram, attachXdp } from '../../src/bpf/index.js'
 import { needsClang, objectFile, sourceOf } from '../bpf/elf/compile.js'
 import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
-import { type Result, run, startXdp, xdp, xdpOk } from './xdp.js'
+import { type Result, run, startXdp, xdp, xdpJson, xdpOk } from './xdp.js'
 
 /** Demands one line on standard error, and nothing else printed. */
 function assertRefused(result: Result, status: 1 | 2, says: RegExp): void {
@@ -176,7 +178,7 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
       assertRefused(
         await xdp(['load', lab.name, 'pass', '--attach', attach]),
         1,
-        /"second" \(native, by link \d+\)\. Take it off with `xdp unload /,
+        /"second" \(native, by link \d+\), loaded by uid 0\. Take it off with `xdp unload /,
       )
     }
     assert.match(await xdpOk('unload', lab.name), /^took program \d+ "second" \(native, by link \d+\) off /)
@@ -284,6 +286,240 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
     assert.equal((await attachedTo(name))?.mode, 1)
     await xdpOk('unload', name)
     assert.ok(!existsSync(links))
+  })
+})
+
+describe('xdp load --replace', { skip: needsRoot || needsClang }, () => {
+  for (const attach of ['netlink', 'link']) {
+    it(`puts a program in the place of another, attached by ${attach}, and attaches where there is none`, async (t) => {
+      const lab = createTestLab(t, { isolated: false })
+      linkFolder(t, lab.name)
+      const load = ['load', lab.name, '--replace']
+      const first = await xdpOk(...load, 'pass', '--attach', attach, '--mode', 'generic')
+      assert.match(
+        first,
+        new RegExp(`^program \\d+ "xdp_pass" runs on \\S+ in generic mode by ${attach}\\n$`),
+      )
+      const old = await attachedTo(lab.name)
+      const said = await xdpOk(...load, 'drop')
+      const by = attach === 'link' ? 'link \\d+' : 'netlink'
+      const there = `"xdp_drop" runs on \\S+ in generic mode by ${attach}, in the place of program ${old?.id} `
+      assert.match(said, new RegExp(`${there}"xdp_pass" \\(generic, by ${by}\\)\\n$`))
+      const now = await attachedTo(lab.name)
+      assert.equal(now?.mode, 2)
+      assert.notEqual(now?.id, old?.id)
+      // What would have to be attached otherwise is refused, and changes nothing.
+      const other = attach === 'link' ? 'netlink' : 'link'
+      const refused =
+        /cannot take the place of program \d+ "xdp_drop" .* in one step\. Leave the option out, or /
+      assertRefused(await xdp([...load, 'pass', '--mode', 'native']), 1, refused)
+      assertRefused(await xdp([...load, 'pass', '--attach', other]), 1, refused)
+      assert.deepEqual(await attachedTo(lab.name), now)
+      await xdpOk('unload', lab.name)
+      assert.equal(await attachedTo(lab.name), undefined)
+    })
+  }
+
+  it('pins the new program, and changes nothing when that fails', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const folder = pinFolder(t)
+    linkFolder(t, lab.name)
+    await xdpOk('load', lab.name, 'pass', '--attach', 'link')
+    await xdpOk('load', lab.name, 'every-other', '--replace', '--pin', folder)
+    const attached = await attachedTo(lab.name)
+    assert.equal((await pinnedLink(`${folder}/link`)).prog_id, attached?.id)
+    const again = await xdp(['load', lab.name, 'pass', '--replace', '--pin', folder])
+    assertRefused(again, 1, /pinned at .* already/)
+    assert.deepEqual(await attachedTo(lab.name), attached)
+    await xdpOk('unload', lab.name)
+  })
+
+  it('leaves alone what a running process holds, and says which process that is', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const drop = await startXdp(t, ['drop', lab.name], /^xdp: dropping everything .*\n/)
+    const attached = await attachedTo(lab.name)
+    for (const replace of [['--replace'], []]) {
+      assertRefused(
+        await xdp(['load', lab.name, 'pass', ...replace]),
+        1,
+        new RegExp(
+          `already: program ${attached?.id} "\\w+" \\(native, by link \\d+\\), loaded by uid 0, ` +
+            `held by \\S+ \\(pid ${drop.child.pid}\\)\\. Stop the process`,
+        ),
+      )
+    }
+    assert.deepEqual(await attachedTo(lab.name), attached)
+  })
+
+  it('leaves alone the dispatcher of libxdp', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const dispatcher = BpfProgram.load({ type: 'xdp', name: 'xdp_dispatcher', code: [mov(r0, 2), exit()] })
+    attachXdp(dispatcher, { interface: lab.name, attach: 'netlink' }).close()
+    dispatcher.close()
+    const result = await xdp(['load', lab.name, 'pass', '--replace'])
+    assertRefused(result, 1, /is the dispatcher of libxdp, .* `xdp-loader unload \w+ --all` first/)
+  })
+})
+
+describe('xdp … --set', { skip: needsRoot || needsClang }, () => {
+  /** What a program pinned by `xdp load` answers to a packet. */
+  const verdictOf = (folder: string) => {
+    using program = BpfProgram.openPinned(`${folder}/program`)
+    return program.testRun({ packet: new Uint8Array(60) }).verdict
+  }
+
+  it('gives the global variables of an object their values', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    for (const [set, verdict] of [
+      [[], 'pass'],
+      [['verdict=1'], 'drop'],
+      [
+        [
+          'verdict=0x3',
+          'device=eth1',
+          'list=[4, 5, 6]',
+          'counting=false',
+          'limits={"low":1,"high":2,"tag":"x"}',
+        ],
+        'tx',
+      ],
+      [['verdict=1', 'wanted_length=61'], 'drop'],
+      [['verdict=2', 'wanted_length=61', 'negative=-7', 'wide=18446744073709551615'], 'drop'],
+    ] as const) {
+      const folder = pinFolder(t)
+      const flags = set.flatMap((one) => ['--set', one])
+      await xdpOk(
+        'load',
+        lab.name,
+        objectFile('globals'),
+        '-s',
+        'globals',
+        '--replace',
+        '--pin',
+        folder,
+        ...flags,
+      )
+      assert.equal(verdictOf(folder), verdict, set.join(' '))
+    }
+  })
+
+  it('refuses in one sentence what cannot be set', async () => {
+    const object = objectFile('globals')
+    for (const [set, says] of [
+      ['nope=1', /has no variable "nope"\. It has: .*verdict/],
+      ['verdict=x', /"x" is no value for the variable "verdict"\. Use a whole number, as in 53 or 0x35\./],
+      ['verdict=', /"" is no value for the variable "verdict"/],
+      ['verdict=256', /"verdict" cannot be set: 256 is no whole number from 0 to 255/],
+      ['counting=maybe', /"maybe" is no value .* Use true or false\./],
+      ['list=1,2,3', /no value for the variable "list"\. Use a list/],
+      ['list=[1]', /"list" cannot be set: Got 1 elements where 3 are due/],
+      ['limits=[1]', /no value for the variable "limits"\. Use its members/],
+      ['device=muchtoolong', /"device" cannot be set: 11 bytes of text where 8 fit/],
+      [
+        'verdict',
+        /'--set <name=value>' argument 'verdict' is invalid\. Use a name, an equals sign and a value/,
+      ],
+      ['=1', /is invalid\. Use a name/],
+    ] as const) {
+      assertRefused(await xdp(['check', object, '-s', 'globals', '--set', set]), 2, says)
+    }
+    const twice = ['--set', 'verdict=1', '--set', 'verdict=2']
+    assertRefused(
+      await xdp(['check', object, '-s', 'globals', ...twice]),
+      2,
+      /"verdict" is set more than once/,
+    )
+    for (const command of [
+      ['check'],
+      ['disasm'],
+      ['load', 'lo'],
+      ['drop', 'lo', '-p'],
+      ['pong', 'lo', '-p'],
+    ]) {
+      const result = await xdp([...command, 'pass', '--set', 'port=1'])
+      assertRefused(result, 2, /"pass" has no setting "port"\. Nothing can be set of it\./)
+    }
+    assertRefused(
+      await xdp(['pong', 'lo', '--set', 'port=1']),
+      2,
+      /none was named\. Name one with --program\./,
+    )
+  })
+
+  it('takes what `xdp programs` says of every shipped program', async () => {
+    type Program = { name: string; summary: string; settings: { name: string; example: string }[] }
+    const programs = await xdpJson<Program[]>('programs')
+    assert.ok(programs.some(({ name }) => name === 'every-other'))
+    const text = await xdpOk('programs')
+    for (const { name, summary, settings } of programs) {
+      assert.ok(text.includes(`${name} `) && text.includes(summary), name)
+      for (const setting of settings) {
+        assert.ok((await xdpOk('programs', name)).includes(`--set ${setting.name}=${setting.example} `))
+        const given = ['--set', `${setting.name}=${setting.example}`]
+        const { status, stderr } = await xdp(['disasm', name, ...given])
+        // Some go only together with others: then that is what it says.
+        if (status !== 0) assertRefused({ status, stderr, stdout: '', signal: null }, 2, /^xdp: \S/)
+      }
+      if (settings.length === 0) continue
+      const wrong = await xdp(['check', name, '--set', 'no-such-setting=1'])
+      assertRefused(
+        wrong,
+        2,
+        new RegExp(`"${name}" has no setting "no-such-setting"\\. It has: ${settings[0].name}`),
+      )
+    }
+    assertRefused(await xdp(['programs', 'nosuch']), 2, /no program "nosuch"\. Name one of /)
+  })
+})
+
+describe('xdp pong --program', { skip: needsRoot || needsClang }, () => {
+  it('answers what a program of the user hands over, for its own addresses only', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const args = ['pong', lab.name, '--interval', '3600', '--program', objectFile('af_xdp_kern')]
+    const pong = await startXdp(t, args, /^xdp: answering for .*\n/)
+    const ping = [
+      'ip',
+      'netns',
+      'exec',
+      `xdp-${lab.name}-b`,
+      'ping',
+      '-n',
+      '-c',
+      '4',
+      '-i',
+      '0.05',
+      '-W',
+      '1',
+    ]
+    const answered = await run([...ping, lab.a.ipv4])
+    // The tutorial's program hands over every other packet; the kernel answers the rest.
+    assert.match(answered.stdout, /4 packets transmitted, 4 received/)
+    const foreign = lab.a.ipv4.replace(/\d+$/, '77')
+    await run([
+      'ip',
+      '-n',
+      `xdp-${lab.name}-b`,
+      'neigh',
+      'replace',
+      foreign,
+      'lladdr',
+      lab.a.mac,
+      'dev',
+      'veth-b',
+    ])
+    const stranger = await run([...ping, foreign])
+    assert.match(stranger.stdout, /4 packets transmitted, 0 received/)
+    const { status, stderr } = await pong.stop()
+    assert.equal(status, 0, stderr)
+    assert.match(stderr, /\nxdp: answered [23] IPv4 and 0 IPv6 pings, .*; ignored [1-9]/)
+    assert.equal(await attachedTo(lab.name), undefined)
+  })
+
+  it('refuses a program without sockets, and to take the traffic of loopback', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    assertRefused(await xdp(['pong', lab.name, '-p', 'pass']), 2, /"xdp_pass" gives no packets to sockets/)
+    assertRefused(await xdp(['pong', 'lo', '-p', 'redirect']), 1, /lo is what .* Add --take-traffic/)
+    assert.equal(await attachedTo(lab.name), undefined)
   })
 })
 

@@ -3,50 +3,58 @@ import { Option, type Command } from 'commander'
 import { XdpBusyError, attachXdp, describeAttached, detachXdp, type AttachOptions } from '../../bpf/index.js'
 import { XdpError, inNamespace } from '../../kernel/index.js'
 import type { EndId } from '../../lab/index.js'
-import { chooseProgram, programHelp, requireForInterface, sectionOption } from '../choose-program.js'
+import { chooseProgram, programHelp, requireForInterface } from '../choose-program.js'
+import { addProgramOptions, type ProgramFlags } from '../program-options.js'
+import { findReplaceable, type Replaceable } from '../replace.js'
 import { endOption, labArgument, withLab } from './common.js'
 
 interface EndFlags {
   end: EndId
 }
 
-type LoadFlags = EndFlags & Pick<AttachOptions, 'mode'> & { section?: string }
+type LoadFlags = EndFlags & Pick<AttachOptions, 'mode'> & ProgramFlags & { replace?: boolean }
 
 export function addProgramCommands(parent: Command): void {
-  parent
-    .command('load')
+  addProgramOptions(parent.command('load'))
     .summary('attach an XDP program to an end')
     .description(
       'Loads an XDP program and attaches it to an end of a lab, where it stays until `xdp lab unload`.',
     )
     .argument('<name>', 'the lab')
     .argument('[program]', 'which program: a name or an object file', 'redirect')
-    .option(...sectionOption)
     .addOption(endOption('a'))
     .addOption(
       new Option('-m, --mode <mode>', 'where the XDP program runs')
         .choices(['auto', 'native', 'generic'])
         .default('auto'),
     )
+    .option('--replace', 'take the place of the program that is there, in one step')
     .addHelpText('after', programHelp())
-    .action((name: string, program: string, { end, mode, section }: LoadFlags) =>
+    .action((name: string, program: string, { end, ...flags }: LoadFlags) =>
       withLab(name, (lab) => {
         const { namespace, interface: link, queues } = lab[end]
-        const chosen = chooseProgram(program, section)
+        const chosen = chooseProgram(program, flags)
         requireForInterface(chosen)
         const loaded = inNamespace(namespace, () => chosen.load({ queues }))
+        const { mode } = flags
+        let there: Replaceable | undefined
         try {
+          if (flags.replace) there = findReplaceable(link, { namespace, mode })
           // By netlink: it is to stay when this process ends, and to go with the interface.
-          const attachment = explained(name, end, () =>
-            attachXdp(loaded.program, { interface: link, namespace, mode: mode!, attach: 'netlink' }),
-          )
+          const attachment =
+            there?.put(loaded.program) ??
+            explained(name, end, () =>
+              attachXdp(loaded.program, { interface: link, namespace, mode: mode!, attach: 'netlink' }),
+            )
           const why = attachment.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
           const what = `program ${attachment.programId} "${loaded.program.name}"`
           console.log(
-            `${what} runs on ${link}, end ${end} of the lab ${name}, in ${attachment.mode} mode${why}`,
+            `${what} runs on ${link}, end ${end} of the lab ${name}, in ${attachment.mode} mode${why}` +
+              (there ? `, in the place of ${describeAttached(there.old)}` : ''),
           )
           attachment.close()
         } finally {
+          there?.close()
           loaded.close()
         }
       }),
@@ -75,6 +83,10 @@ function explained<T>(lab: string, end: EndId, attach: () => T): T {
     return attach()
   } catch (error) {
     if (!(error instanceof XdpBusyError) || error.attached.some(({ kind }) => kind === 'link')) throw error
-    throw new XdpError(error.code, error.message, `Take it off with \`xdp lab unload ${lab} -e ${end}\`.`)
+    throw new XdpError(
+      error.code,
+      error.message,
+      `Take it off with \`xdp lab unload ${lab} -e ${end}\`, or put the new one in its place with --replace.`,
+    )
   }
 }

@@ -1,0 +1,59 @@
+// Which processes hold a program or a link open, as /proc tells (Documentation/filesystems/proc.rst, fdinfo).
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
+
+/** A process with a descriptor of a program or link. */
+export interface Holder {
+  pid: number
+  /** The name of its program, at most 15 characters. */
+  command: string
+}
+
+/** What to look for: a link by id, else a program by id. */
+export interface Held {
+  linkId: number | undefined
+  programId: number
+}
+
+/**
+ * The processes that hold a link open or, where it is not attached by link, the program. Looks through the descriptors of all
+ * processes, so it is for errors. Empty when there are none (a pin holds it, or the kernel alone) and for those of other
+ * users without CAP_SYS_PTRACE.
+ */
+export function holdersOf({ linkId, programId }: Held): Holder[] {
+  const kind = linkId === undefined ? /bpf-prog/ : /bpf[-_]link/
+  const line = new RegExp(
+    linkId === undefined ? `^prog_id:\\s*${programId}$` : `^link_id:\\s*${linkId}$`,
+    'm',
+  )
+  return numbersIn('/proc').flatMap((pid) => {
+    const holds = numbersIn(`/proc/${pid}/fd`).some((fd) => {
+      const target = orUndefined(() => readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? ''
+      return kind.test(target) && line.test(textOf(`/proc/${pid}/fdinfo/${fd}`))
+    })
+    return holds ? [{ pid, command: textOf(`/proc/${pid}/comm`).trim() }] : []
+  })
+}
+
+/** `node (pid 12), xdp-loader (pid 14)` */
+export function describeHolders(holders: readonly Holder[]): string {
+  // A process chooses its name, and may put into it what a terminal would act on.
+  return holders.map(({ pid, command }) => `${command.replaceAll(/[^ -~]/g, '?')} (pid ${pid})`).join(', ')
+}
+
+/** Nothing for a process that ended meanwhile, or that we may not look into. */
+function numbersIn(folder: string): number[] {
+  const names = orUndefined(() => readdirSync(folder)) ?? []
+  return names.filter((name) => /^\d+$/.test(name)).map(Number)
+}
+
+function textOf(path: string): string {
+  return orUndefined(() => readFileSync(path, 'utf8')) ?? ''
+}
+
+function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,132 @@
+// The options of every command that takes a program: which one of an object, and what is set of it.
+import { InvalidArgumentError, type Command } from 'commander'
+import type { BpfObject } from '../bpf/index.js'
+import { OptionError } from '../kernel/index.js'
+import type { GivenSettings, ShippedProgram } from '../programs/index.js'
+
+/** What commander makes of the options that `addProgramOptions` declares. */
+export interface ProgramFlags {
+  section?: string
+  set?: readonly Setting[]
+}
+
+/** `name=value` as it was given. */
+export interface Setting {
+  name: string
+  value: string
+}
+
+/** Declares `--section` and `--set` on a command. */
+export function addProgramOptions(command: Command): Command {
+  return command
+    .option('-s, --section <name>', 'which program of an object file: its function or section')
+    .option(
+      '--set <name=value>',
+      'a setting of a shipped program, or a global variable of an object file (repeatable)',
+      addSetting,
+    )
+}
+
+function addSetting(text: string, list: readonly Setting[] = []): readonly Setting[] {
+  const at = text.indexOf('=')
+  if (at < 1) throw new InvalidArgumentError('Use a name, an equals sign and a value, as in port=53.')
+  return [...list, { name: text.slice(0, at), value: text.slice(at + 1) }]
+}
+
+/** The settings by name, for a shipped program. Throws `OptionError` for one that it does not have. */
+export function givenSettings(
+  choice: string,
+  { settings = {} }: ShippedProgram,
+  set: readonly Setting[] = [],
+): GivenSettings {
+  const given: Record<string, string[]> = {}
+  for (const { name, value } of set) {
+    if (!Object.hasOwn(settings, name)) {
+      const known = Object.keys(settings).join(', ')
+      throw new OptionError(
+        'set',
+        `The program "${choice}" has no setting "${name}"`,
+        known === '' ? 'Nothing can be set of it.' : `It has: ${known}.`,
+      )
+    }
+    given[name] = [...(given[name] ?? []), value]
+  }
+  return given
+}
+
+/**
+ * Puts values into the global variables of an object that is not loaded yet: constants in `.rodata` too. Throws
+ * `OptionError` for one that is not there, is given twice, or takes no such value.
+ */
+export function setVariables(object: BpfObject, set: readonly Setting[] = []): void {
+  const done = new Set<string>()
+  for (const { name, value } of set) {
+    if (done.has(name))
+      throw new OptionError('set', `The variable "${name}" is set more than once`, 'Set it once.')
+    done.add(name)
+    object.setGlobal(name, asVariable(object, name, value))
+  }
+}
+
+/** The value that stands for a text, by the C type of the variable. */
+function asVariable({ btf, globals }: BpfObject, name: string, text: string): unknown {
+  const global = globals.find((one) => one.name === name)
+  if (global === undefined) return text // Whoever takes it says which there are.
+  const variable = btf?.find(name, 'var')
+  const type = variable === undefined ? undefined : btf?.resolved(variable)
+  const declared = type?.kind === 'var' ? btf?.resolved(type.type) : type
+  if (declared === undefined) {
+    // Compiled without -g: numbers as wide as the machine has them, else bytes.
+    return [1, 2, 4, 8].includes(global.size) ? asNumber(name, text) : asBytes(name, text)
+  }
+  switch (declared.kind) {
+    case 'int':
+      if (declared.encoding !== 'bool') return asNumber(name, text)
+      if (['true', 'false', '1', '0'].includes(text)) return text === 'true' || text === '1'
+      throw refused(name, text, 'true or false')
+    case 'enum':
+    case 'enum64': {
+      const named = declared.values.find((one) => one.name === text)
+      return named ? named.value : asNumber(name, text)
+    }
+    case 'ptr':
+      return asNumber(name, text)
+    case 'array': {
+      const element = btf?.resolved(declared.element)
+      if (element?.kind === 'int' && element.size === 1)
+        return element.name === 'char' ? text : asBytes(name, text)
+      return asJson(name, text, 'a list, as in [1, 2, 3]')
+    }
+    default:
+      return asJson(name, text, 'its members, as in {"low": 1, "high": 2}')
+  }
+}
+
+function asNumber(name: string, text: string): number | bigint {
+  if (!/^(?:-?\d+|0x[0-9a-f]+)$/i.test(text)) throw refused(name, text, 'a whole number, as in 53 or 0x35')
+  const value = BigInt(text)
+  const near = Number(value)
+  return Number.isSafeInteger(near) ? near : value
+}
+
+function asBytes(name: string, text: string): Uint8Array {
+  if (text.length % 2 !== 0 || !/^[0-9a-f]*$/i.test(text))
+    throw refused(name, text, 'bytes in hex, two digits each')
+  return Uint8Array.from(Buffer.from(text, 'hex'))
+}
+
+function asJson(name: string, text: string, wanted: string): unknown {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw refused(name, text, wanted)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value) !== wanted.startsWith('a list'))
+    throw refused(name, text, wanted)
+  return value
+}
+
+function refused(name: string, text: string, wanted: string): OptionError {
+  return new OptionError('set', `"${text}" is no value for the variable "${name}"`, `Use ${wanted}.`)
+}
