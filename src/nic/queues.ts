@@ -1,7 +1,7 @@
 // How many receive queues a device has, from whoever knows best.
 import { readFileSync, readdirSync } from 'node:fs'
 import { getInterface } from '../kernel/interfaces.js'
-import { getChannels, type NetlinkOptions } from '../kernel/netlink/index.js'
+import { getChannels, type Channels, type NetlinkOptions } from '../kernel/netlink/index.js'
 
 /** Receive queues of a device. */
 export interface QueueCount {
@@ -23,17 +23,28 @@ export interface QueueCount {
 export function countQueues(reference: string | number, options: NetlinkOptions = {}): QueueCount {
   const link = getInterface(reference, options)
   const channels = getChannels(link.index, options)
-  if (channels !== undefined) {
-    // A device has combined channels or separate ones, or both: queues are numbered through.
-    const rx = channels.combined.count + channels.rx.count
-    const maxRx = Math.max(rx, channels.combined.max, channels.rx.max)
-    if (rx > 0) return { rx, maxRx, source: 'channels' }
-  }
+  const told = channels && queuesOfChannels(channels)
+  if (told) return told
   // /sys/class/net shows the namespace it was mounted in, so it says nothing about another one.
   const inSysfs = options.namespace === undefined ? countInSysfs(link.name, link.index) : 0
   if (inSysfs > 0) return { rx: inSysfs, maxRx: Math.max(inSysfs, link.rxQueues), source: 'sysfs' }
   if (link.rxQueues > 0) return { rx: link.rxQueues, maxRx: link.rxQueues, source: 'link' }
   return { rx: 1, maxRx: 1, source: 'default' }
+}
+
+/**
+ * The receive queues that a driver's channels make, undefined when it names none. A device has combined channels,
+ * separate ones or both, in which case the queues are numbered through; what it does not have reads as 0 (`n/a` in
+ * `ethtool -l`), and there are drivers that name no maximum, or one below what is in use.
+ */
+export function queuesOfChannels({
+  combined,
+  rx,
+}: Pick<Channels, 'combined' | 'rx'>): QueueCount | undefined {
+  const count = combined.count + rx.count
+  if (count === 0) return undefined
+  const most = combined.count > 0 && rx.count > 0 ? combined.max + rx.max : Math.max(combined.max, rx.max)
+  return { rx: count, maxRx: Math.max(count, most), source: 'channels' }
 }
 
 function countInSysfs(name: string, index: number): number {

@@ -1,97 +1,104 @@
-// One socket a queue behind one program, driven by one thread.
-import { OptionError, inNamespace } from '../kernel/index.js'
-import { attachXdp, type BpfMap, type BpfProgram, type XdpAttachment } from '../bpf/index.js'
-import { countQueues } from '../nic/queues.js'
-import { RedirectProgram } from '../programs/redirect.js'
+// One socket a queue over one memory, behind one program a device: driven by one thread, or by a worker each.
+import { StateError } from '../kernel/index.js'
+import type { XdpAttachment } from '../bpf/index.js'
 import type { RunOptions } from './loop.js'
-import type { XdpSocketOptions } from './options.js'
 import type { PacketHandler } from './packet.js'
+import { LocalLink } from './shared-frames.js'
+import { GroupParts, addUp, type GroupWarning, type XdpGroupOptions } from './shared-group.js'
 import { XdpSocket } from './socket.js'
 import type { SocketStatistics } from './statistics.js'
-import { Umem, type UmemOptions } from './umem.js'
+import type { Umem } from './umem.js'
 
-/** A program that gives packets to sockets, and the map it finds them in by queue. */
-export interface SteeringProgram {
-  readonly program: BpfProgram
-  readonly sockets: BpfMap<number, number>
-  close(): void
-}
+export type { GroupDevice, GroupWarning, SteeringProgram, XdpGroupOptions } from './shared-group.js'
 
-export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMap' | 'umem'> {
-  /** Default `all`: a packet that arrives on a queue without a socket passes to the kernel. */
-  queues?: 'all' | readonly number[]
-  /** Shape of each socket's memory: every socket has its own. */
-  umem?: UmemOptions
-  /**
-   * Makes the program to attach, given the most queues the device can ever have. Default: the one that
-   * redirects everything. It is made inside `namespace`, and closed with the group.
-   */
-  program?: (shape: { queues: number }) => SteeringProgram
-}
-
-const defaultProgram = (shape: { queues: number }): SteeringProgram => RedirectProgram.load(shape)
-
-/** The sockets of an interface's queues. The program is attached by link: when the process ends, nothing is left of it. */
+/**
+ * The sockets of an interface's queues, and of further interfaces' when asked. All have their frames in one UMEM, a
+ * slice each, so that a packet received on one may leave by another without a copy (`XdpSocket.transmit`). The programs
+ * are attached by link: when the process ends, nothing is left of them. One thread.
+ */
 export class XdpGroup implements AsyncDisposable {
+  /** The first interface. */
   readonly interface: string
+  /** The sockets of all devices, those of one behind those of the other. A queue that could not be opened has none: see `warnings`. */
   readonly sockets: readonly XdpSocket[]
-  /** How the program is attached; undefined with `attach: 'none'`. */
-  readonly attachment: XdpAttachment | undefined
-  readonly #program: SteeringProgram
+  /** The memory of all sockets. */
+  readonly umem: Umem
+  /** What is less than was asked for. */
+  readonly warnings: readonly GroupWarning[]
+  readonly #parts: GroupParts
+  readonly #batch: number
+  // Sockets of the first device: they come first.
+  readonly #senders: number
+  // Where `receive` and `send` go on.
+  #nextReceive = 0
+  #nextSend = 0
+  #sentHere = 0
 
-  private constructor(
-    name: string,
-    sockets: XdpSocket[],
-    program: SteeringProgram,
-    attachment: XdpAttachment | undefined,
-  ) {
-    this.interface = name
+  private constructor(parts: GroupParts, sockets: readonly XdpSocket[]) {
+    this.interface = parts.devices[0].interface
     this.sockets = sockets
-    this.#program = program
-    this.attachment = attachment
+    this.umem = parts.umem
+    this.warnings = parts.warnings
+    this.#parts = parts
+    this.#batch = parts.seats[0].options.batch
+    const { interface: name, namespace } = parts.devices[0]
+    this.#senders = sockets.filter((s) => s.interface === name && s.namespace === namespace).length
   }
 
-  /** Opens a socket on each queue, then attaches the program. Throws as `XdpSocket.open` does; nothing is left behind then. */
+  /**
+   * Opens a socket on each queue, then attaches the program. A queue that cannot be opened is left to the kernel, with
+   * a warning; throws as `XdpSocket.open` does when none can, or when one cannot and `strict` is set: nothing is left
+   * behind then.
+   */
   static async open(options: XdpGroupOptions): Promise<XdpGroup> {
-    const { queues = 'all', program: load = defaultProgram, attach = 'auto', ...rest } = options
-    const { namespace } = options
-    const count = countQueues(options.interface, { namespace })
-    const wanted =
-      queues === 'all' ? Array.from({ length: count.rx }, (_, queue) => queue) : [...new Set(queues)]
-    if (options.umem instanceof Umem) {
-      throw new OptionError('umem', 'The sockets of a group cannot share one UMEM', 'Give its shape instead.')
-    }
-    if (wanted.length === 0)
-      throw new OptionError('queues', 'No queue was named', 'Use "all", or at least one number.')
-    const program = inNamespace(namespace, () => load({ queues: count.maxRx }))
-    const sockets: XdpSocket[] = []
+    const parts = new GroupParts(options)
+    const { umem, sliceFrames, seats } = parts
+    const link = new LocalLink(seats.length, sliceFrames, umem.frameSize)
+    let sockets: (XdpSocket | undefined)[] = []
     try {
-      for (const queue of wanted) {
-        sockets.push(await XdpSocket.open({ ...rest, attach: 'none', queue, xskMap: program.sockets }))
-      }
-      const attachment =
-        attach === 'none'
-          ? undefined
-          : attachXdp(program.program, {
-              interface: options.interface,
-              namespace,
-              mode: sockets.some((socket) => socket.copy.got === 'zero-copy')
-                ? 'native'
-                : (options.mode ?? 'auto'),
-              attach,
-            })
-      return new XdpGroup(options.interface, sockets, program, attachment)
+      sockets = await parts.openAll(
+        ({ options, device, share }) =>
+          XdpSocket.openChecked({ ...options, xskMap: device.program.sockets }, { ...share, link }),
+        (socket) => socket.close(),
+      )
+      parts.attach((device) =>
+        seats.some((seat, i) => seat.device === device && sockets[i]?.copy.got === 'zero-copy'),
+      )
     } catch (error) {
-      for (const socket of sockets) await socket.close()
-      program.close()
+      for (const socket of sockets) await socket?.close()
+      parts.closeRest()
       throw error
     }
+    return new XdpGroup(
+      parts,
+      sockets.filter((socket) => socket !== undefined),
+    )
+  }
+
+  /** How the first device's program is attached; undefined with `attach: 'none'`. */
+  get attachment(): XdpAttachment | undefined {
+    return this.#parts.devices[0].attachment
+  }
+
+  /** How the programs are attached, one a device; empty with `attach: 'none'`. */
+  get attachments(): readonly XdpAttachment[] {
+    return this.#parts.devices.flatMap(({ attachment }) => attachment ?? [])
+  }
+
+  /** The sockets that are not closed. */
+  get #open(): XdpSocket[] {
+    const open = this.sockets.filter((socket) => !socket.closed)
+    if (open.length === 0) throw new StateError('The group is closed')
+    return open
   }
 
   /** Gives every socket's packets to `handler` until stopped. Rejects when a handler throws or the device goes away. */
   async run(handler: PacketHandler, options: RunOptions = {}): Promise<void> {
+    const open = this.#open
+    // Sleeping in poll(2) for one socket would leave the others waiting, so it is for those who ask for it.
+    const way: RunOptions = open.length === 1 ? options : { wait: 'event-loop', ...options }
     try {
-      await Promise.all(this.sockets.map((socket) => socket.run(handler, options)))
+      await Promise.all(open.map((socket) => socket.run(handler, way)))
     } finally {
       this.stop()
     }
@@ -102,33 +109,73 @@ export class XdpGroup implements AsyncDisposable {
     for (const socket of this.sockets) socket.stop()
   }
 
-  /** The statistics of all sockets, added up. */
-  statistics(): SocketStatistics {
-    return this.sockets.map((socket) => socket.statistics()).reduce(addUp)
+  /**
+   * Gives up to `budget` packets that are there to `handler` and answers how many: 0 when there were none. Never waits.
+   * Each call begins with another socket. Default: a batch from each.
+   */
+  receive(handler: PacketHandler, budget?: number): number {
+    const { sockets } = this
+    let left = budget ?? Infinity
+    let taken = 0
+    for (let i = 0; i < sockets.length && left > 0; i++) {
+      const socket = sockets[this.#nextReceive++ % sockets.length]
+      if (socket.closed) continue
+      const count = socket.receive(handler, Math.min(left, this.#batch))
+      taken += count
+      left -= count
+    }
+    return taken
   }
 
-  /** Detaches the program, closes the sockets and their memory. Closing twice is harmless. */
+  /**
+   * Puts a copy of `packet` in a TX ring: packets of one `flow` (any integer from 0) in the ring of one queue, which
+   * keeps their order; the others a batch at a time in each queue of the first device. False when there is no room now.
+   * Call `flush` after the last one.
+   */
+  send(packet: Uint8Array, flow?: number): boolean {
+    const { sockets } = this
+    const queues = this.#senders
+    if (flow !== undefined) return queues > 0 && sockets[flow % queues].send(packet)
+    if (++this.#sentHere > this.#batch) this.#turn()
+    // A full ring, or a closed socket, is another one's turn.
+    for (let i = 0; i < queues; i++, this.#turn()) {
+      const socket = sockets[this.#nextSend]
+      if (!socket.closed && socket.send(packet)) return true
+    }
+    return false
+  }
+
+  #turn(): void {
+    this.#nextSend = (this.#nextSend + 1) % this.#senders
+    this.#sentHere = 1
+  }
+
+  /** Hands over what was put in the TX rings, wakes the kernel if it needs it, and takes back the frames it has sent. */
+  flush(): void {
+    for (const socket of this.sockets) if (!socket.closed) socket.flush()
+  }
+
+  /** Waits until everything has been sent and its frames are back. Throws `KernelError` ETIMEDOUT when nothing moves for `timeoutMs`. */
+  async drain(timeoutMs = 1000): Promise<void> {
+    await Promise.all(this.#open.map((socket) => socket.drain(timeoutMs)))
+  }
+
+  /** The statistics of all sockets that are not closed, added up. */
+  statistics(): SocketStatistics {
+    return this.#open.map((socket) => socket.statistics()).reduce(addUp)
+  }
+
+  /** Detaches the programs, closes the sockets and their memory. Closing twice is harmless. */
   async close(): Promise<void> {
     try {
-      this.attachment?.detach()
+      this.#parts.closeDevices()
     } finally {
-      // Also when the program could not be detached, because its namespace is closed, say.
-      this.attachment?.close()
       for (const socket of this.sockets) await socket.close()
-      this.#program.close()
+      this.#parts.closeUmem()
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
-}
-
-// Adds two trees of numbers of one shape.
-function addUp<T extends object>(a: T, b: T): T {
-  const sum = Object.entries(a).map(([key, value]: [string, number | object]) => {
-    const other = b[key as keyof T] as number | object
-    return [key, typeof value === 'number' ? value + (other as number) : addUp(value, other as object)]
-  })
-  return Object.fromEntries(sum) as T
 }

@@ -2,8 +2,15 @@
 export { FramePool } from './frame-pool.js'
 export type { RunOptions } from './loop.js'
 export type { BusyPollOptions, CopyMode, Granted, RingSizes, XdpMode, XdpSocketOptions } from './options.js'
-export { XdpGroup, type SteeringProgram, type XdpGroupOptions } from './group.js'
+export {
+  XdpGroup,
+  type GroupDevice,
+  type GroupWarning,
+  type SteeringProgram,
+  type XdpGroupOptions,
+} from './group.js'
 export { XdpPacket, type PacketHandler, type Verdict } from './packet.js'
+export { PRESETS, type Preset, type PresetValues } from './presets.js'
 export { XdpSocket } from './socket.js'
 export type { FrameCensus, KernelStatistics, SocketStatistics, Traffic } from './statistics.js'
 export type { TxBatch } from './tx-batch.js'

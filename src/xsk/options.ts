@@ -7,7 +7,9 @@ import {
   type Namespace,
 } from '../kernel/index.js'
 import type { BpfMap } from '../bpf/index.js'
-import { isPowerOfTwo, type Umem, type UmemOptions } from './umem.js'
+import type { RunOptions } from './loop.js'
+import { presetValues, type Preset } from './presets.js'
+import { Umem, isPowerOfTwo, type UmemOptions } from './umem.js'
 
 /** What was asked for and what the kernel gave. */
 export interface Granted<Asked, Got> {
@@ -42,6 +44,8 @@ export interface RingSizes {
 export interface XdpSocketOptions {
   /** Name of the network interface. */
   interface: string
+  /** Values for what is not given here: memory, rings, `batch`, `busyPoll`, how `run` waits. Default `default`. */
+  preset?: Preset
   /** The queue to receive from and send on. Default 0. */
   queue?: number
   /** Where the interface is, if not in the caller's network namespace. */
@@ -88,15 +92,17 @@ export interface CheckedOptions {
   needWakeup: boolean
   busyPoll: Required<BusyPollOptions> | undefined
   trackFrames: boolean
+  wait: NonNullable<RunOptions['wait']>
 }
 
 /** Fills in the defaults. Throws `OptionError` naming the option that cannot be. */
 export function checkOptions(options: XdpSocketOptions): CheckedOptions {
-  const { queue = 0, mode = 'auto', copy = 'auto', attach = 'auto', batch = 64 } = options
+  const preset = presetValues(options.preset)
+  const { queue = 0, mode = 'auto', copy = 'auto', attach = 'auto', batch = preset.batch } = options
   if (typeof options.interface !== 'string' || options.interface === '') {
     throw new OptionError('interface', 'No interface was named')
   }
-  if (!Number.isInteger(queue) || queue < 0) throw new OptionError('queue', `"${queue}" is no queue number`)
+  checkQueue(queue)
   if ((mode as string) === 'hardware') {
     throw new UnsupportedError(
       'An AF_XDP socket cannot take packets from a program in hardware mode',
@@ -115,8 +121,7 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
   }
   if (!Number.isInteger(batch) || batch < 1)
     throw new OptionError('batch', `A batch of ${batch} packets cannot be`)
-  const { rx = 2048, tx = 2048, fill = 2048, completion = 2048 } = options.rings ?? {}
-  const rings: RingSizes = { rx, tx, fill, completion }
+  const rings: RingSizes = { ...preset.rings, ...withoutUndefined(options.rings ?? {}) }
   if (options.xskMap && options.xskMap.type !== 'xskmap') {
     throw new OptionError(
       'xskMap',
@@ -141,13 +146,26 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
     copy,
     attach,
     xskMap: options.xskMap,
-    umem: options.umem ?? {},
+    umem:
+      options.umem instanceof Umem
+        ? options.umem
+        : { ...preset.umem, ...withoutUndefined(options.umem ?? {}) },
     rings,
     batch,
     needWakeup: options.needWakeup ?? kernelAtLeast(5, 4),
-    busyPoll: checkBusyPoll(options.busyPoll),
+    busyPoll: checkBusyPoll(options.busyPoll ?? preset.busyPoll),
     trackFrames: options.trackFrames ?? false,
+    wait: preset.wait,
   }
+}
+
+/** Throws `OptionError` for what is no number of a queue. */
+export function checkQueue(queue: number): void {
+  if (!Number.isInteger(queue) || queue < 0) throw new OptionError('queue', `"${queue}" is no queue number`)
+}
+
+function withoutUndefined<T extends object>(given: T): Partial<T> {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Partial<T>
 }
 
 function checkBusyPoll(asked: boolean | BusyPollOptions | undefined): Required<BusyPollOptions> | undefined {

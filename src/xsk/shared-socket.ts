@@ -28,7 +28,7 @@ export interface BoundSocketDescription {
   slice: FrameSlice
   rings: RingSizes
   zeroCopy: boolean
-  options: Pick<CheckedOptions, 'copy' | 'batch' | 'needWakeup' | 'busyPoll' | 'trackFrames'>
+  options: Pick<CheckedOptions, 'copy' | 'batch' | 'needWakeup' | 'busyPoll' | 'trackFrames' | 'wait'>
 }
 
 /** Which frames of which memory a socket gets, when it shares it with others. */
@@ -96,7 +96,17 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
 /** Describes a bound socket for the thread that is to drive it. */
 export function describeBoundSocket(bound: BoundSocket): BoundSocketDescription {
   const { fd, umem, slice, zeroCopy } = bound
-  const { interface: name, queue, rings, copy, batch, needWakeup, busyPoll, trackFrames } = bound.options
+  const {
+    interface: name,
+    queue,
+    rings,
+    copy,
+    batch,
+    needWakeup,
+    busyPoll,
+    trackFrames,
+    wait,
+  } = bound.options
   return {
     fd,
     interface: name,
@@ -105,6 +115,6 @@ export function describeBoundSocket(bound: BoundSocket): BoundSocketDescription 
     slice,
     rings,
     zeroCopy,
-    options: { copy, batch, needWakeup, busyPoll, trackFrames },
+    options: { copy, batch, needWakeup, busyPoll, trackFrames, wait },
   }
 }

@@ -1,13 +1,20 @@
 // XdpSocket: the packets of one queue, received and sent over the rings of an AF_XDP socket.
 import { ENETDOWN } from '../kernel/errno.js'
-import { type KernelError, StateError, inNamespace, native } from '../kernel/index.js'
+import { type KernelError, StateError, inNamespace, native, type Namespace } from '../kernel/index.js'
 import { attachXdp, type XdpAttachment } from '../bpf/index.js'
 import { RedirectProgram } from '../programs/redirect.js'
 import * as binding from './binding.js'
 import { DataPath } from './data-path.js'
 import { FramePool } from './frame-pool.js'
 import { drain, runBusy, runOnEvents, type RunOptions } from './loop.js'
-import { checkOptions, type CopyMode, type Granted, type XdpMode, type XdpSocketOptions } from './options.js'
+import {
+  checkOptions,
+  type CheckedOptions,
+  type CopyMode,
+  type Granted,
+  type XdpMode,
+  type XdpSocketOptions,
+} from './options.js'
 import type { PacketHandler } from './packet.js'
 import type { LocalLink } from './shared-frames.js'
 import {
@@ -89,13 +96,18 @@ export class XdpSocket implements AsyncDisposable {
    * Opens a socket and, unless told otherwise, attaches the program that redirects the queue's packets to it.
    *
    * Throws `OptionError` for what cannot be asked, `NotFoundError` for an unknown interface, `KernelError` with
-   * the failing call and advice otherwise: nothing is left behind then. (`share` is for `XdpGroup`.)
+   * the failing call and advice otherwise: nothing is left behind then.
    */
-  static async open(
-    options: XdpSocketOptions,
-    share?: FrameShare & { link?: LocalLink },
+  static async open(options: XdpSocketOptions): Promise<XdpSocket> {
+    return XdpSocket.openChecked(checkOptions(options))
+  }
+
+  /** As `open`, for `XdpGroup`: with the slice of a memory that other sockets share, and the link to them. */
+  static async openChecked(
+    options: CheckedOptions,
+    share?: FrameShare & { link: LocalLink },
   ): Promise<XdpSocket> {
-    const bound = await openBoundSocket(checkOptions(options), share)
+    const bound = await openBoundSocket(options, share)
     let socket: XdpSocket | undefined
     try {
       const rings = binding.mapRings(bound.fd, bound.options.rings)
@@ -179,6 +191,11 @@ export class XdpSocket implements AsyncDisposable {
     return this.#path.closed
   }
 
+  /** The namespace it was opened in, as it was given. */
+  get namespace(): Namespace | undefined {
+    return this.#parts.bound.options.namespace
+  }
+
   /** The socket's descriptor, for poll and for XSKMAPs. It stays the socket's. */
   get fd(): number {
     return this.#parts.bound.fd
@@ -212,7 +229,7 @@ export class XdpSocket implements AsyncDisposable {
       takeError: () => this.#takeError(),
       handler,
       budget: options.budget,
-      wait: options.wait,
+      wait: options.wait ?? this.#parts.bound.options.wait,
       signal: control.signal,
     }
     try {
