@@ -1,0 +1,199 @@
+// Writing pcapng (draft-ietf-opsawg-pcapng): one little-endian section, nanoseconds, what is known about each packet.
+import { viewOf } from './bytes.js'
+import { copyRange } from './pcap-copy.js'
+import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from './pcap-record.js'
+import { nanosecondsHigh, nanosecondsLow } from './pcap-time.js'
+import * as layout from './pcapng-layout.js'
+import type { InterfaceInfo, InterfaceStatistics, SectionInfo } from './pcapng-layout.js'
+
+const utf8 = new TextEncoder()
+
+/** A block with options, built at leisure. */
+class Block {
+  readonly #type: number
+  readonly #parts: Uint8Array[] = []
+  #hasOptions = false
+
+  constructor(type: number) {
+    this.#type = type
+  }
+
+  u16(...values: number[]): this {
+    this.#parts.push(new Uint8Array(Uint16Array.from(values).buffer))
+    return this
+  }
+
+  u32(...values: number[]): this {
+    this.#parts.push(new Uint8Array(Uint32Array.from(values).buffer))
+    return this
+  }
+
+  option(code: number, value: Uint8Array | string | number | undefined): this {
+    if (value === undefined) return this
+    const bytes =
+      typeof value === 'string' ? clip(utf8.encode(value)) : typeof value === 'number' ? u64(value) : value
+    this.u16(code, bytes.length)
+    const padded = new Uint8Array((bytes.length + 3) & ~3)
+    padded.set(bytes)
+    this.#parts.push(padded)
+    this.#hasOptions = true
+    return this
+  }
+
+  done(): Uint8Array {
+    if (this.#hasOptions) this.u16(layout.OPT_END, 0)
+    const length = this.#parts.reduce((sum, part) => sum + part.length, layout.BLOCK_OVERHEAD)
+    const bytes = new Uint8Array(length)
+    const view = new DataView(bytes.buffer)
+    view.setUint32(0, this.#type, true)
+    view.setUint32(4, length, true)
+    let at = 8
+    for (const part of this.#parts) {
+      bytes.set(part, at)
+      at += part.length
+    }
+    view.setUint32(at, length, true)
+    return bytes
+  }
+}
+
+/** An option holds 65535 bytes at most. */
+function clip(bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(0, 65535)
+}
+
+function u64(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value % 4294967296, Math.floor(value / 4294967296)).buffer)
+}
+
+/** The block that begins a section: a file, or another part of one. */
+export function encodeSection(info: SectionInfo = {}): Uint8Array {
+  return new Block(layout.BLOCK_SECTION)
+    .u32(layout.BYTE_ORDER_MAGIC)
+    .u16(1, 0)
+    .u32(0xffffffff, 0xffffffff) // The section's length is not known.
+    .option(layout.OPT_COMMENT, info.comment)
+    .option(layout.SHB_HARDWARE, info.hardware)
+    .option(layout.SHB_OS, info.os)
+    .option(layout.SHB_USERAPPL, info.application)
+    .done()
+}
+
+/** The block that describes an interface; the first one of a section has the id 0, and so on. */
+export function encodeInterface(info: InterfaceInfo = {}): Uint8Array {
+  const filter = info.filter === undefined ? undefined : utf8.encode(`\0${info.filter}`)
+  return new Block(layout.BLOCK_INTERFACE)
+    .u16(info.linkType ?? LINKTYPE_ETHERNET, 0)
+    .u32(info.snapLength ?? MAX_CAPTURED_LENGTH)
+    .option(layout.OPT_COMMENT, info.comment)
+    .option(layout.IF_NAME, info.name)
+    .option(layout.IF_DESCRIPTION, info.description)
+    .option(layout.IF_MACADDR, info.mac)
+    .option(layout.IF_SPEED, info.speed)
+    .option(layout.IF_TSRESOL, Uint8Array.of(9))
+    .option(layout.IF_FILTER, filter && clip(filter))
+    .option(layout.IF_OS, info.os)
+    .option(layout.IF_HARDWARE, info.hardware)
+    .done()
+}
+
+/** The block that says what was counted on an interface. */
+export function encodeStatistics(interfaceId: number, statistics: InterfaceStatistics): Uint8Array {
+  const { seconds, nanoseconds } = statistics
+  return new Block(layout.BLOCK_STATISTICS)
+    .u32(interfaceId, nanosecondsHigh(seconds, nanoseconds), nanosecondsLow(seconds, nanoseconds))
+    .option(layout.OPT_COMMENT, statistics.comment)
+    .option(layout.ISB_IFRECV, statistics.received)
+    .option(layout.ISB_IFDROP, statistics.interfaceDropped)
+    .option(layout.ISB_FILTERACCEPT, statistics.accepted)
+    .option(layout.ISB_OSDROP, statistics.systemDropped)
+    .option(layout.ISB_USRDELIV, statistics.delivered)
+    .done()
+}
+
+const PACKET_FIXED = 28 // Type, length, interface, time, both packet lengths.
+const FLAGS_ROOM = 8
+const COUNT_ROOM = 12
+const QUEUE_ROOM = 8
+const VERDICT_ROOM = 16
+/** The most that `writePacketBlock` adds to the bytes of a packet. */
+export const PACKET_BLOCK_OVERHEAD =
+  PACKET_FIXED + 3 + FLAGS_ROOM + 2 * COUNT_ROOM + QUEUE_ROOM + VERDICT_ROOM + 8
+
+/** The bytes that `writePacketBlock` takes for this packet. */
+export function packetBlockLength(packet: PacketRecord): number {
+  const options =
+    (packet.direction === 'unknown' ? 0 : FLAGS_ROOM) +
+    (packet.dropCount < 0 ? 0 : COUNT_ROOM) +
+    (packet.packetId < 0 ? 0 : COUNT_ROOM) +
+    (packet.queue < 0 ? 0 : QUEUE_ROOM) +
+    (packet.verdict < 0 ? 0 : VERDICT_ROOM)
+  return PACKET_FIXED + ((packet.length + 3) & ~3) + (options > 0 ? options + 4 : 0) + 4
+}
+
+/**
+ * Writes one packet as an enhanced packet block with the options epb_flags, epb_dropcount, epb_packetid, epb_queue
+ * and epb_verdict for what is known of it; returns the offset after it, -1 (and nothing written) when there is no room.
+ */
+export function writePacketBlock(bytes: Uint8Array, offset: number, packet: PacketRecord): number {
+  const total = packetBlockLength(packet)
+  if (offset + total > bytes.length) return -1
+  const view = viewOf(bytes)
+  const { length, seconds, nanoseconds } = packet
+  view.setUint32(offset, layout.BLOCK_ENHANCED_PACKET, true)
+  view.setUint32(offset + 4, total, true)
+  view.setUint32(offset + 8, packet.interfaceId, true)
+  view.setUint32(offset + 12, nanosecondsHigh(seconds, nanoseconds), true)
+  view.setUint32(offset + 16, nanosecondsLow(seconds, nanoseconds), true)
+  view.setUint32(offset + 20, length, true)
+  view.setUint32(offset + 24, packet.wireLength, true)
+  let at = offset + PACKET_FIXED
+  copyRange(bytes, at, packet.bytes, packet.offset, length)
+  at += length
+  while ((at - offset) & 3) bytes[at++] = 0
+  at = writePacketOptions(view, at, packet)
+  viewOf(bytes).setUint32(at, total, true)
+  return at + 4
+}
+
+function writePacketOptions(view: DataView, first: number, packet: PacketRecord): number {
+  let at = first
+  if (packet.direction !== 'unknown') {
+    writeOptionHead(view, at, layout.EPB_FLAGS, 4)
+    view.setUint32(at + 4, packet.direction === 'inbound' ? 1 : 2, true)
+    at += FLAGS_ROOM
+  }
+  if (packet.dropCount >= 0) at = writeCount(view, at, layout.EPB_DROPCOUNT, packet.dropCount)
+  if (packet.packetId >= 0) at = writeCount(view, at, layout.EPB_PACKETID, packet.packetId)
+  if (packet.queue >= 0) {
+    writeOptionHead(view, at, layout.EPB_QUEUE, 4)
+    view.setUint32(at + 4, packet.queue, true)
+    at += QUEUE_ROOM
+  }
+  if (packet.verdict >= 0) {
+    // As xdpdump has it: what gave the verdict, then the verdict in 64 bits, unaligned.
+    writeOptionHead(view, at, layout.EPB_VERDICT, 9)
+    view.setUint32(at + 4, 0, true)
+    view.setUint32(at + 8, 0, true)
+    view.setUint32(at + 12, 0, true)
+    view.setUint8(at + 4, layout.VERDICT_EBPF_XDP)
+    view.setUint32(at + 5, packet.verdict, true)
+    at += VERDICT_ROOM
+  }
+  if (at === first) return at
+  view.setUint32(at, 0, true)
+  return at + 4
+}
+
+function writeOptionHead(view: DataView, at: number, code: number, length: number): void {
+  view.setUint16(at, code, true)
+  view.setUint16(at + 2, length, true)
+}
+
+function writeCount(view: DataView, at: number, code: number, value: number): number {
+  writeOptionHead(view, at, code, 8)
+  const high = Math.floor(value / 4294967296)
+  view.setUint32(at + 4, value - high * 4294967296, true)
+  view.setUint32(at + 8, high, true)
+  return at + COUNT_ROOM
+}
