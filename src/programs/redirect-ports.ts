@@ -67,8 +67,6 @@ export function defineRedirectPorts(queues: number): XdpDefinition {
 /** Redirect of ports to sockets, loaded. The endpoints change while it runs, each at once. */
 export class RedirectPortsProgram {
   readonly program: BpfProgram
-  /** Sockets by queue. */
-  readonly sockets: BpfMap<number, number>
   readonly #endpoints: BpfMap<{ address: Uint8Array; port: number; protocol: number; zero: number }, number>
   readonly #loaded: LoadedXdp
 
@@ -76,13 +74,17 @@ export class RedirectPortsProgram {
   constructor(loaded: LoadedXdp) {
     this.#loaded = loaded
     this.program = loaded.program
-    this.sockets = loaded.map(socketMap(0))
     this.#endpoints = loaded.map(endpointMap)
   }
 
   /** Loads the program, which passes everything until there are endpoints. `queues` is the most queues the device can ever have. */
   static load({ queues }: { queues: number }): RedirectPortsProgram {
     return new RedirectPortsProgram(defineRedirectPorts(queues).load())
+  }
+
+  /** Sockets by queue. Throws `OptionError` when the program was loaded with a map of somebody else's. */
+  get sockets(): BpfMap<number, number> {
+    return this.#loaded.map(socketMap(0))
   }
 
   /** Takes what goes there from now on. Throws `KernelError` (E2BIG) beyond `MAX_ENDPOINTS`. */
