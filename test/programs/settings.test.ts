@@ -32,12 +32,9 @@ const range = fc
   })
   .map(({ a, b, protocols }) => ({ from: Math.min(a, b), to: Math.max(a, b), protocols: [...protocols] }))
 const plainly = { noNullPrototype: true } as const
+const mac = fc.uint8Array({ minLength: 6, maxLength: 6 })
 const rule: fc.Arbitrary<AclRule> = fc.oneof(
-  fc.record({
-    kind: fc.constant('mac' as const),
-    side,
-    mac: fc.uint8Array({ minLength: 6, maxLength: 6 }, plainly),
-  }),
+  fc.record({ kind: fc.constant('mac' as const), side, mac }, plainly),
   fc.record({ kind: fc.constant('network' as const), side, network: cidr }, plainly),
   fc.record({ kind: fc.constant('ports' as const), side, ports: range }, plainly),
   fc.record({ kind: fc.constant('protocol' as const), protocol: fc.nat({ max: 255 }) }, plainly),
