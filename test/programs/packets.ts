@@ -6,8 +6,11 @@ const THEIRS = [10, 0, 0, 2]
 /** Addresses that tests take for theirs. */
 export const ADDRESSES = [Uint8Array.from(OURS), Uint8Array.from([0xfd, ...Array<number>(14).fill(0), 1])]
 
-/** A packet: Ethernet, none to three VLAN tags, ARP, IPv4 or IPv6 with options, fragments and extension headers, ICMP, UDP or TCP. */
-export function randomPacket(next: Random): Uint8Array {
+/**
+ * A packet: Ethernet, none to three VLAN tags, ARP, IPv4 or IPv6 with options, fragments and up to `longestChain` extension
+ * headers, ICMP, UDP or TCP.
+ */
+export function randomPacket(next: Random, longestChain = 5): Uint8Array {
   const out: number[] = Array.from({ length: 12 }, () => next(256))
   const u16 = (value: number): void => void out.push((value >> 8) & 0xff, value & 0xff)
   const any = (count: number): void => void out.push(...Array.from({ length: count }, () => next(256)))
@@ -56,7 +59,8 @@ export function randomPacket(next: Random): Uint8Array {
   } else if (type === 0x86dd) {
     out.push(next(20) === 0 ? next(256) : 0x60, 0, 0, 0)
     u16(200)
-    const chain = next(3) === 0 ? Array.from({ length: next(6) }, () => [0, 43, 44, 51, 60][next(5)]) : []
+    const chain =
+      next(3) === 0 ? Array.from({ length: next(longestChain + 1) }, () => [0, 43, 44, 51, 60][next(5)]) : []
     const protocol = [58, 58, 6, 17, 59, next(256)][next(6)]
     out.push(chain[0] ?? protocol, 64)
     address6()
@@ -78,3 +82,10 @@ export function randomPacket(next: Random): Uint8Array {
   const length = next(5) === 0 ? 14 + next(Math.max(1, out.length - 14)) : out.length
   return Uint8Array.from(out).slice(0, Math.max(14, length))
 }
+
+/** UDP over IPv4 from 10.0.0.2:9 to 10.0.0.1:80, well formed but for its checksums: 64 bytes. */
+export const UDP = Uint8Array.of(
+  ...[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0],
+  ...[0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1],
+  ...[0, 9, 0, 80, 0, 30, 0, 0, ...Array<number>(22).fill(0)],
+)

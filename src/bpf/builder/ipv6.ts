@@ -96,6 +96,7 @@ export class Ipv6 extends Header {
     } else {
       // Neither offset nor more: an atomic fragment, which is a whole datagram (RFC 6946).
       const whole = tracer.branch('&', 32, fragment.operand, fragment.term(IP6_OFFSET | IP6_MF))
+      tracer.unless('<', 32, tracer.readVariable(round), BigInt(extensions))
       tracer.writeVariable(next, new Field(further(here, IPV6_EXTENSION_AT.nextHeader), 'u8').operand)
       tracer.writeVariable(base, tracer.alu('add', 64, here.base, BigInt(IPV6_FRAGMENT_HLEN)))
       tracer.writeVariable(part, 1n)

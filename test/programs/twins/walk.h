@@ -1,0 +1,53 @@
+/* How the twins of the counting programs walk a packet: Ethernet, two VLAN tags, IPv4, IPv6 with six extension headers. */
+#include "twin.h"
+struct vlan { __be16 tci, type; };
+struct fragment { __u8 next, reserved; __be16 offset; __be32 id; };
+
+/* The type behind the tags, and where it begins; 0 for a short frame. */
+static inline __be16 walk_tags(void **at, void *end, __u16 *id)
+{
+	struct ethhdr *eth = *at;
+	if ((void *)(eth + 1) > end) return 0;
+	__be16 type = eth->h_proto;
+	*at = eth + 1;
+	*id = 0;
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD)) break;
+		struct vlan *tag = *at;
+		if ((void *)(tag + 1) > end) return 0;
+		if (i == 0) *id = bpf_ntohs(tag->tci) & 0xfff;
+		type = tag->type;
+		*at = tag + 1;
+	}
+	return type;
+}
+
+/* The protocol behind IPv6 extension headers; below 0 when it is not known. */
+static inline int walk_extensions(void **at, void *end, __u8 next, int *is_fragment)
+{
+	*is_fragment = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i <= 6; i++) {
+		__u8 *header = *at;
+		if (next == 44) {
+			struct fragment *fragment = *at;
+			if ((void *)(fragment + 1) > end || i == 6) return -1;
+			next = fragment->next;
+			*at = fragment + 1;
+			if (fragment->offset & bpf_htons(0xfff9)) {
+				*is_fragment = 1;
+				return next;
+			}
+		} else if (next == 51) {
+			if ((void *)(header + 8) > end || i == 6) return -1;
+			next = header[0];
+			*at = header + (header[1] + 2) * 4;
+		} else if (next == 0 || next == 43 || next == 60) {
+			if ((void *)(header + 8) > end || i == 6) return -1;
+			next = header[0];
+			*at = header + (header[1] + 1) * 8;
+		} else return next;
+	}
+	return -1;
+}
