@@ -28,9 +28,16 @@ export type AclRule =
   /** The protocol that IP carries, behind IPv6 extension headers. */
   | { readonly kind: 'protocol'; readonly protocol: number }
 
+/** A rule and what it says. */
+export interface AclEntry {
+  readonly rule: AclRule
+  readonly verdict: AclVerdict
+}
+
 /** The bits of a verdict in the tables. */
 export const ALLOW = 1
 export const DENY = 2
+const BITS: Readonly<Record<AclVerdict, number>> = { allow: ALLOW, deny: DENY }
 const BOTH = ALLOW | DENY
 
 /** The numbers of the sides in the tables. */
@@ -82,11 +89,15 @@ export interface AclTables {
 }
 
 /**
- * Writes a rule into the tables; `undefined` takes it out. A rule for the same thing that was there goes. Throws `KernelError`
- * (E2BIG, ENOSPC) when there are too many.
+ * Writes a rule into its table; `undefined` takes it out. Ports are for `writePorts`. Throws `KernelError` (E2BIG, ENOSPC) when
+ * there are too many.
  */
-export function writeRule(tables: AclTables, rule: AclRule, verdict: AclVerdict | undefined): void {
-  const bits = verdict === undefined ? 0 : verdict === 'allow' ? ALLOW : DENY
+export function writeRule(
+  tables: AclTables,
+  rule: Exclude<AclRule, { kind: 'ports' }>,
+  verdict: AclVerdict | undefined,
+): void {
+  const bits = verdict === undefined ? 0 : BITS[verdict]
   switch (rule.kind) {
     case 'mac': {
       const key = { mac: rule.mac, side: SIDES[rule.side] }
@@ -109,19 +120,23 @@ export function writeRule(tables: AclTables, rule: AclRule, verdict: AclVerdict 
     }
     case 'protocol':
       tables.protocols.update(rule.protocol, bits)
-      return
-    case 'ports': {
-      const { from, to, protocols } = rule.ports
-      const shifts = protocols.map(
-        (protocol) => (protocol === 'tcp' ? TCP_SHIFT : 0) + SIDES[rule.side] * SIDE_SHIFT,
-      )
-      for (let port = from; port <= to; port++) {
-        let element = tables.ports.lookup(port) ?? 0
-        for (const shift of shifts) element = (element & ~(BOTH << shift)) | (bits << shift)
-        tables.ports.update(port, element)
+  }
+}
+
+/** Writes what all of `rules` say of these ports, the later over the earlier. */
+export function writePorts(tables: AclTables, { from, to }: PortRange, rules: Iterable<AclEntry>): void {
+  const elements = new Uint8Array(to - from + 1)
+  for (const { rule, verdict } of rules) {
+    if (rule.kind !== 'ports') continue
+    const { ports, side } = rule
+    for (const protocol of ports.protocols) {
+      const shift = (protocol === 'tcp' ? TCP_SHIFT : 0) + SIDES[side] * SIDE_SHIFT
+      for (let port = Math.max(from, ports.from); port <= Math.min(to, ports.to); port++) {
+        elements[port - from] = (elements[port - from] & ~(BOTH << shift)) | (BITS[verdict] << shift)
       }
     }
   }
+  tables.ports.updateBatch(Array.from(elements, (element, index) => [from + index, element] as const))
 }
 
 /** What a rule may look like as text, for a hint. */

@@ -23,6 +23,7 @@ import {
 } from '../packet/ipproto.js'
 import {
   ALLOW,
+  type AclEntry,
   type AclRule,
   type AclTables,
   type AclVerdict,
@@ -39,6 +40,7 @@ import {
   parseAclRule,
   portMap,
   protocolMap,
+  writePorts,
   writeRule,
 } from './acl-rules.js'
 import { passDiscovery } from './discovery.js'
@@ -161,14 +163,17 @@ function stepOverExtensions(x: Xdp, ip: Ipv6, protocol: Variable<'u32'>, at: Var
 /** A rule as text (see `parseAclRule`) or taken apart. */
 export type AclRuleInput = string | AclRule
 
-/** The access list, loaded. Rules change while it runs, each at once as a whole; a range of ports changes port by port. */
+/**
+ * The access list, loaded. Rules change while it runs, each at once as a whole; a range of ports changes port by port. The most
+ * rules for hardware addresses and for networks are `MAX_MACS` and `MAX_NETWORKS`: beyond, what adds one throws `KernelError`.
+ */
 export class AclProgram {
   readonly program: BpfProgram
   readonly #tables: AclTables
-  readonly #rules = new Map<string, { rule: AclRule; verdict: AclVerdict }>()
+  readonly #rules = new Map<string, AclEntry>()
   readonly #loaded: LoadedXdp
 
-  /** Takes over what `defineAcl` made and has been loaded; close one of the two. */
+  /** Takes over what `defineAcl` made, loaded and without rules; close one of the two. */
   constructor(loaded: LoadedXdp) {
     this.#loaded = loaded
     this.program = loaded.program
@@ -195,20 +200,20 @@ export class AclProgram {
     this.#set(rule, 'deny')
   }
 
-  /** Takes back what was said of exactly this; false when nothing was. Ports are taken out of ranges they are in, too. */
-  remove(rule: AclRuleInput): boolean {
-    const parsed = ruleOf(rule)
-    writeRule(this.#tables, parsed, undefined)
-    return this.#rules.delete(formatAclRule(parsed))
+  /** Takes a rule back; false when there is none for exactly this. */
+  remove(input: AclRuleInput): boolean {
+    const rule = ruleOf(input)
+    if (!this.#rules.delete(formatAclRule(rule))) return false
+    this.#write(rule, undefined)
+    return true
   }
 
-  /** Takes back everything. */
+  /** Takes back every rule. */
   clear(): void {
-    for (const { rule } of this.#rules.values()) writeRule(this.#tables, rule, undefined)
-    this.#rules.clear()
+    for (const { rule } of [...this.#rules.values()]) this.remove(rule)
   }
 
-  /** What was said through this object, in order, as text. Where ranges of ports overlap, the later one counts. */
+  /** The rules as text, in the order they were set. Where ranges of ports overlap, the later one counts. */
   rules(): { rule: string; verdict: AclVerdict }[] {
     return [...this.#rules].map(([rule, { verdict }]) => ({ rule, verdict }))
   }
@@ -220,10 +225,22 @@ export class AclProgram {
 
   #set(input: AclRuleInput, verdict: AclVerdict): void {
     const rule = ruleOf(input)
-    writeRule(this.#tables, rule, verdict)
     const text = formatAclRule(rule)
+    const before = this.#rules.get(text)
     this.#rules.delete(text)
     this.#rules.set(text, { rule, verdict })
+    try {
+      this.#write(rule, verdict)
+    } catch (error) {
+      if (before) this.#rules.set(text, before)
+      else this.#rules.delete(text)
+      throw error
+    }
+  }
+
+  #write(rule: AclRule, verdict: AclVerdict | undefined): void {
+    if (rule.kind === 'ports') writePorts(this.#tables, rule.ports, this.#rules.values())
+    else writeRule(this.#tables, rule, verdict)
   }
 }
 

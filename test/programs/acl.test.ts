@@ -198,6 +198,36 @@ test('rules are taken back one by one, and changed by saying the opposite', { sk
   assert.deepEqual(acl.rules(), [])
 })
 
+test(
+  'where ports overlap the later rule counts, and the earlier again when that is taken back',
+  { skip: needsRoot },
+  (t) => {
+    const acl = AclProgram.load()
+    t.after(() => acl.close())
+    const verdict = () => acl.program.testRun({ packet: WHOLE_WAY }).verdict
+    acl.deny('7/udp')
+    acl.allow('0-65535')
+    assert.equal(verdict(), 'pass')
+    acl.remove('0-65535')
+    assert.equal(verdict(), 'drop')
+    acl.allow('1-100/udp')
+    acl.remove('7/udp')
+    acl.deny('5-9/udp')
+    assert.equal(verdict(), 'drop')
+    acl.allow('5-9/tcp')
+    assert.equal(verdict(), 'drop')
+    acl.deny('1-100/udp')
+    acl.remove('5-9/udp')
+    assert.deepEqual(
+      acl.rules().map(({ rule }) => rule),
+      ['5-9/tcp', '1-100/udp'],
+    )
+    assert.equal(verdict(), 'drop')
+    acl.clear()
+    assert.equal(verdict(), 'pass')
+  },
+)
+
 test('the settings make the same program and the same rules', { skip: needsRoot }, (t) => {
   const shipped = shippedPrograms.get('acl')!
   const verdicts = (given: GivenSettings) => {

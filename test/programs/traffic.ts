@@ -55,7 +55,7 @@ export function randomTraffic(next: Random, pools: TrafficPools): Uint8Array {
     out.push(next(25) === 0 ? next(256) : 0x40 | words, 0)
     u16(100)
     u16(next(0x10000))
-    u16(next(4) === 0 ? pick([0x2000, 0x2000, 0x4000, 0x0010, 0x2010, 0x1fff]) : 0)
+    u16(next(4) === 0 ? pick([0x2000, 0x2000, 0x4000, 1 << next(13), 0x2010, 0x1fff]) : 0)
     out.push(64, protocol, 0, 0)
     one(pools.ipv4, 4)
     one(pools.ipv4, 4)
@@ -74,7 +74,7 @@ export function randomTraffic(next: Random, pools: TrafficPools): Uint8Array {
       out.push(chain[index + 1] ?? protocol)
       if (header === 44) {
         out.push(next(256))
-        u16(pick([0, 0, 1, 0x0010, 0xfff9]))
+        u16(pick([0, 0, 1, 8 << next(13), 0xfff9]))
         any(4)
       } else {
         const units = next(5) === 0 ? next(4) : 0
