@@ -1,9 +1,10 @@
 // tcpdump as the judge: which packets of a capture file an expression takes, and whether it is an expression at all.
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run } from '../cli/xdp.js'
+import type { ClassicInstruction } from './classic.js'
 import type { CorpusPacket } from './corpus/packets.js'
 
 /** What libpcap makes of an expression. */
@@ -60,20 +61,50 @@ function numbersIn(file: Uint8Array, packets: number): { matches: Uint8Array; co
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
 /** Asks tcpdump about expressions over packets: about 4 ms each, on two processors at once. */
-export async function judge(
+export function judge(
   packets: readonly CorpusPacket[],
   expressions: readonly string[],
   options: readonly string[] = [],
 ): Promise<Judgement[]> {
+  return askAll(expressions, captureFile(packets), options, (written, said) => {
+    if (written) return { accepted: true, ...numbersIn(written, packets.length), byOptimiser: false }
+    if (said !== REJECTS_ALL) return { accepted: false, message: said }
+    return { accepted: true, matches: new Uint8Array(packets.length), count: 0, byOptimiser: true }
+  })
+}
+
+/** What libpcap compiles expressions to, or why it does not. */
+export function listings(
+  expressions: readonly string[],
+  options: readonly string[] = [],
+): Promise<(ClassicInstruction[] | string)[]> {
+  // Printed instead of run, as one number of instructions and then four numbers for each.
+  return askAll(expressions, captureFile([]), [...options, '-ddd'], (written, said) => {
+    if (!written) return said
+    const [, ...lines] = Buffer.from(written).toString().trim().split('\n')
+    return lines.map((line) => {
+      const [code, ifTrue, ifFalse, k] = line.split(' ').map(Number)
+      return { code, ifTrue, ifFalse, k }
+    })
+  })
+}
+
+/** Runs tcpdump for each expression; `read` gets what it wrote to a file, if it took the expression, and its last words. */
+async function askAll<T>(
+  expressions: readonly string[],
+  capture: Uint8Array,
+  options: readonly string[],
+  read: (written: Uint8Array | undefined, said: string) => T,
+): Promise<T[]> {
   const folder = mkdtempSync(join(tmpdir(), 'node-xdp-filter-'))
   try {
     const input = join(folder, 'in.pcap')
-    writeFileSync(input, captureFile(packets))
+    writeFileSync(input, capture)
     // A shell runs them one after the other: starting each from here would cost as much as tcpdump itself.
-    const command = ['tcpdump', '-Z', 'root', '-n', ...options, '-r', input].map(quoted).join(' ')
+    const command = ['tcpdump', '-Z', 'root', '-n', ...options, '-r', input, '-w', '-'].map(quoted).join(' ')
     const scripts = [0, 1].map((worker) => {
       const lines = expressions.map((text, i) =>
-        i % 2 === worker ? `${command} -w ${i}.out -- ${quoted(text)} 2>${i}.err || rm -f ${i}.out\n` : '',
+        i % 2 === worker ? `${command} -- ${quoted(text)} >${i}.out 2>${i}.err || rm -f ${i}.out\n` : '',
       )
       const path = join(folder, `worker${worker}.sh`)
       writeFileSync(path, lines.join(''))
@@ -83,28 +114,20 @@ export async function judge(
       scripts.map((path) => run(['sh', path], { cwd: folder, timeoutMs: 120_000 })),
     )
     for (const { signal } of ends) if (signal) throw new Error(`the shell around tcpdump ended by ${signal}`)
-    return expressions.map((_, i) => judgementOf(folder, i, packets.length))
+    return expressions.map((_, i) => read(...answerIn(folder, i)))
   } finally {
     rmSync(folder, { recursive: true })
   }
 }
 
-function judgementOf(folder: string, i: number, packets: number): Judgement {
-  let file: Uint8Array | undefined
-  try {
-    file = readFileSync(join(folder, `${i}.out`))
-  } catch {
-    // refused: the reason is in the other file
-  }
-  if (file) return { accepted: true, ...numbersIn(file, packets), byOptimiser: false }
+function answerIn(folder: string, i: number): [written: Uint8Array | undefined, said: string] {
   const said =
     readFileSync(join(folder, `${i}.err`), 'utf8')
       .trim()
       .split('\n')
       .at(-1) ?? ''
+  const output = join(folder, `${i}.out`)
+  if (existsSync(output)) return [readFileSync(output), said]
   if (!said.startsWith(SPEAKER)) throw new Error(`tcpdump said ${JSON.stringify(said)}`)
-  const message = said.slice(SPEAKER.length)
-  if (message === REJECTS_ALL)
-    return { accepted: true, matches: new Uint8Array(packets), count: 0, byOptimiser: true }
-  return { accepted: false, message }
+  return [undefined, said.slice(SPEAKER.length)]
 }

@@ -1,0 +1,278 @@
+// The graph as the optimiser sees it: blocks by level, who leads where, what is used and known on the way.
+import {
+  type Block,
+  BPF_ALU,
+  BPF_IND,
+  BPF_JMP,
+  BPF_LD,
+  BPF_LDX,
+  BPF_MEM,
+  BPF_MISC,
+  BPF_RET,
+  BPF_ST,
+  BPF_STX,
+  BPF_TAX,
+  BPF_TXA,
+  BPF_X,
+  type Statement,
+  classOf,
+  modeOf,
+  operationOf,
+  sourceOf,
+} from '../graph.js'
+
+/** The code of a statement that has been taken out. It keeps its place: rewriting looks at neighbours. */
+export const GONE = -1
+
+/** What holds a value: the 16 words of scratch memory, then the accumulator and the index register. */
+export const A = 16
+export const X = 17
+export const ATOMS = 18
+/** Uses both registers. */
+const A_AND_X = 18
+
+export const isIn = (atoms: number, atom: number): boolean => ((atoms >>> atom) & 1) === 1
+
+/** A way from one block to another. */
+export class Edge {
+  /** Counts from 0 over all edges: first those of comparisons that hold, then the others. */
+  id = 0
+  readonly from: Node
+  readonly isTrue: boolean
+  to: Node | undefined
+  /** The comparison at the end of `from` as it was when last looked at. */
+  code = 0
+  /** Ids of the edges that every way over this one has gone over, itself included. */
+  dominators = new Uint32Array(0)
+
+  constructor(from: Node, isTrue: boolean) {
+    this.from = from
+    this.isTrue = isTrue
+  }
+}
+
+/** A block with what is known of it. */
+export class Node {
+  readonly id: number
+  statements: Statement[]
+  /** The comparison or the return. */
+  readonly last: Statement
+  readonly yes: Edge
+  readonly no: Edge
+  /** How far from the returns, which are at level 0. */
+  level = 0
+  incoming: Edge[] = []
+  /** Ids of the blocks that every way here has come through, itself included. */
+  dominators = new Uint32Array(0)
+  /** Atoms whose values on entry are used here or further on, and on leaving further on. A bit each. */
+  usedInside = 0
+  usedAfter = 0
+  overwritten = 0
+  /** Numbers of the atoms' values on leaving; 0 is any value. */
+  values: Int32Array = new Int32Array(ATOMS)
+  /** The number of the value compared with. */
+  operand = 0
+
+  constructor(id: number, { statements, code, k }: Block) {
+    this.id = id
+    this.statements = statements.map((statement) => ({ ...statement }))
+    this.last = { code, k }
+    this.yes = new Edge(this, true)
+    this.no = new Edge(this, false)
+  }
+
+  get isReturn(): boolean {
+    return this.yes.to === undefined
+  }
+}
+
+/** A graph that is being worked on. */
+export class Flow {
+  root: Node
+  /** In the order in which they are met from the root. */
+  readonly nodes: readonly Node[]
+  readonly edges: readonly Edge[]
+  /** The blocks of each level that are still reached. */
+  levels: Node[][] = []
+
+  constructor(root: Block) {
+    const known = new Map<Block, Node>()
+    const nodes: Node[] = []
+    const take = (block: Block): Node => {
+      const had = known.get(block)
+      if (had) return had
+      const node = new Node(nodes.length, block)
+      known.set(block, node)
+      nodes.push(node)
+      if (block.ifTrue) node.yes.to = take(block.ifTrue)
+      if (block.ifFalse) node.no.to = take(block.ifFalse)
+      return node
+    }
+    this.root = take(root)
+    this.nodes = nodes
+    this.edges = [...nodes.map(({ yes }) => yes), ...nodes.map(({ no }) => no)]
+    for (const [id, edge] of this.edges.entries()) edge.id = id
+  }
+
+  /** Back to blocks, what was taken out left out. */
+  blocks(): Block {
+    const made = new Map<Node, Block>()
+    const make = (node: Node): Block => {
+      const had = made.get(node)
+      if (had) return had
+      const statements = node.statements.filter(({ code }) => code !== GONE)
+      const block: Block = { statements, ...node.last, ifTrue: undefined, ifFalse: undefined }
+      made.set(node, block)
+      if (node.yes.to) block.ifTrue = make(node.yes.to)
+      if (node.no.to) block.ifFalse = make(node.no.to)
+      return block
+    }
+    return make(this.root)
+  }
+
+  /** Puts the blocks into levels; those met last come first in theirs. */
+  findLevels(): void {
+    const seen = new Set<Node>()
+    const levels: Node[][] = []
+    const visit = (node: Node): number => {
+      if (seen.has(node)) return node.level
+      seen.add(node)
+      node.level = node.isReturn ? 0 : Math.max(visit(node.yes.to!), visit(node.no.to!)) + 1
+      ;(levels[node.level] ??= []).push(node)
+      return node.level
+    }
+    visit(this.root)
+    this.levels = levels.map((nodes) => nodes.reverse())
+  }
+
+  /** From the root to the returns. */
+  *downwards(lowest = 0): Generator<Node> {
+    for (let level = this.root.level; level >= lowest; level--) yield* this.levels[level]
+  }
+
+  /** From the lowest comparisons to the root. */
+  *upwards(): Generator<Node> {
+    for (let level = 1; level <= this.root.level; level++) yield* this.levels[level]
+  }
+
+  findIncoming(): void {
+    for (const node of this.nodes) node.incoming = []
+    for (const node of this.downwards(1)) {
+      node.yes.to!.incoming.push(node.yes)
+      node.no.to!.incoming.push(node.no)
+    }
+    // The edge that was found last comes first.
+    for (const node of this.nodes) node.incoming.reverse()
+  }
+
+  findDominators(): void {
+    const words = (this.nodes.length >>> 5) + 1
+    for (const node of this.nodes) node.dominators = new Uint32Array(words).fill(0xffffffff)
+    this.root.dominators.fill(0)
+    for (const node of this.downwards()) {
+      insert(node.dominators, node.id)
+      if (node.isReturn) continue
+      intersect(node.yes.to!.dominators, node.dominators)
+      intersect(node.no.to!.dominators, node.dominators)
+    }
+  }
+
+  findEdgeDominators(): void {
+    const words = (this.edges.length >>> 5) + 1
+    for (const edge of this.edges) edge.dominators = new Uint32Array(words).fill(0xffffffff)
+    this.root.yes.dominators.fill(0)
+    this.root.no.dominators.fill(0)
+    for (const node of this.downwards()) {
+      for (const edge of [node.yes, node.no]) {
+        insert(edge.dominators, edge.id)
+        if (!edge.to) continue
+        intersect(edge.to.yes.dominators, edge.dominators)
+        intersect(edge.to.no.dominators, edge.dominators)
+      }
+    }
+  }
+
+  /** Which atoms are used where. */
+  findUses(): void {
+    for (const node of this.downwards()) findLocalUses(node)
+    for (const node of this.upwards()) {
+      node.usedAfter = node.yes.to!.usedInside | node.no.to!.usedInside
+      node.usedInside |= node.usedAfter & ~node.overwritten
+    }
+  }
+}
+
+function insert(set: Uint32Array, id: number): void {
+  set[id >>> 5] |= 1 << (id & 31)
+}
+
+export const contains = (set: Uint32Array, id: number): boolean => (set[id >>> 5] & (1 << (id & 31))) !== 0
+
+function intersect(set: Uint32Array, other: Uint32Array): void {
+  for (let i = 0; i < set.length; i++) set[i] &= other[i]
+}
+
+/** The atoms a statement reads. */
+export function usedBy({ code, k }: Statement): readonly number[] {
+  const used = useOf(code, k)
+  return used === undefined ? [] : used === A_AND_X ? [X, A] : [used]
+}
+
+function useOf(code: number, k: number): number | undefined {
+  if (code === GONE) return undefined
+  switch (classOf(code)) {
+    case BPF_LD:
+    case BPF_LDX:
+      return modeOf(code) === BPF_IND ? X : modeOf(code) === BPF_MEM ? k : undefined
+    case BPF_ST:
+      return A
+    case BPF_STX:
+      return X
+    case BPF_JMP:
+    case BPF_ALU:
+      return sourceOf(code) === BPF_X ? A_AND_X : A
+    case BPF_MISC:
+      return operationOf(code) === BPF_TXA ? X : A
+    default: // BPF_RET: only constants are returned
+      return undefined
+  }
+}
+
+/** The atom a statement writes, if any. */
+export function writtenBy({ code, k }: Statement): number | undefined {
+  if (code === GONE) return undefined
+  switch (classOf(code)) {
+    case BPF_LD:
+    case BPF_ALU:
+      return A
+    case BPF_LDX:
+      return X
+    case BPF_ST:
+    case BPF_STX:
+      return k
+    case BPF_MISC:
+      return operationOf(code) === BPF_TAX ? X : A
+    default:
+      return undefined
+  }
+}
+
+function findLocalUses(node: Node): void {
+  let written = 0
+  let used = 0
+  let overwritten = 0
+  const use = (statement: Statement): void => {
+    for (const atom of usedBy(statement)) if (!isIn(written, atom)) used |= 1 << atom
+  }
+  for (const statement of node.statements) {
+    use(statement)
+    const atom = writtenBy(statement)
+    if (atom === undefined) continue
+    if (!isIn(used, atom)) overwritten |= 1 << atom
+    written |= 1 << atom
+  }
+  if (classOf(node.last.code) !== BPF_RET) use(node.last)
+  node.usedInside = used
+  node.overwritten = overwritten
+  node.usedAfter = 0
+}
