@@ -8,6 +8,12 @@ import { shippedSample } from './sample.js'
 import type { ShippedProgram } from './shipped.js'
 import { defineDrop, definePass } from './verdict.js'
 
+export { AclProgram, type AclOptions, type AclRuleInput, defineAcl } from './acl.js'
+export { type AclRule, type AclSide, type AclVerdict, formatAclRule, parseAclRule } from './acl-rules.js'
+export { RedirectPortsProgram, defineRedirectPorts } from './redirect-ports.js'
+export { type ReflectSwap, defineReflect } from './reflect.js'
+export { SampleProgram, type SampleOptions, defineSample } from './sample.js'
+export { type Endpoint, type PortProtocol, type PortRange, parseEndpoints } from './settings.js'
 export type {
   DefinedProgram,
   GivenSettings,
