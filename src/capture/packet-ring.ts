@@ -1,0 +1,379 @@
+// AF_PACKET with a ring of blocks in mapped memory (TPACKET_V3): sees what arrives and leaves, disturbs nothing.
+import { setTimeout as delay } from 'node:timers/promises'
+import {
+  ENODEV,
+  KernelError,
+  MappedRegion,
+  OptionError,
+  PAGE_SIZE,
+  READABLE,
+  StateError,
+  getInterface,
+  native,
+  watchDescriptor,
+  type Interface,
+  type Namespace,
+  type NativeWatcher,
+} from '../kernel/index.js'
+import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, PacketRecord } from '../packet/pcap-record.js'
+import {
+  REJECT_ALL,
+  attachClassicFilter,
+  bindPacketSocket,
+  classicProgram,
+  makeRing,
+  openPacketSocket,
+  setPromiscuous,
+  takeSocketError,
+  takeStatistics,
+} from './packet-socket.js'
+import type { PacketFilter, PacketSink, PacketSource, SourceStatistics } from './source.js'
+
+export interface PacketRingOptions {
+  interface: string
+  namespace?: Namespace | undefined
+  filter?: PacketFilter | undefined
+  /** The most bytes of a packet that are kept. Default 262144: all. */
+  snapLength?: number | undefined
+  /** Have the interface take what is not addressed to it. Default true, as tcpdump. */
+  promiscuous?: boolean | undefined
+  /** Bytes of a block: a power of two, at least a page. A packet longer than a block is cut. Default 262144. */
+  blockSize?: number | undefined
+  /** Default 16. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
+  blocks?: number | undefined
+  /** Milliseconds after which a block is handed over with few packets in it. Default 20. */
+  blockTimeout?: number | undefined
+}
+
+// Where the fields lie. Of a block (struct tpacket_block_desc), in words:
+const BLOCK_STATUS = 2
+const BLOCK_PACKETS = 3
+const BLOCK_FIRST = 4
+// Of a packet (struct tpacket3_hdr), in words:
+const NEXT = 0
+const SECONDS = 1
+const NANOSECONDS = 2
+const SNAP_LENGTH = 3
+const WIRE_LENGTH = 4
+const STATUS = 5
+const MAC_NET = 6
+const VLAN_TCI = 8
+const VLAN_TPID = 9
+/** And in bytes: sll_pkttype of the struct sockaddr_ll behind the header, and the end of that. */
+const PACKET_TYPE_AT = 48 + 10
+const PACKET_HEAD = 48 + 20
+
+const TP_STATUS_KERNEL = 0
+const TP_STATUS_USER = 1
+const TP_STATUS_VLAN_VALID = 0x10
+const TP_STATUS_VLAN_TPID_VALID = 0x40
+const PACKET_OUTGOING = 4
+const ETH_P_8021Q = 0x8100
+
+/** Blocks handed on before the other work of the event loop has its turn. */
+const BLOCKS_A_TURN = 8
+/** The kernel counts in 32 bits and forgets when asked: it is asked every so many blocks, whether anyone wants to know or not. */
+const BLOCKS_A_COUNT = 4096
+
+/** Packets of an interface from AF_PACKET. Kernel 3.2. Needs CAP_NET_RAW, and `close()`. */
+export class PacketRing implements PacketSource {
+  readonly mode = 'packet'
+  readonly name: string
+  readonly linkType: number
+  readonly #fd: number
+  readonly #device: Interface
+  readonly #namespace: Namespace | undefined
+  readonly #region: MappedRegion
+  readonly #bytes: Uint8Array
+  readonly #words: Int32Array
+  readonly #blockSize: number
+  readonly #blocks: number
+  readonly #blockTimeout: number
+  readonly #snapLength: number
+  /** Judges what the kernel could not. */
+  readonly #filter: PacketFilter | undefined
+  readonly #judgesAll: boolean
+  readonly #packet = new PacketRecord()
+  readonly #stats: SourceStatistics = {
+    packets: 0,
+    bytes: 0,
+    batches: 0,
+    dropped: { interface: 0, kernel: 0, ring: 0 },
+  }
+  readonly #interfaceDropsBefore: number
+  #interfaceDrops = 0
+  #watcher: NativeWatcher | undefined
+  #sink: PacketSink | undefined
+  #next = 0
+  #handed = 0
+  #isPaused = false
+  #isOpen = true
+  #isUp = true
+  #waits = false
+
+  /**
+   * Opens the socket; packets wait in the ring until `start`. Throws `NotFoundError`, `OptionError`, `UnsupportedError`,
+   * `KernelError` (EPERM; ENOMEM for a ring that is too large). An interface that is down is waited for: see `linkChanged`.
+   */
+  static open(options: PacketRingOptions): PacketRing {
+    return new PacketRing(options)
+  }
+
+  private constructor(options: PacketRingOptions) {
+    const { blockSize = 262144, blocks = 16, blockTimeout = 20, snapLength = MAX_CAPTURED_LENGTH } = options
+    checkRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
+    checkRange('blocks', blocks, 1, 65536)
+    checkRange('blockTimeout', blockTimeout, 1, 60_000)
+    checkRange('blockSize', blockSize, PAGE_SIZE, 1 << 26)
+    if ((blockSize & (blockSize - 1)) !== 0) {
+      throw new OptionError('blockSize', `A block of ${blockSize} bytes is no power of two`)
+    }
+    const { namespace } = options
+    this.#device = getInterface(options.interface, { namespace })
+    this.name = this.#device.name
+    this.#namespace = namespace
+    this.#blockSize = blockSize
+    this.#blocks = blocks
+    this.#blockTimeout = blockTimeout
+    this.#snapLength = snapLength
+    this.#filter = options.filter
+    this.#interfaceDropsBefore = interfaceDrops(this.#device)
+    const fd = openPacketSocket(namespace)
+    this.#fd = fd
+    let region: MappedRegion | undefined
+    try {
+      makeRing(fd, blockSize, blocks, blockTimeout)
+      const context = { about: `packet ring of ${this.name}` }
+      region = MappedRegion.map({ fd, length: blocks * blockSize, context })
+      // Before the socket is bound, so that nothing unwanted arrives.
+      const program = classicProgram(options.filter?.toClassicBpf(), snapLength)
+      if (program) attachClassicFilter(fd, program)
+      this.#judgesAll = program === undefined
+      this.linkType = bindPacketSocket(fd, this.#device.index, this.name)
+      if (options.promiscuous ?? true) setPromiscuous(fd, this.#device.index, this.name)
+    } catch (error) {
+      region?.close()
+      native.close(fd)
+      throw error
+    }
+    this.#region = region
+    this.#bytes = new Uint8Array(region.buffer)
+    this.#words = new Int32Array(region.buffer)
+  }
+
+  start(sink: PacketSink): void {
+    this.#assertOpen()
+    if (this.#sink) throw new StateError(`The packet ring of ${this.name} was started already`)
+    this.#sink = sink
+    this.#watcher = watchDescriptor(this.#fd, (status) => {
+      if (status < 0) this.#lookAfterError()
+      else this.#serviceOrEnd()
+    })
+    if (!this.#isPaused) this.#watcher.start(READABLE)
+  }
+
+  pause(): void {
+    this.#isPaused = true
+    this.#watcher?.stop()
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    this.#watcher?.start(READABLE)
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#isOpen || !this.#sink) return
+    attachClassicFilter(this.#fd, REJECT_ALL)
+    this.#isPaused = false
+    // The block that the kernel is filling is ours when its time is over.
+    for (let waits = 0; this.#isOpen && waits < 8; waits++) {
+      while (this.#service());
+      if (!this.#isFilling()) break
+      await delay(this.#blockTimeout)
+    }
+    this.#watcher?.stop()
+  }
+
+  stats(): SourceStatistics {
+    this.#count()
+    return { ...this.#stats, dropped: { ...this.#stats.dropped, interface: this.#interfaceDrops } }
+  }
+
+  close(): Promise<void> {
+    if (this.#isOpen) {
+      this.#count()
+      this.#isOpen = false
+      this.#watcher?.close()
+      this.#region.close()
+      native.close(this.#fd)
+    }
+    return Promise.resolve()
+  }
+
+  #serviceOrEnd(): void {
+    try {
+      this.#service()
+    } catch (error) {
+      this.#end(error as Error)
+    }
+  }
+
+  #end(error: Error): void {
+    this.#watcher?.stop()
+    this.#sink?.ended?.(error)
+  }
+
+  /** Hands on what the kernel has finished, some blocks at most; whether there was any. */
+  #service(): boolean {
+    const sink = this.#sink
+    if (!sink) return false
+    let done = 0
+    while (done < BLOCKS_A_TURN && this.#isOpen && !this.#isPaused) {
+      const block = this.#next * (this.#blockSize >>> 2)
+      if ((Atomics.load(this.#words, block + BLOCK_STATUS) & TP_STATUS_USER) === 0) break
+      this.#next = this.#next + 1 === this.#blocks ? 0 : this.#next + 1
+      done++
+      try {
+        this.#handOn(block, sink)
+      } finally {
+        // Even when the sink throws: the packets of this block are over.
+        if (this.#isOpen) Atomics.store(this.#words, block + BLOCK_STATUS, TP_STATUS_KERNEL)
+      }
+      if (++this.#handed % BLOCKS_A_COUNT === 0) this.#count()
+    }
+    if (done === 0) return false
+    this.#stats.batches++
+    sink.batchEnd?.()
+    return true
+  }
+
+  #handOn(block: number, sink: PacketSink): void {
+    const words = this.#words
+    const packet = this.#packet
+    const stats = this.#stats
+    const loopback = this.#device.loopback
+    packet.bytes = this.#bytes
+    packet.linkType = this.linkType
+    const count = words[block + BLOCK_PACKETS]
+    let head = block + (words[block + BLOCK_FIRST] >>> 2)
+    for (let i = 0; i < count && this.#isOpen; i++) {
+      const at = head << 2
+      const outgoing = this.#bytes[at + PACKET_TYPE_AT] === PACKET_OUTGOING
+      packet.seconds = words[head + SECONDS] >>> 0
+      packet.nanoseconds = words[head + NANOSECONDS]
+      packet.offset = at + (words[head + MAC_NET] & 0xffff)
+      packet.length = words[head + SNAP_LENGTH]
+      packet.wireLength = words[head + WIRE_LENGTH]
+      packet.direction = outgoing ? 'outbound' : 'inbound'
+      const status = words[head + STATUS]
+      const tagged = (status & TP_STATUS_VLAN_VALID) !== 0 && this.linkType === LINKTYPE_ETHERNET
+      if (tagged) this.#restoreTag(head, status, packet)
+      // On loopback each packet is seen leaving and arriving: once is enough.
+      if (!(loopback && outgoing) && this.#isWanted(packet, tagged)) {
+        if (packet.length > this.#snapLength) packet.length = this.#snapLength
+        stats.packets++
+        stats.bytes += packet.wireLength
+        sink.packet(packet)
+      }
+      head += words[head + NEXT] >>> 2
+    }
+  }
+
+  #isWanted(packet: PacketRecord, tagged: boolean): boolean {
+    const filter = this.#filter
+    if (!filter || !(tagged || this.#judgesAll)) return true
+    return filter.matches(packet.bytes, packet.offset, packet.length, packet.wireLength)
+  }
+
+  /** Puts back the VLAN tag that the kernel or the device took out: the addresses move to make room. */
+  #restoreTag(head: number, status: number, packet: PacketRecord): void {
+    const from = packet.offset
+    // There are 14 free bytes before an Ethernet packet (tpacket_rcv aligns what follows its header to 16).
+    if (packet.length < 12 || from - 4 < (head << 2) + PACKET_HEAD) return
+    const bytes = this.#bytes
+    const to = from - 4
+    for (let i = 0; i < 12; i++) bytes[to + i] = bytes[from + i]
+    const tpid = status & TP_STATUS_VLAN_TPID_VALID ? this.#words[head + VLAN_TPID] & 0xffff : ETH_P_8021Q
+    const tci = this.#words[head + VLAN_TCI]
+    bytes[to + 12] = tpid >>> 8
+    bytes[to + 13] = tpid
+    bytes[to + 14] = tci >>> 8
+    bytes[to + 15] = tci
+    packet.offset = to
+    packet.length += 4
+    packet.wireLength += 4
+  }
+
+  /** Whether the kernel has packets in a block that it has not handed over. */
+  #isFilling(): boolean {
+    if (!this.#isOpen) return false
+    return this.#words[this.#next * (this.#blockSize >>> 2) + BLOCK_PACKETS] > 0
+  }
+
+  /** Both the kernel's counters. */
+  #count(): void {
+    if (!this.#isOpen) return
+    this.#stats.dropped.kernel += takeStatistics(this.#fd).drops
+    try {
+      const device = getInterface(this.#device.index, { namespace: this.#namespace })
+      this.#interfaceDrops = Math.max(0, interfaceDrops(device) - this.#interfaceDropsBefore)
+    } catch {
+      // The device is gone: its last count stands.
+    }
+  }
+
+  /** The socket reports that the interface went down; whether it is still there, it does not say. */
+  #lookAfterError(): void {
+    takeSocketError(this.#fd)
+    try {
+      getInterface(this.#device.index, { namespace: this.#namespace })
+    } catch (error) {
+      this.#serviceOrEnd()
+      const about = `${this.name} is gone`
+      this.#end(new KernelError('poll', ENODEV, { about, hint: (error as Error).message }))
+      return
+    }
+    this.#watcher?.start(READABLE)
+    this.#setUp(false)
+    void this.#waitForLink()
+  }
+
+  /** The socket works again by itself when the interface comes back, and says nothing. */
+  async #waitForLink(): Promise<void> {
+    if (this.#waits) return
+    this.#waits = true
+    while (this.#isOpen && !this.#isUp) {
+      await delay(LOOK_MS, undefined, { ref: false })
+      if (!this.#isOpen) return
+      try {
+        if (getInterface(this.#device.index, { namespace: this.#namespace }).up) this.#setUp(true)
+      } catch {
+        break // Gone: the socket reports that too.
+      }
+    }
+    this.#waits = false
+  }
+
+  #setUp(isUp: boolean): void {
+    if (isUp === this.#isUp) return
+    this.#isUp = isUp
+    this.#sink?.linkChanged?.(isUp)
+  }
+
+  #assertOpen(): void {
+    if (!this.#isOpen) throw new StateError(`The packet ring of ${this.name} is closed`)
+  }
+}
+
+const LOOK_MS = 100
+
+function interfaceDrops({ stats }: Interface): number {
+  return stats.rxDropped
+}
+
+function checkRange(option: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return
+  throw new OptionError(option, `${option} is ${value}; it must be ${least} to ${most}`)
+}

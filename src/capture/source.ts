@@ -1,0 +1,68 @@
+// Where packets come from: the one interface that every way of capturing implements, and a test's fake one.
+import type { PacketRecord } from '../packet/pcap-record.js'
+
+/** Decides which packets are wanted; what the filter floor compiles has this shape. */
+export interface PacketFilter {
+  /** Whether this packet is wanted. `length` bytes are there, of `wireLength`. */
+  matches(bytes: Uint8Array, offset: number, length: number, wireLength: number): boolean
+  /** The same as a classic BPF program: an array of `struct sock_filter`. */
+  toClassicBpf(): Uint8Array
+}
+
+/** What a source calls, always from the event loop and never inside `start`. What `packet` and `batchEnd` throw ends the source. */
+export interface PacketSink {
+  /** One packet: a view that is valid during the call only. */
+  packet(packet: PacketRecord): void
+  /** After the packets that came together. */
+  batchEnd?(): void
+  /** The interface went down, or came back. Packets come again by themselves. */
+  linkChanged?(isUp: boolean): void
+  /** The source ended by itself and gives no more packets: a file's end, or (with an error) a device that is gone, what the sink threw. */
+  ended?(error?: Error): void
+}
+
+/** Where packets can be lost before the sink sees them. */
+export interface SourceDrops {
+  /** The interface's own count since the start: no descriptor, a full ring of the device. */
+  interface: number
+  /** The kernel had no room for it in what we gave it: the socket's ring, the UMEM. */
+  kernel: number
+  /** The BPF ring buffer had no room. */
+  ring: number
+}
+
+/** What a source counts since it was opened. */
+export interface SourceStatistics {
+  /** Packets and bytes (on the wire) handed to the sink. */
+  packets: number
+  bytes: number
+  /** Calls of `batchEnd`. */
+  batches: number
+  dropped: SourceDrops
+}
+
+/** How packets are had: see the three ways to capture. `file` is a file read back. */
+export type SourceMode = 'divert' | 'mirror' | 'packet' | 'file'
+
+/**
+ * Packets of one interface. Made open; `start` once, `pause` and `resume` as often as wanted, `close` once more often
+ * than never. A source holds no packet that it does not count: what it had to let go is in `stats().dropped`.
+ */
+export interface PacketSource {
+  readonly mode: SourceMode
+  /** The interface, or the file. */
+  readonly name: string
+  /** `LINKTYPE_*`: what packets begin with. */
+  readonly linkType: number
+  /** Gives packets to `sink` from the next turn of the event loop on. Throws `StateError` the second time. */
+  start(sink: PacketSink): void
+  /** No packets until `resume`: they wait where the kernel keeps them, and are lost and counted there when it is full. */
+  pause(): void
+  resume(): void
+  /** Takes no more packets; resolves once those that arrived before are with the sink. */
+  stop(): Promise<void>
+  /** Cheap enough to be called every second. Works until `close`, and gives the last counts after it. */
+  stats(): SourceStatistics
+  /** Lets go of everything at once; what waits is not handed on. Closing twice is harmless. */
+  close(): Promise<void>
+}
