@@ -112,8 +112,9 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
     napi_status result =
         napi_make_callback(env, *self->context_, self->Value(), self->callback_.Value(), 2, arguments, nullptr);
     if (result == napi_ok) return;
-    // A thread that is being torn down turns its loop once more, when no JavaScript can run: then be still.
-    uv_poll_stop(poll);
+    // A thread that is being torn down turns its loop once more, when no JavaScript can run: then be still. The
+    // callback may have closed us before what it led to ended the thread.
+    if (!uv_is_closing(reinterpret_cast<uv_handle_t*>(poll))) uv_poll_stop(poll);
     napi_value exception;
     if (result == napi_pending_exception && napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
       napi_fatal_exception(env, exception);

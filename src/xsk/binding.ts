@@ -151,42 +151,46 @@ export function closeSocket(fd: number, key: string): void {
  * then it is the kernel that has not let go of it yet, and nobody else.
  */
 export async function bindSocket(fd: number, umem: Umem, request: BindRequest): Promise<void> {
-  const partner = kernelAtLeast(5, 10) ? umem.boundSocket : undefined
-  let result = partner === undefined ? NOT_SHARED : await tryBind(fd, request, partner)
-  // The memory can be registered twice as well: when the other socket has lost its device (EBADF), or its device has
-  // zero copy and this one has not (net/xdp/xsk.c: xsk_bind).
-  if (result === NOT_SHARED || result === -EBADF || result === -EOPNOTSUPP) {
-    umem.register(fd)
-    result = await tryBind(fd, request)
+  let isRegistered = false
+  // Anew at every attempt: meanwhile the other socket may be closed, and its number that of something else.
+  const attempt = () => {
+    const partner = isRegistered || !kernelAtLeast(5, 10) ? undefined : umem.boundSocket
+    if (partner !== undefined) {
+      const result = native.bind(fd, addressOf(request, partner))
+      // The memory can be registered twice as well: when the other socket has lost its device (EBADF), or its device
+      // has zero copy and this one has not (net/xdp/xsk.c: xsk_bind).
+      if (result !== -EBADF && result !== -EOPNOTSUPP) return result
+    }
+    if (!isRegistered) umem.register(fd)
+    isRegistered = true
+    return native.bind(fd, addressOf(request))
+  }
+  let result = attempt()
+  const started = performance.now()
+  const own = started - (closedAt.get(request.key) ?? -Infinity) < PATIENCE_AFTER_OWN_MS
+  const deadline = started + (own ? PATIENCE_AFTER_OWN_MS : PATIENCE_MS)
+  for (let wait = 1; result === -EBUSY && performance.now() < deadline; wait = Math.min(wait * 2, 100)) {
+    await delay(wait)
+    result = attempt()
   }
   closedAt.delete(request.key)
   if (result < 0) throw bindError(-result, request)
   umem.addBound(fd)
 }
 
-const NOT_SHARED = 1
-
-async function tryBind(fd: number, request: BindRequest, partner?: number): Promise<number> {
-  const address = new DataView(new ArrayBuffer(16)) // struct sockaddr_xdp
-  address.setUint16(0, uapi.AF_XDP, true)
+/** A struct sockaddr_xdp. No other flag may go with XDP_SHARED_UMEM. */
+function addressOf(request: BindRequest, partner?: number): DataView {
+  const address = new DataView(new ArrayBuffer(16))
   const flags =
     (request.copy === 'copy' ? uapi.XDP_COPY : 0) |
     (request.copy === 'zero-copy' ? uapi.XDP_ZEROCOPY : 0) |
     (request.needWakeup ? uapi.XDP_USE_NEED_WAKEUP : 0)
-  // No other flag may go with XDP_SHARED_UMEM.
+  address.setUint16(0, uapi.AF_XDP, true)
   address.setUint16(2, partner === undefined ? flags : uapi.XDP_SHARED_UMEM, true)
   address.setUint32(4, request.ifindex, true)
   address.setUint32(8, request.queue, true)
   address.setUint32(12, partner ?? 0, true)
-  let result = native.bind(fd, address)
-  const started = performance.now()
-  const own = started - (closedAt.get(request.key) ?? -Infinity) < PATIENCE_AFTER_OWN_MS
-  const deadline = started + (own ? PATIENCE_AFTER_OWN_MS : PATIENCE_MS)
-  for (let wait = 1; result === -EBUSY && performance.now() < deadline; wait = Math.min(wait * 2, 100)) {
-    await delay(wait)
-    result = native.bind(fd, address)
-  }
-  return result
+  return address
 }
 
 function bindError(errno: number, request: BindRequest): KernelError {

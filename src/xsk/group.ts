@@ -8,6 +8,7 @@ import { GroupParts, addUp, type GroupWarning, type XdpGroupOptions } from './sh
 import { XdpSocket } from './socket.js'
 import type { SocketStatistics } from './statistics.js'
 import type { Umem } from './umem.js'
+import { XdpWorkerGroup, type XdpWorkerGroupOptions } from './worker-group.js'
 
 export type { GroupDevice, GroupWarning, SteeringProgram, XdpGroupOptions } from './shared-group.js'
 
@@ -48,9 +49,12 @@ export class XdpGroup implements AsyncDisposable {
   /**
    * Opens a socket on each queue, then attaches the program. A queue that cannot be opened is left to the kernel, with
    * a warning; throws as `XdpSocket.open` does when none can, or when one cannot and `strict` is set: nothing is left
-   * behind then.
+   * behind then. With a `worker`, the group is one of threads: see `XdpWorkerGroup`.
    */
-  static async open(options: XdpGroupOptions): Promise<XdpGroup> {
+  static open(options: XdpWorkerGroupOptions): Promise<XdpWorkerGroup>
+  static open(options: XdpGroupOptions & { worker?: undefined }): Promise<XdpGroup>
+  static async open(options: XdpGroupOptions | XdpWorkerGroupOptions): Promise<XdpGroup | XdpWorkerGroup> {
+    if ('worker' in options && options.worker !== undefined) return XdpWorkerGroup.open(options)
     const parts = new GroupParts(options)
     const { umem, sliceFrames, seats } = parts
     const link = new LocalLink(seats.length, sliceFrames, umem.frameSize)

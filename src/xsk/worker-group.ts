@@ -1,0 +1,241 @@
+// A group driven by threads: one worker a queue, each with the user's module, nothing shared on the way of the packets.
+import { EventEmitter } from 'node:events'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { TransferListItem } from 'node:worker_threads'
+import { OptionError, StateError } from '../kernel/index.js'
+import type { XdpAttachment } from '../bpf/index.js'
+import type { RunOptions } from './loop.js'
+import { presetValues } from './presets.js'
+import { GroupParts, addUp, type GroupWarning, type Seat, type XdpGroupOptions } from './shared-group.js'
+import type { SocketStatistics } from './statistics.js'
+import type { Umem } from './umem.js'
+import { planCpus, type WorkerCpus } from './worker-cpus.js'
+import { COUNTER_STRIDE, GroupWorker, type RestartPolicy, type WorkerPlan } from './worker-thread.js'
+
+export interface XdpWorkerGroupOptions extends XdpGroupOptions {
+  /** The module that each thread runs: its default export is a `WorkerModule`. A path is taken from the working directory. */
+  worker: URL | string
+  /** Given to each worker, as a copy (structured clone). */
+  workerData?: unknown
+  /** Which processor each worker runs on. Default: what the preset says. */
+  cpus?: WorkerCpus
+  /** How a worker that ends by itself is replaced; false: not at all. */
+  restart?: RestartPolicy | false
+  /** How the workers take and wait for packets: see `XdpSocket.run`. */
+  run?: Pick<RunOptions, 'budget' | 'wait'>
+  /** How long `stop` waits for a thread before it ends it. Default 2000. */
+  stopTimeoutMs?: number
+}
+
+/** What a group of workers tells. */
+export interface WorkerGroupEvents {
+  /** A worker has posted a message on its `port`. */
+  message: [message: unknown, worker: GroupWorker]
+  /** A worker has ended by itself; the next attempt comes in so many milliseconds. */
+  crash: [error: Error, worker: GroupWorker, restartInMs: number]
+  /** A new thread has taken its place. */
+  restart: [worker: GroupWorker]
+  /** It has crashed too often: its queue's packets go to the kernel now. */
+  failed: [error: Error, worker: GroupWorker]
+  warning: [warning: GroupWarning]
+}
+
+/**
+ * The sockets of an interface's queues, each driven by a thread of its own. The threads map the memory by descriptor and
+ * share nothing while packets flow; their counters lie in shared memory. The sockets are opened, and closed, by the
+ * thread that opens the group, so that a thread may end in any way: its queue's packets then go to the kernel until
+ * another one takes its place, and the other queues notice nothing.
+ */
+export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements AsyncDisposable {
+  /** The first interface. */
+  readonly interface: string
+  /** A worker a queue. One whose socket could not be opened is `stopped`: see `warnings`. */
+  readonly workers: readonly GroupWorker[]
+  /** The memory of all sockets. */
+  readonly umem: Umem
+  /** What is less than was asked for. */
+  readonly warnings: readonly GroupWarning[]
+  readonly #parts: GroupParts
+  readonly #seats: ReadonlyMap<Seat, GroupWorker>
+  readonly #strict: boolean
+  #failure: Error | undefined
+  #closing: Promise<void> | undefined
+  // Those who wait in `run`.
+  #waiting: { resolve: () => void; reject: (error: Error) => void }[] = []
+
+  private constructor(parts: GroupParts, options: XdpWorkerGroupOptions) {
+    super()
+    const { seats } = parts
+    const { restart = {}, stopTimeoutMs = 2000, run = {}, workerData, strict = false } = options
+    const cpus = planCpus(
+      options.cpus ?? presetValues(options.preset).cpus,
+      seats.length,
+      options.namespace ? undefined : options.interface,
+    )
+    const module = moduleAddress(options.worker)
+    const stride = COUNTER_STRIDE * Float64Array.BYTES_PER_ELEMENT
+    const counters = new SharedArrayBuffer(seats.length * stride)
+    const workers = seats.map((seat, index) => {
+      const plan: WorkerPlan = {
+        seat,
+        index,
+        cpu: cpus[index],
+        setup: { module, run: { ...run }, workers: seats.length, workerData },
+        restart: restart === false ? undefined : { ...RESTART, ...restart },
+        stopTimeoutMs,
+        onMessage: (worker, message) => this.emit('message', message, worker),
+        onCrash: (worker, error, ms) => this.emit('crash', error, worker, ms),
+        onRestart: (worker) => this.emit('restart', worker),
+        onFailed: (worker, error) => this.#onFailed(seat, worker, error),
+      }
+      return new GroupWorker(plan, new Float64Array(counters, index * stride, COUNTER_STRIDE))
+    })
+    this.interface = parts.devices[0].interface
+    this.workers = workers
+    this.umem = parts.umem
+    this.warnings = parts.warnings
+    this.#parts = parts
+    this.#seats = new Map(seats.map((seat, i) => [seat, workers[i]]))
+    this.#strict = strict
+  }
+
+  /**
+   * Opens a socket and starts a thread for each queue; resolves when all are ready. A queue whose socket cannot be
+   * opened is left to the kernel, with a warning. Throws when none can, or when one cannot and `strict` is set, and
+   * when the module cannot be loaded or throws: nothing is left behind then.
+   */
+  static async open(options: XdpWorkerGroupOptions): Promise<XdpWorkerGroup> {
+    const parts = new GroupParts(options)
+    let group: XdpWorkerGroup | undefined
+    try {
+      group = new XdpWorkerGroup(parts, options)
+      await group.start()
+      const { workers } = group
+      parts.attach((device) =>
+        parts.seats.some((seat, i) => seat.device === device && workers[i].copy === 'zero-copy'),
+      )
+      return group
+    } catch (error) {
+      await group?.stop()
+      parts.closeRest()
+      throw error
+    }
+  }
+
+  /** How the first device's program is attached; undefined with `attach: 'none'`. */
+  get attachment(): XdpAttachment | undefined {
+    return this.#parts.devices[0].attachment
+  }
+
+  /** How the programs are attached, one a device; empty with `attach: 'none'`. */
+  get attachments(): readonly XdpAttachment[] {
+    return this.#parts.devices.flatMap(({ attachment }) => attachment ?? [])
+  }
+
+  /** Starts the workers that are stopped or have failed, with new sockets. Throws as `open` does. */
+  async start(): Promise<void> {
+    if (this.#closing) throw new StateError('The group is closed')
+    this.#failure = undefined
+    const idle = (worker: GroupWorker) => worker.state === 'stopped' || worker.state === 'failed'
+    await this.#parts.openAll(
+      async (seat) => {
+        const worker = this.#workerOf(seat)
+        if (idle(worker)) await worker.start()
+        return worker
+      },
+      (worker) => worker.stop(),
+    )
+  }
+
+  /**
+   * Ends the workers: each finishes its batch, and sends what it has to. Their sockets are closed, and packets go to
+   * the kernel until `start`.
+   */
+  async stop(): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.stop()))
+    this.#settle()
+  }
+
+  /**
+   * Waits until the group is stopped or closed; `signal` stops it. Rejects once there is no worker left that works, or
+   * with `strict` when one has failed.
+   */
+  async run({ signal }: Pick<RunOptions, 'signal'> = {}): Promise<void> {
+    if (this.#failure) throw this.#failure
+    const stop = () => void this.stop()
+    const ended = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }))
+    signal?.addEventListener('abort', stop, { once: true })
+    if (signal?.aborted) stop()
+    try {
+      await ended
+    } finally {
+      signal?.removeEventListener('abort', stop)
+    }
+  }
+
+  /** Sends a message to the workers of a queue, on every device of the group. False when none has heard it. */
+  post(queue: number, message: unknown, transfer?: readonly TransferListItem[]): boolean {
+    const heard = this.workers.map((worker) => worker.queue === queue && worker.post(message, transfer))
+    return heard.includes(true)
+  }
+
+  /** Sends a message to every worker. */
+  broadcast(message: unknown): void {
+    for (const worker of this.workers) worker.post(message)
+  }
+
+  /** The statistics of all workers since the group was opened, added up: from shared memory, at any time. */
+  statistics(): SocketStatistics {
+    return this.workers.map((worker) => worker.statistics()).reduce(addUp)
+  }
+
+  /** Detaches the programs, ends the workers, closes the sockets and their memory. Closing twice is harmless. */
+  async close(): Promise<void> {
+    this.#closing ??= this.#close()
+    await this.#closing
+  }
+
+  async #close(): Promise<void> {
+    try {
+      this.#parts.closeDevices()
+    } finally {
+      await this.stop()
+      this.#parts.closeUmem()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #workerOf(seat: Seat): GroupWorker {
+    return this.#seats.get(seat) as GroupWorker
+  }
+
+  #onFailed(seat: Seat, worker: GroupWorker, error: Error): void {
+    const warning = this.#parts.warnQueue(seat, error)
+    this.emit('failed', error, worker)
+    this.emit('warning', warning)
+    const works = ({ state }: GroupWorker) => state !== 'failed' && state !== 'stopped'
+    if (this.#strict || !this.workers.some(works)) this.#settle(error)
+  }
+
+  #settle(failure?: Error): void {
+    this.#failure = failure
+    for (const { resolve, reject } of this.#waiting.splice(0)) {
+      if (failure) reject(failure)
+      else resolve()
+    }
+  }
+}
+
+const RESTART: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
+
+function moduleAddress(worker: URL | string): string {
+  if (worker instanceof URL) return worker.href
+  if (typeof worker !== 'string' || worker === '') {
+    throw new OptionError('worker', `"${String(worker)}" is no module for workers`)
+  }
+  return worker.startsWith('file:') ? worker : pathToFileURL(resolve(worker)).href
+}
