@@ -13,6 +13,7 @@ const below = {
   xsk: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs'],
   capture: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs', 'xsk'],
   forward: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs', 'xsk'],
+  generate: ['kernel', 'bpf', 'capture', 'filter', 'nic', 'packet', 'programs', 'xsk'],
   serve: ['kernel', 'bpf', 'filter', 'nic', 'packet', 'programs', 'xsk'],
 }
 const floors = [...Object.keys(below), 'cli']

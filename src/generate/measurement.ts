@@ -1,0 +1,76 @@
+// Receives generated packets on AF_XDP sockets, and meters them.
+import { Headers, parseHeaders } from '../packet/headers.js'
+import { RedirectPortsProgram } from '../programs/redirect-ports.js'
+import { type PacketHandler, XdpGroup, type XdpGroupOptions } from '../xsk/index.js'
+import { Meter, type MeterReport } from './meter.js'
+import { type Stamp, monotonicNow, readStamp } from './stamp.js'
+import { DISCARD_PORT } from './templates.js'
+
+export interface MeasurementOptions extends Omit<XdpGroupOptions, 'program'> {
+  /** The UDP port that the packets are sent to. What goes elsewhere passes to the kernel. Default 9, discard. */
+  port?: number
+  /** Only this stream. Default: the first that comes. */
+  stream?: number
+}
+
+// Packets that share a reading of the clock: some 50 ns each.
+const PACKETS_A_READING = 16
+
+/** Takes the packets of a stream off an interface and says what became of it. Made by `open`. */
+export class Measurement {
+  readonly group: XdpGroup
+  readonly #meter: Meter
+  readonly #headers = new Headers()
+  readonly #stamp: Stamp = { stream: 0, sequence: 0, time: 0 }
+  #now = 0
+  #readings = 0
+  #unstamped = 0
+
+  private constructor(group: XdpGroup, stream: number | undefined) {
+    this.group = group
+    this.#meter = new Meter(stream)
+  }
+
+  /** Opens sockets on the interface. Throws as `XdpGroup.open` does. */
+  static async open({ port = DISCARD_PORT, stream, ...options }: MeasurementOptions): Promise<Measurement> {
+    const group = await XdpGroup.open({
+      ...options,
+      program: ({ queues }) => {
+        const program = RedirectPortsProgram.load({ queues })
+        program.add({ port, protocol: 'udp' })
+        return program
+      },
+    })
+    return new Measurement(group, stream)
+  }
+
+  /** Takes packets until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    await this.group.run(this.#handle, { signal })
+  }
+
+  /** What has come so far, and packets for the port without a stamp. */
+  report(): MeterReport & { unstamped: number } {
+    return { ...this.#meter.report(), unstamped: this.#unstamped }
+  }
+
+  /** Closes the sockets. */
+  async close(): Promise<void> {
+    await this.group.close()
+  }
+
+  readonly #handle: PacketHandler = ({ bytes, offset, length }) => {
+    // Of packets that are handled in one turn of the event loop, every sixteenth looks at the clock.
+    if (this.#readings === 0) queueMicrotask(this.#newTurn)
+    if (this.#readings++ % PACKETS_A_READING === 0) this.#now = monotonicNow()
+    const { payloadOffset, payloadEnd } = parseHeaders(bytes, offset, length, this.#headers)
+    if (payloadOffset >= 0 && readStamp(bytes, payloadOffset, payloadEnd - payloadOffset, this.#stamp)) {
+      this.#meter.record(this.#stamp, length, this.#now)
+    } else this.#unstamped++
+    return undefined
+  }
+
+  readonly #newTurn = (): void => {
+    this.#readings = 0
+  }
+}
