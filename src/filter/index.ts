@@ -1,0 +1,4 @@
+// Filters: tcpdump's language, compiled for TypeScript, classic BPF and eBPF.
+export { FilterError, type FilterErrorCode } from './error.js'
+export { Filter, compileFilter, type FilterOptions } from './filter.js'
+export { fileResolver, type Resolver, type SystemFiles } from './resolve.js'
