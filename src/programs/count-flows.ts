@@ -11,6 +11,7 @@ import {
 import { OptionError } from '../kernel/index.js'
 import { type Count, countValue, sumCounts } from './count.js'
 import { type FlowKey, flowKey, writeFlow } from './flow-key.js'
+import { type ShippedProgram, oneNumber } from './shipped.js'
 
 /** How many flows a table holds unless it is told otherwise: about 10 MiB. */
 export const DEFAULT_FLOWS = 65_536
@@ -73,7 +74,7 @@ export function defineCountFlows({ maxFlows = DEFAULT_FLOWS, drop }: CountFlowsO
     const rest = x.let(x.u32(REST.malformed))
     x.attempt(() => {
       const key = x.uninitialized(flowKey)
-      writeFlow(x, key, () => {
+      writeFlow(x, x.packet.ethernet({ vlans: 2 }), key, () => {
         rest.set(REST.notIp)
         x.fail()
       })
@@ -194,4 +195,17 @@ export class FlowCounter {
 function flowOf(key: FlowKey, value: Decoded<typeof flowValue>): Flow {
   const from = key.version === 4 ? 12 : 0
   return { ...key, src: key.src.subarray(from), dst: key.dst.subarray(from), ...value }
+}
+
+/** `count-flows` by name. */
+export const shippedCountFlows: ShippedProgram = {
+  summary: 'counts packets and bytes by flow, and passes them all',
+  settings: {
+    flows: { summary: `the most flows at a time (default: ${DEFAULT_FLOWS})`, example: '1000000' },
+  },
+  define: (given) => ({
+    definition: defineCountFlows({
+      maxFlows: oneNumber(given, 'flows', { min: 1, max: MAX_FLOWS }) ?? DEFAULT_FLOWS,
+    }),
+  }),
 }

@@ -4,6 +4,7 @@ import { type LoadedXdp, type XdpDefinition, defineMap, defineXdp } from '../bpf
 import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { MAX_EXTENSIONS } from './flow-key.js'
 import { type Count, countValue, sumCounts } from './count.js'
+import type { ShippedProgram } from './shipped.js'
 
 /** Where what is counted stands: IPv4 by protocol from 0 on, IPv6 from here on, then these. */
 const SLOTS = { ipv6: 256, arp: 512, other: 513, malformed: 514 } as const
@@ -89,4 +90,10 @@ function nameOf(slot: number): Pick<ProtocolCount, 'kind' | 'protocol'> {
   if (slot < SLOTS.arp) return { kind: 'ipv6', protocol: slot - SLOTS.ipv6 }
   const kind = slot === SLOTS.arp ? 'arp' : slot === SLOTS.other ? 'other' : 'malformed'
   return { kind, protocol: undefined }
+}
+
+/** `count-protocols` by name. */
+export const shippedCountProtocols: ShippedProgram = {
+  summary: 'counts packets and bytes by protocol, and passes them all',
+  define: () => ({ definition: defineCountProtocols() }),
 }

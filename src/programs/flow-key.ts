@@ -1,6 +1,6 @@
 // What makes a packet's flow: addresses, ports, protocol, VLAN. For the programs that count flows and that spread them.
 import { type Decoded, be16, bytes, struct, u16, u8 } from '../bpf/index.js'
-import type { Local, Outcome, Transport, Xdp, XdpResult } from '../bpf/builder/index.js'
+import type { Ethernet, Local, Outcome, Transport, Xdp, XdpResult } from '../bpf/builder/index.js'
 import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 
@@ -28,11 +28,16 @@ export const flowKey = struct({
 export type FlowKey = Decoded<typeof flowKey>
 
 /**
- * Writes the packet's flow into `key`: behind up to two VLAN tags IPv4 with or without options, or IPv6 with up to
- * `MAX_EXTENSIONS` extension headers. `notIp` says what becomes of other packets. Where a packet is short or malformed the
- * program ends, or the attempt that it is in.
+ * Writes the flow of a packet, whose Ethernet header was read with `vlans`, into `key`: IPv4 with or without options, IPv6 with
+ * up to `MAX_EXTENSIONS` extension headers. `notIp` says what becomes of other packets. Where a packet is short or malformed
+ * the program ends, or the attempt that it is in.
  */
-export function writeFlow(x: Xdp, key: Local<typeof flowKey>, notIp: () => Outcome<XdpResult>): void {
+export function writeFlow(
+  x: Xdp,
+  eth: Ethernet,
+  key: Local<typeof flowKey>,
+  notIp: () => Outcome<XdpResult>,
+): void {
   const { fields } = key
   const writeProtocol = (transport: Transport): void => {
     const { protocol, isFragment } = transport
@@ -46,7 +51,6 @@ export function writeFlow(x: Xdp, key: Local<typeof flowKey>, notIp: () => Outco
       fields.dstPort.set(0)
     })
   }
-  const eth = x.packet.ethernet({ vlans: 2 })
   fields.vlan.set(eth.vlan)
   x.if(eth.type.eq(ETH_P_IP), () => {
     const ip = eth.ipv4()

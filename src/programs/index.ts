@@ -1,6 +1,10 @@
 // The programs that can be chosen by name.
 import { shippedAcl } from './acl.js'
+import { shippedBalance } from './balance.js'
+import { shippedCountFlows } from './count-flows.js'
+import { shippedCountProtocols } from './count-protocols.js'
 import { defineEveryOther } from './every-other.js'
+import { shippedMirror } from './mirror.js'
 import { defineRedirect } from './redirect.js'
 import { shippedRedirectPorts } from './redirect-ports.js'
 import { shippedReflect } from './reflect.js'
@@ -44,4 +48,8 @@ export const shippedPrograms: ReadonlyMap<string, ShippedProgram> = new Map<stri
   ['sample', shippedSample],
   ['acl', shippedAcl],
   ['reflect', shippedReflect],
+  ['count-protocols', shippedCountProtocols],
+  ['count-flows', shippedCountFlows],
+  ['mirror', shippedMirror],
+  ['balance', shippedBalance],
 ])
