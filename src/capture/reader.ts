@@ -1,0 +1,141 @@
+// Reading capture files and pipes, pcap or pcapng, one packet after the other.
+import { open, type FileHandle } from 'node:fs/promises'
+import { CaptureDecoder } from '../packet/pcap-decoder.js'
+import { PacketRecord } from '../packet/pcap-record.js'
+import type { InterfaceInfo } from '../packet/pcapng-layout.js'
+import { CaptureFileError } from './errors.js'
+
+const CHUNK = 262144
+
+/** Where the bytes come from: puts some at the end of the input, false at the end. */
+type Fill = () => Promise<boolean>
+
+/**
+ * A capture file being read, once, from its beginning to its end. Reads no faster than packets are taken, and keeps
+ * one record and one chunk of 256 KiB in memory. Needs `close()`, unless it was read to its end by iteration.
+ */
+export class CaptureReader implements AsyncDisposable {
+  /** The path; `standard input` for `-`. */
+  readonly name: string
+  readonly #decoder = new CaptureDecoder()
+  readonly #fill: Fill
+  readonly #file: FileHandle | undefined
+  readonly #packet = new PacketRecord()
+  /** Stepped to by `open`, not yet handed on. */
+  #isAhead = false
+  #isClosed = false
+
+  private constructor(
+    name: string,
+    file: FileHandle | undefined,
+    chunks: AsyncIterable<Uint8Array> | undefined,
+  ) {
+    this.name = name
+    this.#file = file
+    const { input } = this.#decoder
+    const iterator = chunks?.[Symbol.asyncIterator]()
+    this.#fill = async () => {
+      if (this.#isClosed) return false
+      if (file) {
+        const room = input.room(CHUNK)
+        const { bytesRead } = await file.read(room, 0, CHUNK)
+        input.filled(bytesRead)
+        return bytesRead > 0
+      }
+      const next = await iterator?.next()
+      if (!next || next.done) return false
+      input.push(next.value)
+      return true
+    }
+  }
+
+  /**
+   * Opens a file by path, standard input as `-`, or whatever gives bytes. Resolves once the first packet is there (or
+   * the end), so that format and interfaces are known. Throws `CaptureFileError` for what is no capture file, and the
+   * file system's errors.
+   */
+  static async open(source: string | AsyncIterable<Uint8Array>): Promise<CaptureReader> {
+    let reader: CaptureReader
+    if (typeof source !== 'string') reader = new CaptureReader('the input', undefined, source)
+    else if (source === '-') reader = new CaptureReader('standard input', undefined, process.stdin)
+    else reader = new CaptureReader(source, await open(source), undefined)
+    try {
+      reader.#isAhead = await reader.#step(true)
+    } catch (error) {
+      await reader.close()
+      throw error
+    }
+    return reader
+  }
+
+  get format(): 'pcap' | 'pcapng' {
+    return this.#decoder.format ?? 'pcap'
+  }
+
+  /** The interfaces that the file has described so far, with the statistics it gave for them. */
+  get interfaces(): readonly InterfaceInfo[] {
+    return this.#decoder.interfaces
+  }
+
+  /**
+   * Calls `handler` for each packet, in order: a reused record, valid until the handler returns or the promise it
+   * returns settles, which is waited for. `false` ends the reading. Throws `CaptureFileError` where the file is
+   * damaged, after the packets before.
+   */
+  async read(handler: (packet: PacketRecord) => unknown): Promise<void> {
+    while (await this.#take()) {
+      // Packets at hand go without waiting for a promise each.
+      do {
+        let answer = handler(this.#packet)
+        if (answer instanceof Promise) answer = await answer
+        if (answer === false) return
+      } while (!this.#isClosed && this.#decoder.next(this.#packet) === 'packet')
+    }
+  }
+
+  /** Each packet with bytes of its own. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<PacketRecord, void, void> {
+    try {
+      while (await this.#take()) {
+        do yield this.#packet.copy()
+        while (!this.#isClosed && this.#decoder.next(this.#packet) === 'packet')
+      }
+    } finally {
+      await this.close()
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    await this.#file?.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #take(): Promise<boolean> {
+    if (this.#isAhead) {
+      this.#isAhead = false
+      return true
+    }
+    return this.#step(false)
+  }
+
+  /** To the next packet; false at the end. */
+  async #step(isFirst: boolean): Promise<boolean> {
+    const decoder = this.#decoder
+    for (;;) {
+      const step = decoder.next(this.#packet)
+      if (step === 'packet') return true
+      if (step === 'more' && (await this.#fill())) continue
+      if (this.#isClosed) return false
+      const problem = step === 'problem' ? decoder.problem : decoder.finish()
+      // A file whose damage is at its first packet opens all the same: the damage shows when it is read.
+      if (problem && !(isFirst && decoder.interfaces.length > 0))
+        throw new CaptureFileError(this.name, problem)
+      return false
+    }
+  }
+}

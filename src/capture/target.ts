@@ -1,0 +1,103 @@
+// Where a writer's bytes go: regular files, pipes, sockets and devices, without ever blocking the event loop.
+import { close, constants, fstatSync, ftruncate, open, openSync, write, writeSync, closeSync } from 'node:fs'
+import { promisify } from 'node:util'
+import { EAGAIN, KernelError, WRITABLE, native, watchDescriptor } from '../kernel/index.js'
+
+const STDOUT = 1
+// include/linux/socket.h
+const MSG_DONTWAIT = 0x40
+const MSG_NOSIGNAL = 0x4000
+
+const openFile = promisify(open)
+const closeFile = promisify(close)
+const truncateFile = promisify(ftruncate)
+const writeSome = promisify(write)
+
+/** Something open for writing. */
+export interface Target {
+  /** Writes some of `bytes[from .. to)`, at least a byte; resolves with how many. */
+  write(bytes: Uint8Array, from: number, to: number): Promise<number>
+  /** Takes the last `count` bytes back; false where that cannot be done. */
+  takeBack(count: number): Promise<boolean>
+  close(): Promise<void>
+}
+
+/** Opens `path` anew, or takes standard output for `-`. */
+export async function openTarget(path: string): Promise<Target> {
+  if (path !== '-') return descriptorTarget(await openFile(path, 'w', 0o644), true)
+  const kind = fstatSync(STDOUT)
+  if (kind.isFIFO()) return pipeTarget()
+  if (kind.isSocket()) return socketTarget()
+  return descriptorTarget(STDOUT, false)
+}
+
+/** Regular files and devices: written by the thread pool, for a disk may take its time. */
+function descriptorTarget(fd: number, isOurs: boolean): Target {
+  return {
+    async write(bytes, from, to) {
+      const { bytesWritten } = await writeSome(fd, bytes, from, to - from)
+      return bytesWritten
+    },
+    async takeBack(count) {
+      const state = fstatSync(fd)
+      if (!state.isFile()) return false
+      await truncateFile(fd, state.size - count)
+      return true
+    },
+    async close() {
+      if (isOurs) await closeFile(fd)
+    },
+  }
+}
+
+/** A pipe: opened anew, so that it is non-blocking for us and for nobody else who holds it. */
+function pipeTarget(): Target {
+  const fd = openSync(`/proc/self/fd/${STDOUT}`, constants.O_WRONLY | constants.O_NONBLOCK)
+  return waitingTarget(fd, (bytes, from, to) => {
+    try {
+      return writeSync(fd, bytes, from, to - from)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0
+      throw error
+    }
+  })
+}
+
+function socketTarget(): Target {
+  const fd = native.dup(STDOUT)
+  return waitingTarget(fd, (bytes, from, to) => {
+    const sent = native.send(fd, bytes.subarray(from, to), MSG_DONTWAIT | MSG_NOSIGNAL)
+    if (sent === -EAGAIN) return 0
+    if (sent < 0) throw new KernelError('sendto', -sent)
+    return sent
+  })
+}
+
+/** Writes when the event loop says that there is room. */
+function waitingTarget(fd: number, attempt: (bytes: Uint8Array, from: number, to: number) => number): Target {
+  return {
+    async write(bytes, from, to) {
+      for (;;) {
+        const written = attempt(bytes, from, to)
+        if (written > 0) return written
+        await writable(fd)
+      }
+    },
+    takeBack: () => Promise.resolve(false),
+    close() {
+      closeSync(fd)
+      return Promise.resolve()
+    },
+  }
+}
+
+/** An error counts as writable too: the next attempt then says which one it is. */
+function writable(fd: number): Promise<void> {
+  return new Promise((resolve) => {
+    const watcher = watchDescriptor(fd, () => {
+      watcher.close()
+      resolve()
+    })
+    watcher.start(WRITABLE)
+  })
+}

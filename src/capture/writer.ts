@@ -1,0 +1,382 @@
+// Writing capture files: buffered, rotated, and whole to the last record whatever happens to the disk or the pipe.
+import { unlink } from 'node:fs/promises'
+import { parse as parsePath, join } from 'node:path'
+import { OptionError, StateError } from '../kernel/errors.js'
+import { type PacketRecord } from '../packet/pcap-record.js'
+import { PCAP_RECORD_HEADER_LENGTH, writePcapHeader, writePcapRecord } from '../packet/pcap.js'
+import type { InterfaceInfo, InterfaceStatistics, SectionInfo } from '../packet/pcapng-layout.js'
+import {
+  encodeInterface,
+  encodeSection,
+  encodeStatistics,
+  packetBlockLength,
+  writePacketBlock,
+} from '../packet/pcapng-write.js'
+import { type CaptureFormat, type Chunk, wholeRecords } from './chunk.js'
+import { CaptureWriteError } from './errors.js'
+import { openTarget, type Target } from './target.js'
+
+/** When to go on in a new file. A file takes a packet at least. */
+export interface RotateOptions {
+  /** The most bytes of a file. */
+  bytes?: number | undefined
+  /** The most seconds between a file's first and last packet, by their time stamps. */
+  seconds?: number | undefined
+  /** Files that are kept: the oldest goes when there would be more. Default: all. */
+  files?: number | undefined
+}
+
+export interface CaptureWriterOptions {
+  /** `-` is standard output. With `rotate`, `name.pcapng` becomes `name_00001_20260131235959.pcapng`, as dumpcap has it. */
+  path: string
+  /** Default `pcapng`. */
+  format?: CaptureFormat | undefined
+  /** What pcapng says of the program and the machine. */
+  section?: SectionInfo | undefined
+  /** The interfaces, by the `interfaceId` of packets; pcap knows only the first. Default: one of Ethernet. */
+  interfaces?: readonly InterfaceInfo[] | undefined
+  /** Of the time stamps of pcap; pcapng has nanoseconds. Default `nanoseconds`. */
+  resolution?: 'microseconds' | 'nanoseconds' | undefined
+  rotate?: RotateOptions | undefined
+  /** Bytes that may wait to be written. Default 4 MiB, at least 1.5 MiB. */
+  bufferSize?: number | undefined
+  /** `immediate`: as soon as the one before is written, for whoever reads along; `buffered`: in large pieces, or after 0.2 s. Default: `immediate` for `-`. */
+  flush?: 'immediate' | 'buffered' | undefined
+  /** Asked at the end of each pcapng file for what to write about the interfaces, by their ids. */
+  statistics?: (() => readonly (InterfaceStatistics | undefined)[]) | undefined
+  /** Called once when writing fails, with what `failure` then is. */
+  onError?: ((error: CaptureWriteError) => void) | undefined
+}
+
+/** What a writer counts. Taken packets are either written, lost, or still waiting. */
+export interface WriterStatistics {
+  /** Packets given to `write`. */
+  given: number
+  /** Packets that are whole in a file, or with whoever reads the pipe. */
+  written: number
+  /** Bytes of files. */
+  bytes: number
+  /** Packets not taken for want of room, and those that an error kept from being written. */
+  lost: number
+  /** Files begun. */
+  files: number
+}
+
+// Holds the longest packet with everything around it.
+const CHUNK = 512 * 1024
+const FLUSH_MS = 200
+
+/** Writes packets to a file, a ring of files, or standard output. Needs `close()`. */
+export class CaptureWriter implements AsyncDisposable {
+  readonly #options: CaptureWriterOptions
+  readonly #format: CaptureFormat
+  readonly #head: Uint8Array
+  readonly #isImmediate: boolean
+  readonly #stats: WriterStatistics = { given: 0, written: 0, bytes: 0, lost: 0, files: 0 }
+  readonly #free: Chunk[] = []
+  readonly #queue: Chunk[] = []
+  #current: Chunk | undefined
+  /** Of the file that `write` writes into. */
+  #fileBytes = 0
+  #fileStart = -1
+  #target: Target | undefined
+  #path = ''
+  readonly #kept: string[] = []
+  #pump: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #immediate: NodeJS.Immediate | undefined
+  #waiting: (() => void)[] = []
+  #failure: CaptureWriteError | undefined
+  #isClosed = false
+
+  private constructor(options: CaptureWriterOptions) {
+    this.#options = options
+    this.#format = options.format ?? 'pcapng'
+    this.#head = encodeHead(options, this.#format)
+    this.#isImmediate = (options.flush ?? (options.path === '-' ? 'immediate' : 'buffered')) === 'immediate'
+    const chunks = Math.max(3, Math.floor((options.bufferSize ?? 4 << 20) / CHUNK))
+    for (let i = 0; i < chunks; i++) {
+      this.#free.push({ bytes: new Uint8Array(CHUNK), length: 0, packets: 0, begins: false, ends: false })
+    }
+  }
+
+  /** Opens the (first) file and writes its head. Throws `OptionError`, and `CaptureWriteError` when it cannot be opened. */
+  static async open(options: CaptureWriterOptions): Promise<CaptureWriter> {
+    checkOptions(options)
+    const writer = new CaptureWriter(options)
+    try {
+      await writer.#openFile()
+    } catch (error) {
+      throw new CaptureWriteError(writer.#path, error)
+    }
+    writer.#begin(true)
+    if (writer.#isImmediate) await writer.flush()
+    return writer
+  }
+
+  /**
+   * Takes a packet, which is copied at once. False when it was not taken, because there is no room (see `ready`) or
+   * writing has failed; it is then counted as lost.
+   */
+  write(packet: PacketRecord): boolean {
+    if (this.#isClosed) throw new StateError('The capture writer is closed')
+    this.#stats.given++
+    const isPcap = this.#format === 'pcap'
+    const size = isPcap ? PCAP_RECORD_HEADER_LENGTH + packet.length : packetBlockLength(packet)
+    const chunk = this.#failure ? undefined : this.#chunkFor(size, packet.seconds)
+    if (!chunk || size > CHUNK - this.#head.length) {
+      this.#stats.lost++
+      return false
+    }
+    if (this.#fileStart < 0) this.#fileStart = packet.seconds
+    chunk.length = isPcap
+      ? writePcapRecord(chunk.bytes, chunk.length, packet, this.#options.resolution)
+      : writePacketBlock(chunk.bytes, chunk.length, packet)
+    chunk.packets++
+    this.#fileBytes += size
+    this.#schedule()
+    return true
+  }
+
+  /** Whether the next packet, however long, will be taken. */
+  get hasRoom(): boolean {
+    return !this.#failure && !this.#isClosed && this.#hasChunks()
+  }
+
+  /** Resolves when there is room again, or never will be because writing failed: true, false. */
+  async ready(): Promise<boolean> {
+    while (!this.hasRoom && !this.#failure && !this.#isClosed) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    }
+    return this.hasRoom
+  }
+
+  /** What ended the writing, if anything. */
+  get failure(): CaptureWriteError | undefined {
+    return this.#failure
+  }
+
+  get stats(): Readonly<WriterStatistics> {
+    return this.#stats
+  }
+
+  /** Resolves when all that was taken is with the kernel, or writing has failed. */
+  async flush(): Promise<void> {
+    this.#seal()
+    await this.#pump
+  }
+
+  /** Writes what waits and the statistics, and closes the file. Throws the `CaptureWriteError` that ended the writing, each time. */
+  async close(): Promise<void> {
+    if (!this.#isClosed) {
+      this.#isClosed = true
+      if (!this.#failure) this.#finishFile()
+      clearTimeout(this.#timer)
+      if (this.#immediate) clearImmediate(this.#immediate)
+    }
+    while (this.#pump) await this.#pump
+    if (this.#failure) throw this.#failure
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** The chunk to write a record of `size` bytes into: the current one, or the first of the next file, or a fresh one. */
+  #chunkFor(size: number, seconds: number): Chunk | undefined {
+    const { rotate } = this.#options
+    const isFirst = this.#fileStart < 0
+    const isFull =
+      !isFirst &&
+      (this.#fileBytes + size > (rotate?.bytes ?? Infinity) ||
+        seconds - this.#fileStart >= (rotate?.seconds ?? Infinity))
+    if (isFull) {
+      // The next file needs a chunk; without one this file goes on no further, and the packet is lost.
+      if (!this.#hasChunks()) return undefined
+      this.#finishFile()
+      return this.#begin(true)
+    }
+    const current = this.#current
+    if (current && current.length + size <= CHUNK) return current
+    if (this.#free.length === 0) return undefined
+    this.#seal()
+    return this.#begin(false)
+  }
+
+  /** Enough to go on in the next file, whose end may take one more than its successor's beginning. */
+  #hasChunks(): boolean {
+    return this.#free.length >= (this.#current ? 1 : 2)
+  }
+
+  #begin(isFile: boolean): Chunk | undefined {
+    const chunk = this.#free.pop()
+    if (!chunk) return undefined
+    chunk.length = 0
+    chunk.packets = 0
+    chunk.begins = isFile
+    chunk.ends = false
+    this.#current = chunk
+    if (isFile) {
+      chunk.bytes.set(this.#head)
+      chunk.length = this.#head.length
+      this.#fileBytes = this.#head.length
+      this.#fileStart = -1
+    }
+    return chunk
+  }
+
+  /** The current file gets its statistics and no more. */
+  #finishFile(): void {
+    const chunk = this.#current ?? this.#begin(false) ?? this.#queue.at(-1)
+    if (!chunk) return
+    if (this.#format === 'pcapng') {
+      for (const [id, statistics] of (this.#options.statistics?.() ?? []).entries()) {
+        const block = statistics && encodeStatistics(id, statistics)
+        if (!block || chunk.length + block.length > CHUNK) continue
+        chunk.bytes.set(block, chunk.length)
+        chunk.length += block.length
+      }
+    }
+    chunk.ends = true
+    this.#seal()
+  }
+
+  /** The current chunk is to be written. */
+  #seal(): void {
+    const chunk = this.#current
+    if (!chunk || (chunk.length === 0 && !chunk.ends)) return
+    this.#current = undefined
+    this.#queue.push(chunk)
+    this.#pump ??= this.#writeQueue()
+  }
+
+  #schedule(): void {
+    if (this.#isImmediate) {
+      if (!this.#pump) this.#immediate ??= setImmediate(this.#onFlush)
+    } else {
+      this.#timer ??= setTimeout(this.#onFlush, FLUSH_MS)
+    }
+  }
+
+  readonly #onFlush = (): void => {
+    this.#timer = undefined
+    this.#immediate = undefined
+    this.#seal()
+  }
+
+  async #writeQueue(): Promise<void> {
+    for (let chunk = this.#queue.at(0); chunk; chunk = this.#queue.at(0)) {
+      const error = await this.#writeChunk(chunk)
+      if (error) {
+        this.#fail(error)
+        break
+      }
+      this.#queue.shift()
+      this.#free.push(chunk)
+      this.#wake()
+      // Packets that came meanwhile go at once, all together.
+      if (this.#queue.length === 0 && this.#isImmediate && (this.#current?.packets ?? 0) > 0) this.#seal()
+    }
+    this.#pump = undefined
+  }
+
+  async #writeChunk(chunk: Chunk): Promise<unknown> {
+    let at = 0
+    try {
+      if (chunk.begins && !this.#target) await this.#openFile()
+      const target = this.#target
+      while (target && at < chunk.length) at += await target.write(chunk.bytes, at, chunk.length)
+      this.#stats.written += chunk.packets
+      this.#stats.bytes += chunk.length
+      chunk.packets = 0
+      if (chunk.ends) await this.#closeFile()
+      return undefined
+    } catch (error) {
+      if (at < chunk.length) await this.#takeBackHalf(chunk, at)
+      await this.#target?.close().catch(() => undefined)
+      this.#target = undefined
+      return error
+    }
+  }
+
+  /** Leaves no half record at the end of a file. */
+  async #takeBackHalf(chunk: Chunk, written: number): Promise<void> {
+    const whole = wholeRecords(chunk, written, this.#format)
+    const wasTaken = await this.#target?.takeBack(written - whole.bytes).catch(() => false)
+    this.#stats.bytes += wasTaken ? whole.bytes : written
+    this.#stats.written += whole.packets
+    chunk.packets -= whole.packets
+  }
+
+  #fail(cause: unknown): void {
+    this.#failure = new CaptureWriteError(this.#path, cause)
+    for (const chunk of this.#queue) this.#stats.lost += chunk.packets
+    this.#stats.lost += this.#current?.packets ?? 0
+    this.#queue.length = 0
+    this.#current = undefined
+    clearTimeout(this.#timer)
+    this.#wake()
+    this.#options.onError?.(this.#failure)
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting
+    if (waiting.length === 0) return
+    this.#waiting = []
+    for (const resolve of waiting) resolve()
+  }
+
+  async #openFile(): Promise<void> {
+    const { path, rotate } = this.#options
+    this.#path = rotate ? numbered(path, this.#stats.files + 1, new Date()) : path
+    this.#target = await openTarget(this.#path)
+    this.#stats.files++
+    if (!rotate?.files) return
+    this.#kept.push(this.#path)
+    while (this.#kept.length > rotate.files) await unlink(this.#kept.shift() as string).catch(() => undefined)
+  }
+
+  async #closeFile(): Promise<void> {
+    const target = this.#target
+    this.#target = undefined
+    await target?.close()
+  }
+}
+
+function encodeHead(options: CaptureWriterOptions, format: CaptureFormat): Uint8Array {
+  const interfaces = options.interfaces ?? [{}]
+  if (format === 'pcapng')
+    return Buffer.concat([encodeSection(options.section), ...interfaces.map(encodeInterface)])
+  const head = new Uint8Array(24)
+  const { linkType, snapLength } = interfaces[0]
+  writePcapHeader(head, 0, {
+    resolution: options.resolution ?? 'nanoseconds',
+    ...(linkType !== undefined && { linkType }),
+    ...(snapLength !== undefined && { snapLength }),
+  })
+  return head
+}
+
+/** As dumpcap names the files of a ring (ringbuffer.c): number and local time before the extension. */
+function numbered(path: string, number: number, time: Date): string {
+  const { dir, name, ext } = parsePath(path)
+  const two = (value: number) => String(value).padStart(2, '0')
+  const date = `${time.getFullYear()}${two(time.getMonth() + 1)}${two(time.getDate())}`
+  const clock = `${two(time.getHours())}${two(time.getMinutes())}${two(time.getSeconds())}`
+  return join(dir, `${name}_${String(number).padStart(5, '0')}_${date}${clock}${ext}`)
+}
+
+function checkOptions({ path, rotate, interfaces }: CaptureWriterOptions): void {
+  if (path === '')
+    throw new OptionError('path', 'A capture file needs a name', 'Use `-` for standard output.')
+  if (interfaces?.length === 0) throw new OptionError('interfaces', 'A capture file needs an interface')
+  if (!rotate) return
+  if (path === '-') throw new OptionError('rotate', 'Standard output cannot be rotated', 'Write to a file.')
+  for (const [name, value] of Object.entries(rotate)) {
+    if (value === undefined || (Number.isFinite(value) && value > 0)) continue
+    throw new OptionError(`rotate.${name}`, `rotate.${name} is ${String(value)}; it must be above 0`)
+  }
+  if (rotate.files !== undefined && !Number.isInteger(rotate.files)) {
+    throw new OptionError('rotate.files', `rotate.files is ${rotate.files}; it must be a whole number`)
+  }
+}
