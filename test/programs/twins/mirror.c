@@ -12,15 +12,31 @@ SEC("xdp.frags") int program(struct xdp_md *ctx)
 	asm volatile("" : "+r"(captured));
 	if (captured == 0) return XDP_PASS;
 	/* As one chain of jumps: the verifier wants a known size on each path. */
-	if (captured <= 64) room = 64;
-	else if (captured <= 128) room = 128;
-	else if (captured <= 256) room = 256;
-	else if (captured <= 512) room = 512;
-	else if (captured <= 1024) room = 1024;
-	else if (captured <= 1536) room = 1536;
-	else if (captured <= 4096) room = 4096;
-	else if (captured <= 16384) room = 16384;
-	else room = SNAP;
+#if SNAP > 64
+	if (captured <= 64) room = 64; else
+#endif
+#if SNAP > 128
+	if (captured <= 128) room = 128; else
+#endif
+#if SNAP > 256
+	if (captured <= 256) room = 256; else
+#endif
+#if SNAP > 512
+	if (captured <= 512) room = 512; else
+#endif
+#if SNAP > 1024
+	if (captured <= 1024) room = 1024; else
+#endif
+#if SNAP > 1536
+	if (captured <= 1536) room = 1536; else
+#endif
+#if SNAP > 4096
+	if (captured <= 4096) room = 4096; else
+#endif
+#if SNAP > 16384
+	if (captured <= 16384) room = 16384; else
+#endif
+	room = SNAP;
 	__u64 now = bpf_ktime_get_ns();
 	struct record *record = bpf_ringbuf_reserve(&mirrored, room + sizeof(*record), 0);
 	if (!record) {
