@@ -1,26 +1,10 @@
 // The access list: packets are allowed or denied by hardware address, network, protocol and port.
 import type { BpfProgram } from '../bpf/index.js'
-import {
-  type Ipv6,
-  type LoadedXdp,
-  type Value,
-  type Variable,
-  type Xdp,
-  type XdpDefinition,
-  defineXdp,
-} from '../bpf/builder/index.js'
+import { type LoadedXdp, type Value, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
 import { ETH_HLEN, ETH_P_IP, ETH_P_IPV6, VLAN_HLEN } from '../packet/ethernet.js'
 import { IP_OFFSET } from '../packet/ipv4.js'
-import { IP6_OFFSET, IPV6_HLEN } from '../packet/ipv6.js'
-import {
-  IPPROTO_AH,
-  IPPROTO_DSTOPTS,
-  IPPROTO_FRAGMENT,
-  IPPROTO_HOPOPTS,
-  IPPROTO_ROUTING,
-  IPPROTO_TCP,
-  IPPROTO_UDP,
-} from '../packet/ipproto.js'
+import { IPV6_HLEN } from '../packet/ipv6.js'
+import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 import {
   ALLOW,
   type AclEntry,
@@ -44,6 +28,7 @@ import {
   writeRule,
 } from './acl-rules.js'
 import { passDiscovery } from './discovery.js'
+import { stepOverExtensions } from './extension-headers.js'
 import { type ShippedProgram, oneWord } from './shipped.js'
 
 /** The most IPv6 extension headers that are stepped over. */
@@ -95,7 +80,8 @@ export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions
     const dst = x.struct(networkKey)
     const protocol = x.let(x.u32(0))
     /** Where the protocol's header is, counted from the start of the packet; 0: nowhere. */
-    const at = x.let(eth.tags.mul(VLAN_HLEN).add(ETH_HLEN))
+    const at = x.let(x.u32(0))
+    const payloadAt = eth.tags.mul(VLAN_HLEN).add(ETH_HLEN)
     x.if(eth.type.eq(ETH_P_IP), () => {
       const ip = eth.ipv4()
       for (const [side, key, address] of [
@@ -107,7 +93,7 @@ export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions
         key.fields.address.field(0, 'be32').set(address)
       }
       protocol.set(ip.protocol.u32())
-      at.set(x.select(ip.fragment.hasAny(IP_OFFSET), x.u32(0), at.value.add(ip.headerLength)))
+      x.if(ip.fragment.hasNone(IP_OFFSET), () => at.set(payloadAt.add(ip.headerLength)))
     })
       .elseIf(eth.type.eq(ETH_P_IPV6), () => {
         const ip = eth.ipv6()
@@ -119,8 +105,9 @@ export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions
           key.fields.table.set(networkTable(6, side))
           key.fields.address.set(address)
         }
-        at.set(at.value.add(IPV6_HLEN))
-        stepOverExtensions(x, ip, protocol, at)
+        protocol.set(ip.nextHeader.u32())
+        at.set(payloadAt.add(IPV6_HLEN))
+        stepOverExtensions(x, protocol, at, MAX_EXTENSIONS)
       })
       .else(conclude)
 
@@ -135,28 +122,6 @@ export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions
       x.ifPresent(x.lookup(portMap, dstPort), (rules) => judge(rules.u32().shr(shift).shr(SIDE_SHIFT)))
     })
     return conclude()
-  })
-}
-
-/** Moves `at` behind the extension headers, or to 0 in a later fragment, and gives the protocol there; drops longer chains. */
-function stepOverExtensions(x: Xdp, ip: Ipv6, protocol: Variable<'u32'>, at: Variable<'u32'>): void {
-  const plain = [IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS]
-  protocol.set(ip.nextHeader.u32())
-  x.loop(MAX_EXTENSIONS + 1, (round, loop) => {
-    x.if(protocol.value.in([...plain, IPPROTO_FRAGMENT, IPPROTO_AH]).not(), () => loop.break())
-    x.require(round.lt(MAX_EXTENSIONS))
-    const header = x.packet.bytesAt(at.value, 8)
-    const [kind, units] = [protocol.value, header.field(1, 'u8').u32()]
-    protocol.set(header.field(0, 'u8').u32())
-    const length = x.let(units.add(1).shl(3))
-    x.if(kind.eq(IPPROTO_AH), () => length.set(units.add(2).shl(2))).elseIf(kind.eq(IPPROTO_FRAGMENT), () => {
-      length.set(8)
-      x.if(header.field(2, 'be16').hasAny(IP6_OFFSET), () => {
-        at.set(0)
-        loop.break()
-      })
-    })
-    at.set(at.value.add(length.value))
   })
 }
 

@@ -1,9 +1,14 @@
 // The reflector: packets go back where they came from.
-import { type Ports, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
-import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
+import { type Field, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
+import { ETH_HLEN, ETH_P_IP, ETH_P_IPV6, VLAN_HLEN } from '../packet/ethernet.js'
+import { IPV6_HLEN } from '../packet/ipv6.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 import { passDiscovery } from './discovery.js'
+import { stepOverExtensions } from './extension-headers.js'
 import { type ShippedProgram, oneWord } from './shipped.js'
+
+/** The most IPv6 extension headers that are stepped over. */
+const MAX_EXTENSIONS = 8
 
 /** What to exchange: hardware addresses; IP addresses too; ports too. */
 export type ReflectSwap = 'macs' | 'addresses' | 'ports'
@@ -14,7 +19,7 @@ export type ReflectSwap = 'macs' | 'addresses' | 'ports'
  *         └─ any other: source and destination are exchanged ─→ tx, back out
  *            · `macs`:      of Ethernet; everything is reflected
  *            · `addresses`: of IPv4 and IPv6 too; what is neither passes
- *            · `ports`:     of UDP and TCP too; other protocols, later fragments, more than 4 extension headers pass
+ *            · `ports`:     of UDP and TCP too; other protocols, later fragments, more than 8 extension headers pass
  * ```
  *
  * Checksums stay right, because sums do not mind the order. Up to two VLAN tags, IPv4 options and IPv6 extension headers are
@@ -32,18 +37,20 @@ export function defineReflect(swap: ReflectSwap = 'macs'): XdpDefinition {
         const ip = eth.ipv4()
         if (swap === 'ports') {
           x.require(ip.protocol.in([IPPROTO_UDP, IPPROTO_TCP]))
-          exchange(ip.transport().ports())
+          const { srcPort, dstPort } = ip.transport().ports()
+          exchange(srcPort, dstPort)
         }
-        const [src, dst] = [ip.src, ip.dst]
-        src.set(dst)
-        dst.set(src)
+        exchange(ip.src, ip.dst)
       })
         .elseIf(eth.type.eq(ETH_P_IPV6), () => {
           const ip = eth.ipv6()
           if (swap === 'ports') {
-            const transport = ip.transport()
-            x.require(transport.protocol.in([IPPROTO_UDP, IPPROTO_TCP]))
-            exchange(transport.ports())
+            const protocol = x.let(ip.nextHeader.u32())
+            const at = x.let(eth.tags.mul(VLAN_HLEN).add(ETH_HLEN + IPV6_HLEN))
+            stepOverExtensions(x, protocol, at, MAX_EXTENSIONS)
+            x.require(at.value.ne(0).and(protocol.value.in([IPPROTO_UDP, IPPROTO_TCP])))
+            const ports = x.packet.bytesAt(at.value, 4)
+            exchange(ports.field(0, 'be16'), ports.field(2, 'be16'))
           }
           ip.src.swap(ip.dst)
         })
@@ -54,11 +61,10 @@ export function defineReflect(swap: ReflectSwap = 'macs'): XdpDefinition {
   })
 }
 
-/** Exchanges source and destination port. */
-function exchange(ports: Ports): void {
-  const { srcPort, dstPort } = ports
-  srcPort.set(dstPort)
-  dstPort.set(srcPort)
+/** Exchanges two fields. */
+function exchange<K extends 'be16' | 'be32'>(a: Field<K>, b: Field<K>): void {
+  a.set(b)
+  b.set(a)
 }
 
 /** The reflector by name. */

@@ -32,7 +32,7 @@ function modelOf(swap: ReflectSwap): (bytes: Uint8Array) => Answer {
     exchange(0, 6, 6)
     if (swap === 'macs') return { verdict: 'tx', packet }
     // Only ports are behind extension headers.
-    const ip = ipOf(bytes, payload, swap === 'ports' ? 4 : Infinity)
+    const ip = ipOf(bytes, payload, swap === 'ports' ? 8 : Infinity)
     const { type, at } = payload
     const isCut = type === 0x0800 ? bytes.length < at + 20 : type !== 0x86dd || bytes.length < at + 40
     if (isCut) return { verdict: 'pass' }

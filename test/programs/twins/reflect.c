@@ -32,10 +32,10 @@ SEC("xdp") int program(struct xdp_md *ctx)
 		__u8 next = ip->nexthdr;
 		at = ip + 1;
 #pragma clang loop unroll(disable)
-		for (int i = 0; i < 5; i++) {
+		for (int i = 0; i < 9; i++) {
 			if (next != 0 && next != 43 && next != 60 && next != 44 && next != 51) break;
 			__u8 *header = at;
-			if (i == 4 || (void *)(header + 8) > end) return XDP_PASS;
+			if (i == 8 || (void *)(header + 8) > end) return XDP_PASS;
 			__u32 length = (header[1] + 1) * 8;
 			if (next == 51) length = (header[1] + 2) * 4;
 			if (next == 44) {
