@@ -159,6 +159,8 @@ export function mnemonic(code: number, k: number): [name: string, operand: strin
     }
     case 'jump':
       return [JUMP_NAMES[decoded.test], decoded.x ? 'x' : hex(k)]
+    case 'other':
+      break
   }
   switch (code) {
     case LOAD_CONSTANT:
