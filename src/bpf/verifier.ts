@@ -1,6 +1,7 @@
 // What the verifier says of a rejected program: the lines that matter, the instruction, its source, and advice.
 import { XdpError } from '../kernel/errors.js'
 import { type SourceLocation, sourceText } from './source.js'
+import { adviceFor } from './verifier-advice.js'
 
 /** What is in a verifier log, apart from its length. */
 export interface VerifierFinding {
@@ -36,8 +37,8 @@ export class VerifierError extends XdpError {
   ) {
     const finding = readVerifierLog(log)
     const { line, instruction, omittedLines } = finding
-    const source = instruction === undefined ? undefined : sourceOf(instruction)
-    super('XDP_VERIFIER', describe(program, finding, source), adviceFor(line))
+    const source = instruction === undefined ? undefined : nearest(instruction, sourceOf)
+    super('XDP_VERIFIER', describe(program, finding, source), adviceFor(line, log))
     this.errno = errno
     Object.defineProperty(this, 'log', { value: log })
     this.line = line
@@ -57,7 +58,11 @@ const namedInstruction = /\binsns? (?:at )?#?(\d+)/
 
 /** Finds in a log what the verifier objects to. Works on a cut log, as long as its end is there. */
 export function readVerifierLog(log: string): VerifierFinding {
-  const lines = log.split('\n').filter((line) => line.trim() !== '')
+  // Some messages lack their line feed: "expected prog array map for tail callprocessed 3 insns".
+  const lines = log
+    .replaceAll(/(?<=[^\n])processed \d+ insns \(limit/g, (text) => `\n${text}`)
+    .split('\n')
+    .filter((line) => line.trim() !== '')
   let lastInstruction = -1
   for (let i = lines.length - 1; i >= 0 && lastInstruction < 0; i--) {
     if (instructionLine.test(lines[i])) lastInstruction = i
@@ -79,6 +84,18 @@ export function readVerifierLog(log: string): VerifierFinding {
   }
 }
 
+/** As in line tables, a source stands for the instructions after it too, up to the next: a compiler's jumps have none. */
+function nearest(
+  instruction: number,
+  sourceOf: (index: number) => SourceLocation | undefined,
+): SourceLocation | undefined {
+  for (let index = instruction; index >= 0; index--) {
+    const source = sourceOf(index)
+    if (source) return source
+  }
+  return undefined
+}
+
 function describe(program: string, finding: VerifierFinding, source: SourceLocation | undefined): string {
   const { line, instruction, instructionText, omittedLines } = finding
   const text = instructionText === undefined ? '' : ` \`${instructionText}\``
@@ -87,49 +104,7 @@ function describe(program: string, finding: VerifierFinding, source: SourceLocat
   const written = source
     ? `, ${source.file}:${source.line}${code ? ` \`${code.length > 100 ? `${code.slice(0, 99)}…` : code}\`` : ''}`
     : ''
-  const omitted = omittedLines === 0 ? '' : ` (${omittedLines} more lines in the log)`
+  const omitted =
+    omittedLines === 0 ? '' : ` (${omittedLines} more ${omittedLines === 1 ? 'line' : 'lines'} in the log)`
   return `The verifier rejected the program "${program}"${at}${written}: ${line}${omitted}`
-}
-
-/** Advice for the commonest objections (messages of kernel/bpf/verifier.c). */
-const advice: readonly (readonly [RegExp, string])[] = [
-  [
-    /invalid access to packet/,
-    'Compare the end of the access with data_end first, in the branch that leads here.',
-  ],
-  [/_or_null'/, 'Test the pointer for zero before using it.'],
-  [/R\d+ !read_ok/, 'Give the register a value on every path; calls destroy r1 to r5.'],
-  [
-    /invalid access to map value|outside of the allowed memory range/,
-    'Bound the offset by the size of the value.',
-  ],
-  [
-    /invalid bpf_context access|dereference of modified ctx/,
-    'Use the offsets of struct xdp_md, and r1 unchanged.',
-  ],
-  [/unreachable insn/, 'Remove the instruction, or the jump that skips it.'],
-  [
-    /infinite loop|back-edge|too large|too many/,
-    'Give loops a bound that the verifier can see, or split the program.',
-  ],
-  [/cannot call GPL/, 'Load the program with a GPL-compatible licence, as the default is.'],
-  [
-    /unknown func|invalid func|cannot use helper/,
-    'This kernel, or this type of program, does not have that helper.',
-  ],
-  [/unknown opcode|reserved fields/, 'The instruction is malformed, or newer than this kernel.'],
-  [/jump out of range|last insn is not/, 'Every path must end in exit, and every jump inside the program.'],
-  [/call stack|recursive/, 'Subprograms nest at most 8 deep and cannot call themselves.'],
-  [/frame pointer is read only/, 'r10 cannot be written: copy it to another register.'],
-  [/div by zero/, 'Division by the constant zero is refused.'],
-  [/to stack|from stack|stack R\d+/, 'The stack is the 512 bytes below r10; write them before reading.'],
-  [/At program exit the register R0/, 'Set r0 to a verdict before exit.'],
-  [/reference leak|Unreleased reference/, 'Release what was acquired on every path.'],
-]
-
-function adviceFor(line: string): string | undefined {
-  return (
-    advice.find(([pattern]) => pattern.test(line))?.[1] ??
-    'The whole log is in the `log` property of the error.'
-  )
 }

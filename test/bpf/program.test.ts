@@ -8,10 +8,7 @@ import {
   type Code,
   add,
   call,
-  callLocal,
-  div,
   exit,
-  jump,
   jumpIf,
   label,
   load,
@@ -22,9 +19,6 @@ import {
   r1,
   r10,
   r2,
-  r3,
-  r4,
-  raw,
   store,
 } from '../../src/bpf/asm.js'
 import {
@@ -50,196 +44,8 @@ function rejected(options: Partial<LoadOptions> & { code: Code }): VerifierError
   assert.fail('the program was accepted')
 }
 
-const makeMaps = (t: TestContext) => {
-  const flows = BpfMap.create({ type: 'hash', name: 'flows', key: 4, value: 8, maxEntries: 1 })
-  const events = BpfMap.create({ type: 'ringbuf', name: 'events', maxEntries: 4096 })
-  t.after(() => [flows, events].forEach((map) => map.close()))
-  return { flows, events }
-}
-
-/** r0 = the value of key 0, or 0. */
-const lookUp: Code = [
-  store('u32', r10, -4, 0),
-  mov(r2, r10),
-  add(r2, -4),
-  loadMap(r1, 'flows'),
-  call('map_lookup_elem'),
-]
-
-/** Rejected programs: the objection, the slot it is about, the text of the instruction there, the advice. */
-const rejections: [
-  name: string,
-  Code,
-  line: RegExp,
-  index: number | undefined,
-  text: string,
-  hint: RegExp,
-][] = [
-  [
-    'a read without a bounds check',
-    [load('u32', r2, r1, 0), load('u8', r0, r2, 0), exit()],
-    /invalid access to packet, off=0 size=1/,
-    1,
-    'r0 = *(u8 *)(r2 +0)',
-    /data_end/,
-  ],
-  [
-    'a bounds check on the wrong side',
-    [
-      load('u32', r2, r1, 0),
-      load('u32', r3, r1, 4),
-      mov(r4, r2),
-      add(r4, 14),
-      jumpIf(r4, '>', r3, 'short'),
-      mov(r0, 2),
-      exit(),
-      label('short'),
-      load('u8', r0, r2, 0),
-      exit(),
-    ],
-    /invalid access to packet/,
-    7,
-    'r0 = *(u8 *)(r2 +0)',
-    /data_end/,
-  ],
-  ['an exit without a verdict', [exit()], /R0 !read_ok/, 0, 'exit', /value on every path/],
-  [
-    'a looked-up pointer used untested',
-    [lookUp, load('u64', r0, r0, 0), exit()],
-    /R0 invalid mem access 'map_value_or_null'/,
-    6,
-    'r0 = *(u64 *)(r0 +0)',
-    /Test the pointer/,
-  ],
-  [
-    'a read behind the value of a map',
-    [lookUp, jumpIf(r0, '==', 0, 'out'), load('u64', r0, r0, 8), label('out'), exit()],
-    /invalid access to map value, value_size=8 off=8 size=8/,
-    7,
-    'r0 = *(u64 *)(r0 +8)',
-    /size of the value/,
-  ],
-  [
-    'a read behind the context',
-    [load('u32', r0, r1, 100), exit()],
-    /invalid bpf_context access off=100/,
-    0,
-    'r0 = *(u32 *)(r1 +100)',
-    /xdp_md/,
-  ],
-  [
-    'code that cannot be reached',
-    [mov(r0, 0), exit(), mov(r0, 1), exit()],
-    /unreachable insn 2/,
-    2,
-    '',
-    /Remove/,
-  ],
-  [
-    'an endless loop',
-    [mov(r0, 0), label('top'), jump('top')],
-    /infinite loop detected at insn 1/,
-    1,
-    'goto pc-1',
-    /bound/,
-  ],
-  ['a missing exit', [mov(r0, 0)], /last insn is not an exit/, undefined, '', /must end in exit/],
-  [
-    'a store outside the stack',
-    [store('u64', r10, -520, 0), mov(r0, 0), exit()],
-    /invalid write to stack/,
-    0,
-    '*(u64 *)(r10 -520) = 0',
-    /512 bytes/,
-  ],
-  [
-    'a register that a call destroyed',
-    [call('ktime_get_ns'), mov(r0, r1), exit()],
-    /R1 !read_ok/,
-    1,
-    'r0 = r1',
-    /calls destroy/,
-  ],
-  [
-    'a helper of other programs',
-    [call('skb_load_bytes'), exit()],
-    /bpf_skb_load_bytes#26/,
-    0,
-    'call bpf_skb_load_bytes#26',
-    /helper/,
-  ],
-  [
-    'a helper that is not there',
-    [call(9999), exit()],
-    /invalid func unknown#9999/,
-    0,
-    'call unknown#9999',
-    /helper/,
-  ],
-  [
-    'a record that is never submitted',
-    [loadMap(r1, 'events'), mov(r2, 8), mov(r3, 0), call('ringbuf_reserve'), mov(r0, 2), exit()],
-    /Unreleased reference/,
-    6,
-    'exit',
-    /Release/,
-  ],
-  [
-    'an opcode that is none',
-    [raw({ opcode: 0xff, dst: 0, src: 0, offset: 0, imm: 0 }), exit()],
-    /unknown opcode ff/,
-    undefined,
-    '',
-    /malformed/,
-  ],
-  [
-    'a jump out of the program',
-    [raw({ opcode: 0x05, dst: 0, src: 0, offset: 100, imm: 0 }), exit()],
-    /jump out of range from insn 0 to 101/,
-    0,
-    '',
-    /inside/,
-  ],
-  ['a division by zero', [mov(r0, 1), div(r0, 0), exit()], /div by zero/, 1, 'r0 /= 0', /zero/],
-  [
-    'a write to the frame pointer',
-    [mov(r10, 1), exit()],
-    /frame pointer is read only/,
-    0,
-    'r10 = 1',
-    /copy it/,
-  ],
-  [
-    'a recursive subprogram',
-    [callLocal('f'), exit(), label('f'), callLocal('f'), exit()],
-    /call stack of \d+ frames is too deep/,
-    2,
-    'call pc-1',
-    /nest/,
-  ],
-]
-
+// What a user sees of each kind of rejection is in rejected.test.ts.
 describe('rejected programs', { skip: needsRoot }, () => {
-  for (const [name, code, line, index, text, hint] of rejections) {
-    test(name, (t) => {
-      const error = rejected({ code, maps: makeMaps(t) })
-      assert.equal(error.code, 'XDP_VERIFIER')
-      assert.match(error.line, line)
-      assert.equal(error.instruction, index)
-      assert.ok(error.message.includes(error.line), error.message)
-      assert.ok(error.message.includes('"bad"'))
-      if (index !== undefined) assert.match(error.message, new RegExp(`at instruction ${index}\\b`))
-      if (text !== '') assert.ok(error.message.includes(`\`${text}\``), error.message)
-      assert.match(error.hint!, hint)
-      assert.ok(error.errno > 0)
-      // The message says what it leaves out, and the log has it all.
-      const lines = error.log.trimEnd().split('\n').length
-      assert.equal(error.omittedLines, lines - error.line.split('; ').length)
-      assert.ok(error.message.endsWith(`(${error.omittedLines} more lines in the log)`))
-      assert.match(error.log, /^processed \d+ insns/m)
-    })
-  }
-
   test('the message names the source line, when sources were captured', () => {
     const code = captureSources(() => [
       load('u32', r2, r1, 0),
