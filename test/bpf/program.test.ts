@@ -3,11 +3,10 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { describe, test, type TestContext } from 'node:test'
+import { describe, test } from 'node:test'
 import {
   type Code,
   add,
-  call,
   exit,
   jumpIf,
   label,
@@ -17,9 +16,7 @@ import {
   mov,
   r0,
   r1,
-  r10,
   r2,
-  store,
 } from '../../src/bpf/asm.js'
 import {
   BpfMap,
