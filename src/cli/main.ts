@@ -6,8 +6,10 @@ import { checkCommand } from './check.js'
 import { demoCommand } from './demo.js'
 import { disasmCommand } from './disasm.js'
 import { dropCommand } from './drop.js'
+import { generateCommand } from './generate.js'
 import { labCommand } from './lab.js'
 import { loadCommand } from './load.js'
+import { measureCommand } from './measure.js'
 import { pongCommand } from './pong.js'
 import { programsCommand } from './programs.js'
 import { statusCommand } from './status.js'
@@ -33,6 +35,8 @@ for (const command of [
   disasmCommand(),
   programsCommand(),
   statusCommand(),
+  generateCommand(),
+  measureCommand(),
   demoCommand(),
   labCommand(),
 ]) {

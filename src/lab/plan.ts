@@ -144,6 +144,9 @@ export function parseNamespaceName(name: string): { lab: string; end: EndId } | 
 /** The alias on a lab's links, by which a host end is known after a crash. */
 export const aliasOf = (lab: string): string => `node-xdp lab ${lab}`
 
+/** Whether an interface with this alias is the end of a lab. */
+export const isLabAlias = (alias: string | undefined): boolean => alias?.startsWith(aliasOf('')) ?? false
+
 /** An end's interface. */
 export function interfaceName(plan: { name: string; isolated: boolean }, end: EndId): string {
   return end === 'a' && !plan.isolated ? plan.name : `veth-${end}`

@@ -1,0 +1,101 @@
+// xdp measure: what became of the packets of `xdp generate`.
+import { Command, InvalidArgumentError } from 'commander'
+import { Measurement, type MeterReport } from '../generate/index.js'
+import { untilInterrupted } from './interrupt.js'
+import { requireUp } from './require-up.js'
+import { describeGroup } from './run-group.js'
+import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+
+interface MeasureFlags extends SocketFlags {
+  port?: number
+  count?: number
+}
+
+export function measureCommand(): Command {
+  return addSocketOptions(new Command('measure'))
+    .summary('receive what `xdp generate` sends: loss, order and latency')
+    .description(
+      'Takes the UDP packets for one port off an interface, and says how many of those that `xdp generate` numbered ' +
+        'were lost, late or doubled, and how long they took. All other packets pass to the kernel.',
+    )
+    .argument('<interface>', 'the interface they arrive on')
+    .option('-p, --port <port>', 'the UDP port (default: 9, discard)', parsePort)
+    .option('-c, --count <n>', 'end after so many packets', parseCount)
+    .addHelpText(
+      'after',
+      '\nLatency is from the stamp in a packet to its handler here, by one clock: on one machine only.' +
+        '\nExit status: 0 when nothing was lost, 1 otherwise.',
+    )
+    .action(measure)
+}
+
+async function measure(name: string, flags: MeasureFlags): Promise<void> {
+  requireUp(name)
+  await untilInterrupted(async (signal) => {
+    const measurement = await Measurement.open({
+      ...groupOptions(name, flags),
+      ...(flags.port === undefined ? {} : { port: flags.port }),
+    })
+    const ended = new AbortController()
+    const print = () =>
+      console.log(flags.json ? JSON.stringify(measurement.report()) : lines(measurement.report()))
+    const timer = setInterval(() => {
+      if (measurement.report().received > 0) print()
+    }, flags.interval * 1000)
+    const counting =
+      flags.count === undefined
+        ? undefined
+        : setInterval(() => {
+            const { received, lost } = measurement.report()
+            if (received + lost >= flags.count!) ended.abort()
+          }, LOOK_MS)
+    try {
+      console.error(`xdp: measuring on ${describeGroup(measurement.group)}`)
+      await measurement.run(AbortSignal.any([signal, ended.signal]))
+      print()
+      process.exitCode = measurement.report().lost === 0 ? 0 : 1
+    } finally {
+      clearInterval(timer)
+      clearInterval(counting)
+      await measurement.close()
+    }
+  })
+}
+
+const LOOK_MS = 50
+
+function lines({
+  received,
+  bytes,
+  lost,
+  reordered,
+  duplicates,
+  foreign,
+  unstamped,
+  latency,
+}: MeterReport & { unstamped: number }): string {
+  const count = (value: number) => value.toLocaleString('en-US')
+  const share = received + lost === 0 ? 0 : (lost / (received + lost)) * 100
+  const others = foreign + unstamped === 0 ? '' : `; ${count(foreign + unstamped)} of somebody else`
+  const first =
+    `received ${count(received)} packets, ${count(bytes)} bytes; lost ${count(lost)} (${share.toFixed(3)} %), ` +
+    `reordered ${count(reordered)}, duplicates ${count(duplicates)}${others}`
+  if (!latency) return first
+  const us = (nanoseconds: number) => (nanoseconds / 1e3).toFixed(1)
+  return (
+    `${first}\nlatency in µs: min ${us(latency.min)}, median ${us(latency.p50)}, 99 % ${us(latency.p99)}, ` +
+    `99.9 % ${us(latency.p999)}, max ${us(latency.max)}, mean ${us(latency.mean)}`
+  )
+}
+
+function parsePort(text: string): number {
+  const port = Number(text)
+  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
+    throw new InvalidArgumentError('Use a port, 1 to 65535.')
+  return port
+}
+
+function parseCount(text: string): number {
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('Use a whole number above 0.')
+  return Number(text)
+}
