@@ -78,33 +78,29 @@ export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions
 
     const src = x.struct(networkKey)
     const dst = x.struct(networkKey)
+    const inTablesOf = (version: 4 | 6): void => {
+      for (const [key, side] of [[src, 'source'] as const, [dst, 'destination'] as const]) {
+        key.fields.prefixLength.set(TABLE_BITS + (version === 4 ? 32 : 128))
+        key.fields.table.set(networkTable(version, side))
+      }
+    }
     const protocol = x.let(x.u32(0))
-    /** Where the protocol's header is, counted from the start of the packet; 0: nowhere. */
+    // Where the protocol's header is, counted from the start of the packet; 0: nowhere.
     const at = x.let(x.u32(0))
     const payloadAt = eth.tags.mul(VLAN_HLEN).add(ETH_HLEN)
     x.if(eth.type.eq(ETH_P_IP), () => {
       const ip = eth.ipv4()
-      for (const [side, key, address] of [
-        ['source', src, ip.src] as const,
-        ['destination', dst, ip.dst] as const,
-      ]) {
-        key.fields.prefixLength.set(TABLE_BITS + 32)
-        key.fields.table.set(networkTable(4, side))
-        key.fields.address.field(0, 'be32').set(address)
-      }
+      inTablesOf(4)
+      src.fields.address.field(0, 'be32').set(ip.src)
+      dst.fields.address.field(0, 'be32').set(ip.dst)
       protocol.set(ip.protocol.u32())
       x.if(ip.fragment.hasNone(IP_OFFSET), () => at.set(payloadAt.add(ip.headerLength)))
     })
       .elseIf(eth.type.eq(ETH_P_IPV6), () => {
         const ip = eth.ipv6()
-        for (const [side, key, address] of [
-          ['source', src, ip.src] as const,
-          ['destination', dst, ip.dst] as const,
-        ]) {
-          key.fields.prefixLength.set(TABLE_BITS + 128)
-          key.fields.table.set(networkTable(6, side))
-          key.fields.address.set(address)
-        }
+        inTablesOf(6)
+        src.fields.address.set(ip.src)
+        dst.fields.address.set(ip.dst)
         protocol.set(ip.nextHeader.u32())
         at.set(payloadAt.add(IPV6_HLEN))
         stepOverExtensions(x, protocol, at, MAX_EXTENSIONS)
