@@ -90,16 +90,24 @@ export function pullUp(node: Node, out: Way, progress: Progress): void {
 /** Makes one block of those that do the same and lead to the same places. */
 export function mergeEqual(flow: Flow): void {
   const { nodes } = flow
+  // What a block does; where it leads to changes with every round.
+  const texts = nodes.map(({ statements, last }) =>
+    [...statements, last]
+      .filter(({ code }) => code !== GONE)
+      .map(textOf)
+      .join(),
+  )
   for (;;) {
     const alive = reached(flow.root)
     const twins = new Map<Node, Node>()
-    for (let i = nodes.length - 2; i >= 0; i--) {
-      if (!alive.has(nodes[i])) continue
-      for (let j = i + 1; j < nodes.length; j++) {
-        if (!alive.has(nodes[j]) || !areEqual(nodes[i], nodes[j])) continue
-        twins.set(nodes[i], twins.get(nodes[j]) ?? nodes[j])
-        break
-      }
+    const known = new Map<string, Node>()
+    for (let i = nodes.length - 1; i >= 0; i--) {
+      const node = nodes[i]
+      if (!alive.has(node)) continue
+      const text = node.isReturn ? texts[i] : `${texts[i]} ${node.yes.to!.id} ${node.no.to!.id}`
+      const equal = known.get(text)
+      if (equal) twins.set(node, twins.get(equal) ?? equal)
+      known.set(text, node)
     }
     let isDone = true
     for (const node of nodes) {
@@ -115,6 +123,8 @@ export function mergeEqual(flow: Flow): void {
   }
 }
 
+const textOf = ({ code, k }: Statement): string => `${code}:${k}`
+
 function reached(root: Node): Set<Node> {
   const seen = new Set<Node>()
   const open = [root]
@@ -125,18 +135,6 @@ function reached(root: Node): Set<Node> {
   }
   return seen
 }
-
-function areEqual(one: Node, other: Node): boolean {
-  if (one.last.code !== other.last.code || one.last.k !== other.last.k) return false
-  if (one.yes.to !== other.yes.to || one.no.to !== other.no.to) return false
-  const left = present(one.statements)
-  const right = present(other.statements)
-  return (
-    left.length === right.length && left.every(({ code, k }, i) => code === right[i].code && k === right[i].k)
-  )
-}
-
-const present = (statements: readonly Statement[]) => statements.filter(({ code }) => code !== GONE)
 
 /** A root that compares for nothing is skipped; what it loads is kept, as the packet may be too short for it. */
 export function skipIdleRoot(flow: Flow): void {

@@ -8,7 +8,6 @@ import {
   BPF_LDX,
   BPF_MEM,
   BPF_MISC,
-  BPF_RET,
   BPF_ST,
   BPF_STX,
   BPF_TAX,
@@ -28,8 +27,8 @@ export const GONE = -1
 export const A = 16
 export const X = 17
 export const ATOMS = 18
-/** Uses both registers. */
-const A_AND_X = 18
+/** Both registers. */
+export const A_AND_X = 18
 
 export const isIn = (atoms: number, atom: number): boolean => ((atoms >>> atom) & 1) === 1
 
@@ -92,8 +91,10 @@ export class Flow {
   /** In the order in which they are met from the root. */
   readonly nodes: readonly Node[]
   readonly edges: readonly Edge[]
-  /** The blocks of each level that are still reached. */
-  levels: Node[][] = []
+  /** The blocks that are still reached, from the root's level to that of the returns. */
+  downwards: Node[] = []
+  /** Those that are no returns, from the lowest level to the root's. */
+  upwards: Node[] = []
 
   constructor(root: Block) {
     const known = new Map<Block, Node>()
@@ -111,7 +112,11 @@ export class Flow {
     this.root = take(root)
     this.nodes = nodes
     this.edges = [...nodes.map(({ yes }) => yes), ...nodes.map(({ no }) => no)]
-    for (const [id, edge] of this.edges.entries()) edge.id = id
+    for (const node of nodes) node.dominators = new Uint32Array((nodes.length >>> 5) + 1)
+    for (const [id, edge] of this.edges.entries()) {
+      edge.id = id
+      edge.dominators = new Uint32Array((this.edges.length >>> 5) + 1)
+    }
   }
 
   /** Back to blocks, what was taken out left out. */
@@ -142,22 +147,15 @@ export class Flow {
       return node.level
     }
     visit(this.root)
-    this.levels = levels.map((nodes) => nodes.reverse())
-  }
-
-  /** From the root to the returns. */
-  *downwards(lowest = 0): Generator<Node> {
-    for (let level = this.root.level; level >= lowest; level--) yield* this.levels[level]
-  }
-
-  /** From the lowest comparisons to the root. */
-  *upwards(): Generator<Node> {
-    for (let level = 1; level <= this.root.level; level++) yield* this.levels[level]
+    for (const nodes of levels) nodes.reverse()
+    this.upwards = levels.slice(1).flat()
+    this.downwards = levels.reverse().flat()
   }
 
   findIncoming(): void {
-    for (const node of this.nodes) node.incoming = []
-    for (const node of this.downwards(1)) {
+    for (const node of this.nodes) node.incoming.length = 0
+    for (const node of this.downwards) {
+      if (node.isReturn) continue
       node.yes.to!.incoming.push(node.yes)
       node.no.to!.incoming.push(node.no)
     }
@@ -166,10 +164,9 @@ export class Flow {
   }
 
   findDominators(): void {
-    const words = (this.nodes.length >>> 5) + 1
-    for (const node of this.nodes) node.dominators = new Uint32Array(words).fill(0xffffffff)
+    for (const node of this.nodes) node.dominators.fill(0xffffffff)
     this.root.dominators.fill(0)
-    for (const node of this.downwards()) {
+    for (const node of this.downwards) {
       insert(node.dominators, node.id)
       if (node.isReturn) continue
       intersect(node.yes.to!.dominators, node.dominators)
@@ -178,11 +175,10 @@ export class Flow {
   }
 
   findEdgeDominators(): void {
-    const words = (this.edges.length >>> 5) + 1
-    for (const edge of this.edges) edge.dominators = new Uint32Array(words).fill(0xffffffff)
+    for (const edge of this.edges) edge.dominators.fill(0xffffffff)
     this.root.yes.dominators.fill(0)
     this.root.no.dominators.fill(0)
-    for (const node of this.downwards()) {
+    for (const node of this.downwards) {
       for (const edge of [node.yes, node.no]) {
         insert(edge.dominators, edge.id)
         if (!edge.to) continue
@@ -194,8 +190,8 @@ export class Flow {
 
   /** Which atoms are used where. */
   findUses(): void {
-    for (const node of this.downwards()) findLocalUses(node)
-    for (const node of this.upwards()) {
+    for (const node of this.downwards) findLocalUses(node)
+    for (const node of this.upwards) {
       node.usedAfter = node.yes.to!.usedInside | node.no.to!.usedInside
       node.usedInside |= node.usedAfter & ~node.overwritten
     }
@@ -212,13 +208,8 @@ function intersect(set: Uint32Array, other: Uint32Array): void {
   for (let i = 0; i < set.length; i++) set[i] &= other[i]
 }
 
-/** The atoms a statement reads. */
-export function usedBy({ code, k }: Statement): readonly number[] {
-  const used = useOf(code, k)
-  return used === undefined ? [] : used === A_AND_X ? [X, A] : [used]
-}
-
-function useOf(code: number, k: number): number | undefined {
+/** The atom a statement reads, or `A_AND_X`. */
+export function usedBy({ code, k }: Statement): number | undefined {
   if (code === GONE) return undefined
   switch (classOf(code)) {
     case BPF_LD:
@@ -261,18 +252,21 @@ function findLocalUses(node: Node): void {
   let written = 0
   let used = 0
   let overwritten = 0
-  const use = (statement: Statement): void => {
-    for (const atom of usedBy(statement)) if (!isIn(written, atom)) used |= 1 << atom
-  }
   for (const statement of node.statements) {
-    use(statement)
+    used |= usedMask(statement) & ~written
     const atom = writtenBy(statement)
     if (atom === undefined) continue
     if (!isIn(used, atom)) overwritten |= 1 << atom
     written |= 1 << atom
   }
-  if (classOf(node.last.code) !== BPF_RET) use(node.last)
+  if (!node.isReturn) used |= usedMask(node.last) & ~written
   node.usedInside = used
   node.overwritten = overwritten
   node.usedAfter = 0
+}
+
+function usedMask(statement: Statement): number {
+  const atom = usedBy(statement)
+  if (atom === undefined) return 0
+  return atom === A_AND_X ? (1 << A) | (1 << X) : 1 << atom
 }

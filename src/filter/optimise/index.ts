@@ -44,14 +44,14 @@ function pass(flow: Flow, isLate: boolean, progress: Progress): void {
   flow.findEdgeDominators()
   flow.findIncoming()
   const statements = new StatementPass(new Values(), isLate, progress)
-  for (const node of flow.downwards()) statements.run(node)
+  for (const node of flow.downwards) statements.run(node)
   if (isLate) return
-  for (const node of flow.upwards()) {
+  for (const node of flow.upwards) {
     shorten(node.yes, flow, progress)
     shorten(node.no, flow, progress)
   }
   flow.findIncoming()
-  for (const node of flow.upwards()) {
+  for (const node of flow.upwards) {
     pullUp(node, 'yes', progress)
     pullUp(node, 'no', progress)
   }

@@ -41,7 +41,7 @@ import {
   sizeOf,
   sourceOf,
 } from '../graph.js'
-import { A, ATOMS, GONE, type Node, X, isIn, usedBy, writtenBy } from './flow.js'
+import { A, ATOMS, A_AND_X, GONE, type Node, X, isIn, usedBy, writtenBy } from './flow.js'
 
 /** A constant that no packet can be computed with. */
 export class ConstantFault extends Error {}
@@ -88,6 +88,8 @@ export class StatementPass {
   readonly #values: Values
   readonly #isLate: boolean
   readonly #progress: Progress
+  /** The last statement that wrote each atom. */
+  readonly #written: (Statement | undefined)[] = Array<undefined>(ATOMS).fill(undefined)
 
   constructor(values: Values, isLate: boolean, progress: Progress) {
     this.#values = values
@@ -102,7 +104,7 @@ export class StatementPass {
 
   /** Works on a block whose predecessors are done. */
   run(node: Node): void {
-    node.values = commonValues(node)
+    findCommonValues(node)
     const a = node.values[A]
     const x = node.values[X]
     for (const statement of node.statements) this.#statement(statement, node.values)
@@ -353,33 +355,45 @@ export class StatementPass {
 
   /** Takes out what is written and never read. */
   #dropUnused(node: Node): void {
-    const written: (Statement | undefined)[] = Array<undefined>(ATOMS).fill(undefined)
-    const drop = (statement: Statement): void => {
-      statement.code = GONE
-      this.#rewrote()
+    const written = this.#written.fill(undefined)
+    for (const statement of node.statements) this.#dropOverwritten(statement, written)
+    this.#dropOverwritten(node.last, written)
+    for (let atom = 0; atom < ATOMS; atom++) {
+      const statement = written[atom]
+      if (statement && !isIn(node.usedAfter, atom)) this.#drop(statement)
     }
-    for (const statement of [...node.statements, node.last]) {
-      for (const atom of usedBy(statement)) written[atom] = undefined
-      const atom = writtenBy(statement)
-      if (atom === undefined) continue
-      const before = written[atom]
-      if (before) drop(before)
-      written[atom] = statement
-    }
-    for (const [atom, statement] of written.entries()) {
-      if (statement && !isIn(node.usedAfter, atom)) drop(statement)
-    }
+  }
+
+  #dropOverwritten(statement: Statement, written: (Statement | undefined)[]): void {
+    const used = usedBy(statement)
+    if (used === A_AND_X) {
+      written[A] = undefined
+      written[X] = undefined
+    } else if (used !== undefined) written[used] = undefined
+    const atom = writtenBy(statement)
+    if (atom === undefined) return
+    const before = written[atom]
+    if (before) this.#drop(before)
+    written[atom] = statement
+  }
+
+  #drop(statement: Statement): void {
+    statement.code = GONE
+    this.#rewrote()
   }
 }
 
-/** What all predecessors agree on. */
-function commonValues({ incoming }: Node): Int32Array {
-  if (incoming.length === 0) return new Int32Array(ATOMS)
-  const values = incoming[0].from.values.slice()
-  for (const { from } of incoming) {
-    for (let atom = 0; atom < ATOMS; atom++) if (values[atom] !== from.values[atom]) values[atom] = UNKNOWN
+/** The values that all predecessors agree on. */
+function findCommonValues({ incoming, values }: Node): void {
+  if (incoming.length === 0) {
+    values.fill(UNKNOWN)
+    return
   }
-  return values
+  values.set(incoming[0].from.values)
+  for (let i = 1; i < incoming.length; i++) {
+    const others = incoming[i].from.values
+    for (let atom = 0; atom < ATOMS; atom++) if (values[atom] !== others[atom]) values[atom] = UNKNOWN
+  }
 }
 
 /** Where the next statement is that has not been taken out. */
