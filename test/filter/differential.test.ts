@@ -1,0 +1,196 @@
+// The same expressions over the same packets: each back end gives the verdict that tcpdump gives.
+import assert from 'node:assert/strict'
+import { before, describe, it } from 'node:test'
+import { type Filter, FilterError, compileFilter } from '../../src/filter/index.js'
+import { needsRoot } from '../support/lab.js'
+import { isBeyondUs } from './beyond.js'
+import { type Backend, classic, classicInKernel, ebpf, predicate } from './backends.js'
+import { type CorpusExpression, corpusExpressions } from './corpus/expressions.js'
+import { type CorpusPacket, corpusPackets } from './corpus/packets.js'
+import { type Judgement, judge, tcpdumpVersion } from './oracle.js'
+import { type Disagreement, describeDisagreement, shrink } from './shrink.js'
+
+/** Packets a filter is run on in the kernel, other ones for each filter. */
+const KERNEL_PACKETS = 500
+/** Filters that are run in the kernel on all packets. */
+const CORE_FILTERS = 100
+/** Disagreements that are made small and shown; of the others only the expression. */
+const SHOWN = 3
+
+interface Case extends CorpusExpression {
+  judgement: Judgement
+  filter?: Filter
+  refusal?: FilterError
+}
+
+const version = tcpdumpVersion()
+const packets = corpusPackets()
+let cases: Case[]
+
+before(async () => {
+  if (version === undefined) return
+  const expressions = corpusExpressions()
+  const judgements = await judge(
+    packets,
+    expressions.map(({ text }) => text),
+  )
+  cases = expressions.map((expression, i) => ({
+    ...expression,
+    judgement: judgements[i],
+    ...compiled(expression.text),
+  }))
+})
+
+function compiled(text: string): { filter?: Filter; refusal?: FilterError } {
+  try {
+    return { filter: compileFilter(text) }
+  } catch (error) {
+    if (error instanceof FilterError) return { refusal: error }
+    throw new Error(`${JSON.stringify(text)} made the compiler fail`, { cause: error })
+  }
+}
+
+const list = (lines: readonly string[]) => `${lines.length} of them:\n  ${lines.slice(0, 40).join('\n  ')}`
+
+/** Runs every filter on the packets chosen for it, and fails with the smallest disagreement. */
+async function compare(backend: Backend, choose: (number: number) => readonly number[]): Promise<void> {
+  const found: Disagreement[] = []
+  const failed: string[] = []
+  let verdicts = 0
+  let number = 0
+  for (const { text, judgement, filter } of cases) {
+    if (!judgement.accepted || !filter) continue
+    const chosen = choose(number++)
+    try {
+      const runner = backend.prepare(filter)
+      try {
+        for (const i of chosen) {
+          verdicts++
+          if (runner.matches(packets[i]) === (judgement.matches[i] === 1)) continue
+          found.push({ backend, expression: text, packet: packets[i] })
+          break
+        }
+      } finally {
+        runner.close?.()
+      }
+    } catch (error) {
+      failed.push(
+        `${JSON.stringify(text)}: ${error instanceof Error ? error.message.slice(0, 300) : String(error)}`,
+      )
+    }
+  }
+  assert.ok(verdicts > 100_000, `only ${verdicts} verdicts`)
+  assert.deepEqual(failed, [], `${backend.name} does not run ${list(failed)}`)
+  if (found.length === 0) return
+  found.sort((a, b) => a.expression.length - b.expression.length)
+  const shown: string[] = []
+  for (const one of found.slice(0, SHOWN)) shown.push(await describeDisagreement(await shrink(one)))
+  const all = list(found.map(({ expression }) => JSON.stringify(expression)))
+  assert.fail(`${backend.name} and tcpdump disagree\n\n${shown.join('\n\n')}\n\non ${all}`)
+}
+
+/** Numbers of packets that the back end takes: all, or a part that turns with the filter. */
+function chooser(backend: Backend): (number: number) => readonly number[] {
+  const taken = [...packets.keys()].filter((i) => backend.takes(packets[i]))
+  // The filters that are run on everything are spread over the corpus.
+  const every = Math.floor(cases.length / CORE_FILTERS)
+  return (number) => {
+    if (number % every === 0) return taken
+    // A stride, so that packets of every kind are among them.
+    const stride = Math.floor(taken.length / KERNEL_PACKETS)
+    return taken.filter((_, i) => i % stride === number % stride)
+  }
+}
+
+describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump' }, () => {
+  it('have a corpus of 1,500 expressions and 5,000 packets to agree on', () => {
+    assert.ok(packets.length >= 5000, `${packets.length} packets`)
+    const accepted = cases.filter(({ judgement }) => judgement.accepted && !judgement.byOptimiser)
+    assert.ok(accepted.length >= 1500, `${accepted.length} expressions`)
+    const refused = cases.filter(({ judgement }) => !judgement.accepted)
+    assert.ok(refused.length >= 500, `${refused.length} refused expressions`)
+  })
+
+  it('have expressions of every class that take some packets and leave some', () => {
+    const classes = new Map<string, { some: number; all: number }>()
+    for (const { class: name, judgement } of cases) {
+      if (!judgement.accepted || judgement.byOptimiser || name === 'refused') continue
+      const counts = classes.get(name) ?? { some: 0, all: 0 }
+      classes.set(name, counts)
+      counts.all++
+      if (judgement.count > 0 && judgement.count < packets.length) counts.some++
+    }
+    assert.ok(classes.size > 20)
+    for (const [name, { some, all }] of classes) {
+      // Constants compared with constants are true of all packets.
+      assert.ok(
+        some >= all * (name === 'precedence' ? 0.4 : 0.6),
+        `${name}: ${some} of ${all} tell packets apart`,
+      )
+    }
+  })
+
+  it('refuse the same expressions', () => {
+    const wrong = cases
+      .filter(({ judgement, filter }) => !judgement.accepted && filter)
+      .map(({ text, judgement }) => `${JSON.stringify(text)}: ${!judgement.accepted && judgement.message}`)
+    assert.deepEqual(wrong, [], `we take what libpcap refuses, ${list(wrong)}`)
+  })
+
+  it('take the same expressions', () => {
+    const wrong = cases
+      .filter(
+        ({ text, judgement, filter }) =>
+          judgement.accepted && !judgement.byOptimiser && !filter && !isBeyondUs(text),
+      )
+      .map(({ text, refusal }) => `${JSON.stringify(text)}: ${refusal?.message.split('\n', 1)[0]}`)
+    assert.deepEqual(wrong, [], `we refuse what libpcap takes, ${list(wrong)}`)
+  })
+
+  it('point into the expression that they refuse', () => {
+    for (const { text, refusal } of cases) {
+      if (!refusal) continue
+      const { position, length, message, code } = refusal
+      assert.ok(
+        Number.isInteger(position) && position >= 0 && position <= text.length,
+        `${text}: position ${position}`,
+      )
+      assert.ok(
+        Number.isInteger(length) && length >= 0 && position + length <= Math.max(text.length, position + 1),
+        `${text}: length ${length}`,
+      )
+      assert.ok(typeof code === 'string', text)
+      assert.match(message, /\^/, text)
+    }
+  })
+
+  it('agree as a TypeScript predicate, on every packet', () => {
+    const all = [...packets.keys()]
+    return compare(predicate, () => all)
+  })
+
+  it('agree as classic BPF, on every packet', () => {
+    const all = [...packets.keys()]
+    return compare(classic, () => all)
+  })
+
+  it('agree as classic BPF that the kernel runs', { skip: needsRoot }, () =>
+    compare(classicInKernel, chooser(classicInKernel)),
+  )
+
+  it('agree as eBPF that the verifier takes and the kernel runs', { skip: needsRoot }, () =>
+    compare(ebpf, chooser(ebpf)),
+  )
+})
+
+describe('what judges the filters', { skip: version === undefined && 'needs tcpdump' }, () => {
+  it('sees a packet taken and a packet left', async () => {
+    const two: CorpusPacket[] = packets.filter(({ kind }) => kind === 'arp' || kind === 'ip6').slice(0, 400)
+    const [judgement] = await judge(two, ['arp'])
+    assert.ok(judgement.accepted)
+    assert.deepEqual(
+      two.map((_, i) => judgement.matches[i] === 1),
+      two.map(({ kind }) => kind === 'arp'),
+    )
+  })
+})
