@@ -13,7 +13,8 @@ export type Walk =
       /** As hexadecimal digits. */
       src: string
       dst: string
-      /** Where the transport header begins. */
+      /** Where the IP header begins, and where the transport header. */
+      start: number
       at: number
     }
 
@@ -48,12 +49,14 @@ export function walk(packet: Uint8Array): Walk {
       isFragment: (u16(at + 6) & 0x3fff) !== 0,
       src: hex(at + 12, 4),
       dst: hex(at + 16, 4),
+      start: at,
       at: at + words * 4,
     }
   }
   if (type !== 0x86dd) return { kind: 'other', type, vlan }
   if (!has(at, 40) || packet[at] >> 4 !== 6) return malformed
   const addresses = { src: hex(at + 8, 16), dst: hex(at + 24, 16) }
+  const start = at
   let protocol = packet[at + 6]
   let isFragment = false
   at += 40
@@ -64,7 +67,7 @@ export function walk(packet: Uint8Array): Walk {
     protocol = packet[at]
     at += length
   }
-  return { kind: 'ip', version: 6, vlan, protocol, isFragment, ...addresses, at }
+  return { kind: 'ip', version: 6, vlan, protocol, isFragment, ...addresses, start, at }
 }
 
 /** A flow, as far as the programs tell flows apart. */

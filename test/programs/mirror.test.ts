@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { RingBuffer, attachXdp } from '../../src/bpf/index.js'
-import type { BpfMap } from '../../src/bpf/index.js'
 import { inNamespace } from '../../src/kernel/index.js'
 import { MAX_SNAP_LENGTH, Mirror, defineMirror } from '../../src/programs/mirror.js'
 import { MOST, compileTwin, speed } from '../bpf/builder/compile-twin.js'
@@ -137,7 +136,7 @@ test(
       const mirror = Mirror.load({ snapLength })
       const compiled = object.load()
       const twin = compiled.program('program')
-      const ring = new RingBuffer(compiled.map('mirrored') as BpfMap)
+      const ring = new RingBuffer(compiled.map('mirrored'))
       try {
         const next = random(53)
         for (let i = 0; i < 2000; i++) {

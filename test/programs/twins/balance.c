@@ -10,7 +10,8 @@ MAP(devices, BPF_MAP_TYPE_DEVMAP, __u32, __u32, COUNT);
 MAP(cpus, BPF_MAP_TYPE_CPUMAP, __u32, __u32, CPUS);
 MAP(chosen_cpus, BPF_MAP_TYPE_ARRAY, __u32, __u32, COUNT);
 #else
-MAP(xsks_map, BPF_MAP_TYPE_XSKMAP, __u32, __u32, COUNT * QUEUES);
+/* Of devices, so that a test run can redirect to it. */
+MAP(xsks_map, BPF_MAP_TYPE_DEVMAP, __u32, __u32, COUNT * QUEUES);
 #endif
 static inline void map_address(__u8 *to, __be32 address)
 {
