@@ -27,9 +27,7 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
       assert.equal(packets, 3000)
       const { status, stdout } = await measuring.end
       assert.equal(status, 0, stdout)
-      const report = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number> & {
-        latency: { p50: number }
-      }
+      const report = JSON.parse(stdout.trim().split('\n').at(-1)!) as MeterReport & { unstamped: number }
       assert.deepEqual(
         [report.stream, report.received, report.lost, report.duplicates, report.unstamped],
         [stream, 3000, 0, 0, 0],
