@@ -15,11 +15,14 @@ export const EINVAL = 22
 export const ENOSPC = 28
 export const ERANGE = 34
 export const EPROTO = 71
+export const EMSGSIZE = 90
 export const EOPNOTSUPP = 95
 export const EAFNOSUPPORT = 97
 export const EADDRINUSE = 98
 export const ENETDOWN = 100
+export const ENETUNREACH = 101
 export const ENOBUFS = 105
 export const ETIMEDOUT = 110
+export const EHOSTUNREACH = 113
 /** The kernel's own, which it answers user space with all the same. */
 export const ENOTSUPP = 524

@@ -18,6 +18,7 @@ export {
   type VethEnd,
 } from './link.js'
 export { setLinkXdp, type LinkXdp, type SetLinkXdp, type XdpMode } from './link-xdp.js'
+export * from './monitor.js'
 export * from './neighbour.js'
 export * from './netdev.js'
 export * from './route.js'

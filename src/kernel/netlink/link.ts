@@ -18,7 +18,9 @@ const IFF_UP = 0x1
 const IFF_LOOPBACK = 0x8
 const IFF_RUNNING = 0x40
 const IFNAMSIZ = 16
+const ETH_P_8021Q = 0x8100
 const VETH_INFO_PEER = 1
+const vlanAttributes = { id: [1, 'u16'], protocol: [5, 'bytes'] } as const
 
 // include/uapi/linux/if_link.h
 const linkAttributes = {
@@ -83,6 +85,8 @@ export interface Link {
   readonly mac: Uint8Array
   /** For a veth: the index of its peer, in the peer's namespace. For a VLAN: the device under it. */
   readonly peerIndex: number | undefined
+  /** Of a VLAN interface: its id, and the EtherType of its tags (0x8100, or 0x88a8 for 802.1ad). */
+  readonly vlan: { readonly id: number; readonly tpid: number } | undefined
   /** The id, in this namespace, of the namespace `peerIndex` counts in; undefined when it is this one. */
   readonly peerNamespaceId: number | undefined
   /** The bridge or bond it belongs to. */
@@ -273,6 +277,7 @@ function decodeLink(message: NetlinkMessage): Link {
     maxMtu: attributes.maxMtu ?? 0,
     mac: attributes.mac ?? new Uint8Array(0),
     peerIndex: attributes.link,
+    vlan: attributes.linkInfo?.kind === 'vlan' ? decodeVlan(attributes.linkInfo.data) : undefined,
     peerNamespaceId: attributes.linkNamespaceId,
     masterIndex: attributes.master,
     rxQueues: attributes.rxQueues ?? 1,
@@ -280,6 +285,14 @@ function decodeLink(message: NetlinkMessage): Link {
     stats: decodeStats(attributes.stats ?? new Uint8Array(0)),
     xdp: readLinkXdp(attributes.xdp),
   }
+}
+
+function decodeVlan(data: Uint8Array | undefined): { id: number; tpid: number } | undefined {
+  const { id, protocol } = decodeAttributes(vlanAttributes, data ?? new Uint8Array(0))
+  // The protocol alone is in the network's byte order.
+  return id === undefined
+    ? undefined
+    : { id, tpid: protocol ? (protocol[0] << 8) | protocol[1] : ETH_P_8021Q }
 }
 
 // struct rtnl_link_stats64

@@ -15,6 +15,7 @@ const NDMSG_LENGTH = 12
 
 // include/uapi/linux/neighbour.h
 const NUD_PERMANENT = 0x80
+const NTF_USE = 0x01
 const neighbourAttributes = { destination: [1, 'bytes'], mac: [2, 'bytes'], ifindex: [8, 'u32'] } as const
 const states = {
   0x01: 'incomplete',
@@ -97,6 +98,29 @@ export function setNeighbour(
   })
 }
 
+/**
+ * Tells the kernel that a neighbour is in use, as if a packet had been sent there: it looks for one that it does not know,
+ * and checks one it has not heard of for a while (NTF_USE). What it finds out it announces. Needs CAP_NET_ADMIN.
+ */
+export function useNeighbour(ifindex: number, address: Uint8Array, options: NetlinkOptions = {}): void {
+  const payload = concatBytes([
+    header(familyOf(address), ifindex, 0, NTF_USE),
+    encodeAttributes(neighbourAttributes, { destination: address }),
+  ])
+  NetlinkSocket.use('route', options, (socket) => {
+    const name = 'RTM_NEWNEIGH'
+    socket.request({ type: RTM_NEWNEIGH, name, flags: NLM_F_CREATE, payload, about: about(ifindex) })
+  })
+}
+
+/** What an announcement of the kernel says of a neighbour; undefined when it is about something else. */
+export function readNeighbourChange(
+  message: NetlinkMessage,
+): { neighbour: Neighbour; gone: boolean } | undefined {
+  if (message.type !== RTM_NEWNEIGH && message.type !== RTM_DELNEIGH) return undefined
+  return { neighbour: decodeNeighbour(message), gone: message.type === RTM_DELNEIGH }
+}
+
 /** Forgets a neighbour. Throws `KernelError` ENOENT when there is none. Needs CAP_NET_ADMIN. */
 export function deleteNeighbour(ifindex: number, address: Uint8Array, options: NetlinkOptions = {}): void {
   const payload = concatBytes([
@@ -112,11 +136,12 @@ const familyOf = (address: Uint8Array): number => (address.length === 4 ? AF_INE
 const about = (ifindex: number): string => `neighbour on interface index ${ifindex}`
 
 // struct ndmsg
-function header(family: number, ifindex: number, state: number): Uint8Array {
+function header(family: number, ifindex: number, state: number, flags = 0): Uint8Array {
   const view = new DataView(new ArrayBuffer(NDMSG_LENGTH))
   view.setUint8(0, family)
   view.setInt32(4, ifindex, true)
   view.setUint16(8, state, true)
+  view.setUint8(10, flags)
   return new Uint8Array(view.buffer)
 }
 

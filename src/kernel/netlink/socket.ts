@@ -1,9 +1,9 @@
 // A netlink socket: one synchronous request at a time, its replies, and the kernel's own words when it refuses.
-import { EAGAIN, EINTR, EPROTO } from '../errno.js'
-import { pollDescriptor, POLLIN } from '../descriptor.js'
+import { EAGAIN, EINTR, ENOBUFS, EPROTO } from '../errno.js'
+import { pollDescriptor, POLLIN, watchDescriptor } from '../descriptor.js'
 import { KernelError, check } from '../errors.js'
 import { inNamespace, type Namespace } from '../namespace.js'
-import { native } from '../native.js'
+import { READABLE, native, type NativeWatcher } from '../native.js'
 import { concatBytes, decodeAttributes } from './codec.js'
 
 // include/uapi/linux/netlink.h, include/linux/socket.h
@@ -12,6 +12,7 @@ const SOCK_RAW = 3
 const SOL_NETLINK = 270
 const NETLINK_ROUTE = 0
 const NETLINK_GENERIC = 16
+const NETLINK_ADD_MEMBERSHIP = 1
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
@@ -70,6 +71,7 @@ export class NetlinkSocket {
   #fd: number
   #sequence = 1
   #buffer = new Uint8Array(32768)
+  #watcher: NativeWatcher | undefined
 
   private constructor(fd: number) {
     this.#fd = fd
@@ -128,9 +130,44 @@ export class NetlinkSocket {
     })
   }
 
+  /**
+   * Joins multicast groups and hands on what the kernel announces there, on this thread's event loop, until `close`.
+   * `onLost` is called when the kernel announced more than the socket could keep: what was missed has to be read anew.
+   * The event loop does not stay alive for it. Make no requests on a socket that has subscribed.
+   */
+  subscribe(
+    groups: readonly number[],
+    { onMessage, onLost }: { onMessage: (message: NetlinkMessage) => void; onLost: () => void },
+  ): void {
+    for (const group of groups) {
+      const option = new Uint8Array(Uint32Array.of(group).buffer)
+      const result = native.setsockopt(this.#fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, option)
+      check(result, 'setsockopt(NETLINK_ADD_MEMBERSHIP)', { about: `group ${group}` })
+    }
+    this.#watcher = watchDescriptor(this.#fd, () => {
+      // A handler may close the socket.
+      while (this.#fd >= 0) {
+        const length = native.recv(this.#fd, this.#buffer, MSG_DONTWAIT | MSG_TRUNC)
+        if (length === -EINTR) continue
+        if (length === -EAGAIN) return
+        if (length === -ENOBUFS || length > this.#buffer.length) {
+          onLost()
+          continue
+        }
+        check(length, 'recv', { about: 'AF_NETLINK' })
+        for (const { type, payload } of splitMessages(this.#buffer.slice(0, length)))
+          onMessage({ type, payload })
+      }
+    })
+    this.#watcher.start(READABLE)
+    this.#watcher.unref()
+  }
+
   /** Closing twice is harmless. */
   close(): void {
     if (this.#fd < 0) return
+    this.#watcher?.close()
+    this.#watcher = undefined
     native.close(this.#fd)
     this.#fd = -1
   }
