@@ -1,6 +1,14 @@
 // What goes to given UDP and TCP ports goes to the queue's socket: the ground that servers stand on.
-import { type BpfMap, type BpfProgram, be16, bytes, struct, u8 } from '../bpf/index.js'
-import { type LoadedXdp, type XdpDefinition, defineMap, defineXdp } from '../bpf/builder/index.js'
+import { type BpfMap, type BpfProgram, be16, bytes, struct, u16, u8 } from '../bpf/index.js'
+import {
+  type LoadedXdp,
+  type Local,
+  type Xdp,
+  type XdpDefinition,
+  defineMap,
+  defineXdp,
+} from '../bpf/builder/index.js'
+import { OptionError } from '../kernel/index.js'
 import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 import { MAPPED_IPV4, mappedAddress } from './mapped-address.js'
@@ -24,6 +32,24 @@ const endpointMap = defineMap({
   preallocate: false,
 })
 
+const sourceAddress = bytes(16)
+const vlanMap = defineMap({
+  type: 'hash',
+  name: 'vlans',
+  key: u16,
+  value: u8,
+  maxEntries: 4096,
+  preallocate: false,
+})
+
+/** What a redirect of ports can do beside. */
+export interface RedirectPortsOptions {
+  /** Take packets with one VLAN tag too, of the VLANs that are added. Default false: what is tagged passes. */
+  vlans?: boolean
+  /** Looks at each packet that is about to be taken, with its source address (IPv4 as ::ffff:a.b.c.d), and may end the program. */
+  guard?: (x: Xdp, source: Local<typeof sourceAddress>) => void
+}
+
 /**
  * ```
  * Ethernet, untagged ─┬─ IPv4, no options or fragment ─┬─ to an address and UDP or TCP port that are listed, ──→ the queue's
@@ -35,16 +61,23 @@ const endpointMap = defineMap({
  * packets to other hosts too, which a router would have forwarded. `queues` is the most queues the device can ever have.
  * Kernel 5.3.
  */
-export function defineRedirectPorts(queues: number): XdpDefinition {
+export function defineRedirectPorts(
+  queues: number,
+  { vlans = false, guard }: RedirectPortsOptions = {},
+): XdpDefinition {
   const sockets = socketMap(queues)
   return defineXdp('xdp_ports', (x) => {
     const key = x.uninitialized(endpointKey)
-    const eth = x.packet.ethernet()
+    const source = guard && x.uninitialized(sourceAddress)
+    const eth = x.packet.ethernet(vlans ? { vlans: 1 } : {})
+    if (vlans) x.if(eth.tags.ne(0), () => void x.lookup(vlanMap, eth.vlan).orReturn('pass'))
     x.if(eth.type.eq(ETH_P_IP), () => {
       const ip = eth.ipv4({ options: false, fragments: false })
       x.require(ip.protocol.in([IPPROTO_UDP, IPPROTO_TCP]))
       key.fields.address.slice(0, 12).set(MAPPED_IPV4)
       key.fields.address.field(12, 'be32').set(ip.dst)
+      source?.fields.slice(0, 12).set(MAPPED_IPV4)
+      source?.fields.field(12, 'be32').set(ip.src)
       key.fields.port.set(ip.transport().ports().dstPort)
       key.fields.protocol.set(ip.protocol)
     })
@@ -52,14 +85,19 @@ export function defineRedirectPorts(queues: number): XdpDefinition {
         const ip = eth.ipv6()
         x.require(ip.nextHeader.in([IPPROTO_UDP, IPPROTO_TCP]))
         key.fields.address.set(ip.dst)
+        source?.fields.set(ip.src)
         key.fields.port.set(ip.transport({ extensions: 0 }).ports().dstPort)
         key.fields.protocol.set(ip.nextHeader)
       })
       .else(() => 'pass')
     key.fields.zero.set(0)
-    x.ifPresent(x.lookup(endpointMap, key), () => x.redirectTo(sockets, x.queue))
-    key.fields.address.set(ANY_ADDRESS)
-    x.lookup(endpointMap, key).orReturn('pass')
+    const isTaken = x.let(x.u32(0))
+    x.ifPresent(x.lookup(endpointMap, key), () => isTaken.set(1))
+    x.if(isTaken.value.eq(0), () => {
+      key.fields.address.set(ANY_ADDRESS)
+      x.lookup(endpointMap, key).orReturn('pass')
+    })
+    if (guard && source) guard(x, source)
     return x.redirectTo(sockets, x.queue)
   })
 }
@@ -68,18 +106,20 @@ export function defineRedirectPorts(queues: number): XdpDefinition {
 export class RedirectPortsProgram {
   readonly program: BpfProgram
   readonly #endpoints: BpfMap<{ address: Uint8Array; port: number; protocol: number; zero: number }, number>
+  readonly #vlans: BpfMap<number, number> | undefined
   readonly #loaded: LoadedXdp
 
   /** Takes over what `defineRedirectPorts` made and has been loaded; close one of the two. */
-  constructor(loaded: LoadedXdp) {
+  constructor(loaded: LoadedXdp, { vlans = false }: Pick<RedirectPortsOptions, 'vlans'> = {}) {
     this.#loaded = loaded
     this.program = loaded.program
     this.#endpoints = loaded.map(endpointMap)
+    this.#vlans = vlans ? loaded.map(vlanMap) : undefined
   }
 
   /** Loads the program, which passes everything until there are endpoints. `queues` is the most queues the device can ever have. */
-  static load({ queues }: { queues: number }): RedirectPortsProgram {
-    return new RedirectPortsProgram(defineRedirectPorts(queues).load())
+  static load({ queues, ...options }: RedirectPortsOptions & { queues: number }): RedirectPortsProgram {
+    return new RedirectPortsProgram(defineRedirectPorts(queues, options).load(), options)
   }
 
   /** Sockets by queue. Throws `OptionError` when the program was loaded with a map of somebody else's. */
@@ -95,6 +135,25 @@ export class RedirectPortsProgram {
   /** Leaves what goes there to the kernel again; false when it was not taken. */
   remove(endpoint: Endpoint): boolean {
     return this.#endpoints.delete(keyOf(endpoint))
+  }
+
+  /** Takes what carries this VLAN's tag too, when it goes to one of the endpoints. The program must have been loaded with `vlans`. */
+  addVlan(id: number): void {
+    this.#requireVlans().update(id, 1)
+  }
+
+  /** Leaves that VLAN to the kernel again; false when it was not taken. */
+  removeVlan(id: number): boolean {
+    return this.#requireVlans().delete(id)
+  }
+
+  #requireVlans(): BpfMap<number, number> {
+    if (this.#vlans) return this.#vlans
+    throw new OptionError(
+      'vlans',
+      'This program was loaded to leave every VLAN to the kernel',
+      'Load it with vlans: true.',
+    )
   }
 
   /** Lets go of the program and its maps: they live on while attached. */
