@@ -1,0 +1,156 @@
+// The datagram a handler sees: one reused cursor, never a copy.
+import { StateError } from '../kernel/index.js'
+import { IPV4_AT, IPV6_AT, formatIpv4, formatIpv6 } from '../packet/index.js'
+
+/** What a message needs of whoever delivers it. */
+export interface MessageOrigin {
+  /** Answers with bytes that do not fit in the frame, or that came in none. False when they were dropped. */
+  replyElsewhere(message: UdpMessage, payload: Uint8Array): boolean
+}
+
+/** A datagram that is being delivered is in this state until its handler returns. */
+const IDLE = -2
+const OPEN = -1
+const ELSEWHERE = -3
+
+/**
+ * A received datagram. The object is reused for the next one, and what it gives is valid only until the handler returns:
+ * copy what is to be kept.
+ */
+export class UdpMessage {
+  /** The memory that the payload is in, at `offset`, for `length` bytes: a handler may change them. */
+  bytes: Uint8Array
+  /** The same memory, to read and write numbers. */
+  view: DataView
+  offset = 0
+  length = 0
+  /** The sender's port. */
+  port = 0
+  /** The port it was sent to. */
+  localPort = 0
+  /** Of the addresses. */
+  family: 4 | 6 = 4
+  /** The VLAN it came by; -1 for none. */
+  vlan = -1
+  /** How it came: taken by XDP, or as what XDP leaves to the kernel: fragments, IP options, other interfaces. */
+  via: 'xdp' | 'kernel' = 'xdp'
+  /** Where the sender's address is in `bytes`: 4 or 16 bytes, as `family` says; -1 for a datagram that came by the kernel. */
+  addressAt = -1
+  /** Bytes from `offset` that a reply in place may have. */
+  room = 0
+  // Bytes of the reply in place, or one of the states above.
+  #reply = IDLE
+  #zone = ''
+  #address: string | undefined
+  #text: Buffer
+  #origin: MessageOrigin
+
+  constructor(bytes: Uint8Array, origin: MessageOrigin) {
+    this.bytes = bytes
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.#origin = origin
+  }
+
+  /** Begins a delivery. For the package's own use. */
+  begin(zone: string, address?: string): void {
+    this.#zone = zone
+    this.#address = address
+    this.#reply = OPEN
+  }
+
+  /** Ends it, and tells how long the reply in place is; -1 for none. For the package's own use. */
+  end(): number {
+    const reply = this.#reply
+    this.#reply = IDLE
+    return reply
+  }
+
+  /** Whether it has been replied to, in whatever way. */
+  get isReplied(): boolean {
+    return this.#reply !== OPEN && this.#reply !== IDLE
+  }
+
+  /** The sender's address as text; a link-local one with its zone, as in `fe80::1%eth0`. Makes a string. */
+  get address(): string {
+    return (this.#address ??= this.#format(this.addressAt))
+  }
+
+  /** The address it was sent to as text; undefined for a datagram that came by the kernel. Makes a string. */
+  get localAddress(): string | undefined {
+    if (this.addressAt < 0) return undefined
+    return this.#format(
+      this.addressAt + (this.family === 4 ? IPV4_AT.dst - IPV4_AT.src : IPV6_AT.dst - IPV6_AT.src),
+    )
+  }
+
+  #format(at: number): string {
+    const { bytes } = this
+    if (this.family === 4) return formatIpv4(bytes, at)
+    const isLinkLocal = bytes[at] === 0xfe && (bytes[at + 1] & 0xc0) === 0x80
+    return isLinkLocal ? `${formatIpv6(bytes, at)}%${this.#zone}` : formatIpv6(bytes, at)
+  }
+
+  /** A view of the payload: makes an object. */
+  subarray(): Uint8Array {
+    return this.bytes.subarray(this.offset, this.offset + this.length)
+  }
+
+  /** A copy of the payload, which outlives the handler. */
+  copy(): Buffer {
+    const { bytes, offset, length } = this
+    const copy = Buffer.allocUnsafe(length)
+    // Below this a call costs more than the bytes.
+    if (length > 48) copy.set(bytes.subarray(offset, offset + length))
+    else for (let i = 0; i < length; i++) copy[i] = bytes[offset + i]
+    return copy
+  }
+
+  /** The payload as UTF-8 text. */
+  toString(): string {
+    return this.#text.toString('utf8', this.offset, this.offset + this.length)
+  }
+
+  /**
+   * Sends a datagram back to where this one came from, when the handler returns: `payload`, or without one `length` bytes
+   * from `offset` as the handler leaves them. It goes in the frame of this one, with the address it was sent to as
+   * its source. Once a message: for more, `server.send`. One that is longer than `room` goes through the kernel, which cuts
+   * it into fragments. False when it had to be dropped.
+   *
+   * Throws `StateError` after the handler has returned, or a second time; `KernelError` EMSGSIZE when it has to go through the
+   * kernel and the server has no kernel socket, or when UDP has no room for it.
+   */
+  reply(payload?: Uint8Array | string): boolean {
+    if (this.#reply !== OPEN) {
+      throw this.#reply === IDLE
+        ? new StateError(
+            'The message is over: its handler has returned',
+            'Keep address and port, and use server.send.',
+          )
+        : new StateError('The message has been replied to', 'Use server.send for more datagrams.')
+    }
+    const { offset } = this
+    if (payload === undefined) {
+      if (this.length > this.room || this.length < 0) return this.#elsewhere(this.subarray())
+    } else if (typeof payload === 'string') {
+      // UTF-8 takes at most three bytes for each unit of a string.
+      if (payload.length * 3 > this.room && Buffer.byteLength(payload) > this.room)
+        return this.#elsewhere(Buffer.from(payload))
+      this.length = this.#text.write(payload, offset, this.room)
+    } else {
+      const { length } = payload
+      if (length > this.room) return this.#elsewhere(payload)
+      if (length > 48) this.bytes.set(payload, offset)
+      else for (let i = 0; i < length; i++) this.bytes[offset + i] = payload[i]
+      this.length = length
+    }
+    this.#reply = this.length
+    return true
+  }
+
+  #elsewhere(payload: Uint8Array): boolean {
+    const done = this.#origin.replyElsewhere(this, payload)
+    this.#reply = ELSEWHERE
+    return done
+  }
+}
