@@ -14,6 +14,23 @@ import { defineDrop, definePass } from './verdict.js'
 
 export { AclProgram, type AclOptions, type AclRuleInput, defineAcl } from './acl.js'
 export { type AclRule, type AclSide, type AclVerdict, formatAclRule, parseAclRule } from './acl-rules.js'
+export {
+  BalanceProgram,
+  type BalanceOptions,
+  type BalanceTargets,
+  defineBalance,
+  flowNumber,
+} from './balance.js'
+export type { Count } from './count.js'
+export {
+  type CountFlowsOptions,
+  type Flow,
+  FlowCounter,
+  type FlowRest,
+  defineCountFlows,
+} from './count-flows.js'
+export { type ProtocolCount, ProtocolCounter, defineCountProtocols } from './count-protocols.js'
+export { Mirror, type MirrorOptions, MirroredPacket, defineMirror, mirrorHeader } from './mirror.js'
 export { RedirectPortsProgram, defineRedirectPorts } from './redirect-ports.js'
 export { type ReflectSwap, defineReflect } from './reflect.js'
 export { SampleProgram, type SampleOptions, defineSample } from './sample.js'
