@@ -10,6 +10,7 @@ export async function runGroup(
   flags: Pick<SocketFlags, 'interval' | 'json'>,
   everyInterval?: () => void,
 ): Promise<void> {
+  for (const { message } of group.warnings) console.error(`xdp: warning: ${message}`)
   const traffic = new TrafficPrinter(() => group.statistics(), flags)
   let failure: unknown
   const timer = setInterval(() => {
