@@ -1,7 +1,8 @@
 // A filter within an XDP program: its instructions, translated one by one into the builder's middle form, which has an optimizer
 // and an allocator of its own.
 import type { Verdict } from '../bpf/constants.js'
-import { Condition, Value, type Xdp, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
+import { type Condition, Value, type Xdp, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
+import { disassemble } from '../bpf/disassemble.js'
 import type { AluKind, Block, Comparison, Operand } from '../bpf/builder/ir.js'
 import { swapBytes } from '../bpf/builder/ir.js'
 import { withoutLocations } from '../bpf/builder/location.js'
@@ -55,6 +56,21 @@ export function matchFilter<R>(x: Xdp<R>, filter: Filter): Condition {
   })
 }
 
+/**
+ * Goes on only with packets that match; with all of them where there is no filter. The others get `verdict`, by default `pass`: the
+ * hook by which a program takes a filter in front.
+ */
+export function requireMatch(x: Xdp, filter: Filter | undefined, verdict: Verdict = 'pass'): void {
+  if (!filter) return
+  const { tracer } = x
+  withoutLocations(() => {
+    const [matched, rejected] = new Translation(tracer, filter.program).run()
+    tracer.moveTo(rejected)
+    x.return(verdict)
+    tracer.moveTo(matched)
+  })
+}
+
 /** What a filter's own program answers. */
 export interface FilterVerdicts {
   /** What a packet gets that matches. */
@@ -67,14 +83,18 @@ export interface FilterVerdicts {
 export function defineFilterProgram(filter: Filter, { match, otherwise }: FilterVerdicts): XdpDefinition {
   return withoutLocations(() =>
     defineXdp('xdp_filter', { otherwise }, (x) => {
-      const { tracer } = x
-      const [matched, rejected] = new Translation(tracer, filter.program).run()
-      tracer.moveTo(rejected)
-      x.return(otherwise)
-      tracer.moveTo(matched)
+      requireMatch(x, filter, otherwise)
       return match
     }),
   )
+}
+
+/** The instructions of such a program, as text. */
+export function ebpfListing(filter: Filter): string {
+  const { bytes } = defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' }).assembled
+  return disassemble(bytes)
+    .map(({ index, text }) => `${`${index}`.padStart(4)}: ${text}`)
+    .join('\n')
 }
 
 /** The largest offset into the packet that the verifier can be convinced of, twice (MAX_PACKET_OFF of kernel/bpf/verifier.c is 65535). */

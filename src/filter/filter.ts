@@ -2,15 +2,22 @@
 import { OptionError } from '../kernel/errors.js'
 import { check } from './check.js'
 import { FilterError } from './error.js'
-import { generate } from './generate.js'
+import { generate } from './generate/index.js'
 import { type Predicate, interpreter } from './interpret.js'
-import { type Instruction, encode, linearize, unroll } from './linear.js'
+import { ebpfListing } from './ebpf.js'
+import { encode } from './encode.js'
+import { unroll } from './unroll.js'
+import { BPF_MAXINSNS } from './classic.js'
+import type { Checked } from './checked.js'
+import type { Tree } from './tree.js'
+import { printChecked, printGraph, printTokens, printTree } from './print.js'
+import { type Instruction, linearize, listing } from './linear.js'
 import { lower } from './lower.js'
 import { ConstantFault, optimise, takesNothing } from './optimise/index.js'
 import type { Block } from './graph.js'
 import { parse } from './parse.js'
 import { type Resolver, fileResolver } from './resolve.js'
-import { tokenize } from './tokens.js'
+import { type Token, tokenize } from './tokens.js'
 
 /** How to compile a filter. */
 export interface FilterOptions {
@@ -32,9 +39,15 @@ export function compileFilter(expression: string, options: FilterOptions = {}): 
   return new Filter(expression, compile(expression, options))
 }
 
-/** What a filter is made of. */
-export interface Compiled {
-  /** With loops, if it has any. */
+/** Every stage of a compilation. */
+export interface Stages {
+  readonly tokens: readonly Token[]
+  /** Undefined for an expression without words. */
+  readonly tree: Tree | undefined
+  readonly checked: Checked | undefined
+  readonly graph: Block
+  readonly optimised: Block
+  /** libpcap's program, which may loop. */
   readonly program: readonly Instruction[]
 }
 
@@ -42,15 +55,18 @@ export interface Compiled {
 function compile(
   expression: string,
   { snapLength = DEFAULT_SNAP_LENGTH, resolve = fileResolver() }: FilterOptions,
-): Compiled {
+): Stages {
   if (!Number.isInteger(snapLength) || snapLength < 1 || snapLength > 0x7fff_ffff) {
     throw new OptionError('snapLength', `${snapLength} is no number of bytes`, 'Use 1 to 2^31 - 1.')
   }
-  const tree = parse(expression, tokenize(expression))
-  const generated = tree && generate(check(tree, { expression, resolver: resolve }), expression)
+  const tokens = tokenize(expression)
+  const tree = parse(expression, tokens)
+  const checked = tree && check(tree, { expression, resolver: resolve })
+  const generated = checked && generate(checked, expression)
   const graph = lower(generated?.test, snapLength)
+  // libpcap's optimiser does not understand jumps within blocks.
   const optimised = generated?.hasJumps ? graph : shorten(graph, expression)
-  return { program: linearize(optimised) }
+  return { tokens, tree, checked, graph, optimised, program: linearize(optimised) }
 }
 
 /** The graph as libpcap's optimiser leaves it. What it refuses is refused. */
@@ -67,24 +83,41 @@ function shorten(graph: Block, expression: string): Block {
   throw new FilterError(expression, { code: 'XDP_FILTER_NEVER', sentence: 'No packet can match this', at })
 }
 
+/** A filter's stages as text. */
+export interface Explanation {
+  tokens: string
+  /** The syntax tree. */
+  tree: string
+  /** The tree with names looked up and qualifiers inherited. */
+  checked: string
+  /** The graph of blocks that the tests come to. */
+  ir: string
+  /** The same graph, shortened as libpcap does it. */
+  optimised: string
+  /** Classic BPF, as `tcpdump -d` prints it. */
+  classic: string
+  /** The instructions of a program that passes what matches and drops the rest. */
+  ebpf: string
+}
+
 /** A compiled filter. */
 export class Filter {
   readonly expression: string
-  readonly #compiled: Compiled
-  readonly #unrolled: readonly Instruction[]
+  readonly #stages: Stages
+  readonly #program: readonly Instruction[]
   readonly #predicate: Predicate
 
   /** Made by `compileFilter`. */
-  constructor(expression: string, compiled: Compiled) {
+  constructor(expression: string, stages: Stages) {
     this.expression = expression
-    this.#compiled = compiled
-    this.#unrolled = unroll(compiled.program)
-    this.#predicate = interpreter(this.#unrolled)
+    this.#stages = stages
+    this.#program = unroll(stages.program)
+    this.#predicate = interpreter(this.#program)
   }
 
-  /** The instructions it runs, without loops: those of libpcap, with absolute targets. */
+  /** The instructions that all three forms of it run: libpcap's, with loops written out. */
   get program(): readonly Instruction[] {
-    return this.#unrolled
+    return this.#program
   }
 
   /**
@@ -96,22 +129,31 @@ export class Filter {
   }
 
   /**
-   * The filter as `struct sock_filter[]`, 8 bytes each, for SO_ATTACH_FILTER; the same code as libpcap's, but for `protochain`,
-   * whose loop is written out. The kernel takes a VLAN tag off before packet sockets see the frame. Throws `FilterError`
-   * (`XDP_FILTER_TOO_LARGE`) above 4096 instructions.
+   * The filter as `struct sock_filter[]`, 8 bytes each, for SO_ATTACH_FILTER: libpcap's code, but that loops (`protochain`) are
+   * written out, and that what the kernel would refuse or read otherwise says what libpcap means. The kernel takes a VLAN tag off
+   * before packet sockets see the frame. Throws `FilterError` (`XDP_FILTER_TOO_LARGE`) above 4096 instructions.
    */
   toClassicBpf(): Uint8Array {
-    const bytes = encode(this.#unrolled)
+    const bytes = encode(this.#program)
     if (bytes) return bytes
     throw new FilterError(this.expression, {
       code: 'XDP_FILTER_TOO_LARGE',
-      sentence: `The filter comes to ${this.#unrolled.length} instructions of classic BPF; the kernel takes 4096`,
+      sentence: `The filter comes to ${this.#program.length} instructions of classic BPF; the kernel takes ${BPF_MAXINSNS}`,
       at: { position: 0, length: this.expression.length },
     })
   }
 
-  /** libpcap's program, which may loop. */
-  get compiled(): Compiled {
-    return this.#compiled
+  /** Every stage on the way from the expression to its forms, as text. */
+  explain(): Explanation {
+    const { tokens, tree, checked, graph, optimised, program } = this.#stages
+    return {
+      tokens: printTokens(tokens),
+      tree: printTree(tree),
+      checked: printChecked(checked),
+      ir: printGraph(graph),
+      optimised: printGraph(optimised),
+      classic: listing(program),
+      ebpf: ebpfListing(this),
+    }
   }
 }

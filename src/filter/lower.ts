@@ -1,6 +1,6 @@
 // From tests to the graph: short-circuit evaluation, as libpcap chains its blocks.
 import { BPF_K, BPF_RET, type Block } from './graph.js'
-import type { Test } from './test.js'
+import type { Test } from './generate/tests.js'
 
 const verdict = (k: number): Block => ({
   statements: [],

@@ -32,6 +32,16 @@ export const A_AND_X = 18
 
 export const isIn = (atoms: number, atom: number): boolean => ((atoms >>> atom) & 1) === 1
 
+/** More than any filter has that the kernel would take; what is known of blocks grows with the square of their number. */
+const MOST_BLOCKS = 16384
+
+/** A graph with more blocks than can be looked through in reasonable time. */
+export class GraphTooLarge extends Error {
+  constructor() {
+    super(`more than ${MOST_BLOCKS} comparisons`)
+  }
+}
+
 /** A way from one block to another. */
 export class Edge {
   /** Counts from 0 over all edges: first those of comparisons that hold, then the others. */
@@ -99,17 +109,22 @@ export class Flow {
   constructor(root: Block) {
     const known = new Map<Block, Node>()
     const nodes: Node[] = []
-    const take = (block: Block): Node => {
-      const had = known.get(block)
-      if (had) return had
+    // An own stack, as graphs are deeper than calls may nest; `ifTrue` is on top of it and comes first.
+    const open: (Block | undefined)[] = [root]
+    while (open.length > 0) {
+      const block = open.pop()
+      if (!block || known.has(block)) continue
+      if (nodes.length === MOST_BLOCKS) throw new GraphTooLarge()
       const node = new Node(nodes.length, block)
       known.set(block, node)
       nodes.push(node)
-      if (block.ifTrue) node.yes.to = take(block.ifTrue)
-      if (block.ifFalse) node.no.to = take(block.ifFalse)
-      return node
+      open.push(block.ifFalse, block.ifTrue)
     }
-    this.root = take(root)
+    for (const [block, node] of known) {
+      node.yes.to = block.ifTrue && known.get(block.ifTrue)
+      node.no.to = block.ifFalse && known.get(block.ifFalse)
+    }
+    this.root = nodes[0]
     this.nodes = nodes
     this.edges = [...nodes.map(({ yes }) => yes), ...nodes.map(({ no }) => no)]
     for (const node of nodes) node.dominators = new Uint32Array((nodes.length >>> 5) + 1)
@@ -122,31 +137,38 @@ export class Flow {
   /** Back to blocks, what was taken out left out. */
   blocks(): Block {
     const made = new Map<Node, Block>()
-    const make = (node: Node): Block => {
-      const had = made.get(node)
-      if (had) return had
-      const statements = node.statements.filter(({ code }) => code !== GONE)
-      const block: Block = { statements, ...node.last, ifTrue: undefined, ifFalse: undefined }
-      made.set(node, block)
-      if (node.yes.to) block.ifTrue = make(node.yes.to)
-      if (node.no.to) block.ifFalse = make(node.no.to)
-      return block
+    this.findLevels()
+    // What blocks lead to comes before them.
+    for (const node of this.downwards.reverse()) {
+      made.set(node, {
+        statements: node.statements.filter(({ code }) => code !== GONE),
+        ...node.last,
+        ifTrue: node.yes.to && made.get(node.yes.to),
+        ifFalse: node.no.to && made.get(node.no.to),
+      })
     }
-    return make(this.root)
+    return made.get(this.root)!
   }
 
   /** Puts the blocks into levels; those met last come first in theirs. */
   findLevels(): void {
     const seen = new Set<Node>()
     const levels: Node[][] = []
-    const visit = (node: Node): number => {
-      if (seen.has(node)) return node.level
-      seen.add(node)
-      node.level = node.isReturn ? 0 : Math.max(visit(node.yes.to!), visit(node.no.to!)) + 1
+    const open: Node[] = [this.root]
+    for (let node = open.at(-1); node; node = open.at(-1)) {
+      const { yes, no } = node
+      if (!seen.has(node)) {
+        seen.add(node)
+        node.level = -1
+        if (no.to && !seen.has(no.to)) open.push(no.to)
+        if (yes.to && !seen.has(yes.to)) open.push(yes.to)
+        continue
+      }
+      open.pop()
+      if (node.level >= 0) continue
+      node.level = yes.to && no.to ? Math.max(yes.to.level, no.to.level) + 1 : 0
       ;(levels[node.level] ??= []).push(node)
-      return node.level
     }
-    visit(this.root)
     for (const nodes of levels) nodes.reverse()
     this.upwards = levels.slice(1).flat()
     this.downwards = levels.reverse().flat()

@@ -8,12 +8,14 @@ import { mergeEqual, pullUp, shorten, skipIdleRoot } from './branches.js'
 import { Flow } from './flow.js'
 import { type Progress, StatementPass, Values } from './statements.js'
 
+export { GraphTooLarge } from './flow.js'
 export { ConstantFault } from './statements.js'
 
 /** So many passes in a row that only lead ways elsewhere are taken for going in a circle. */
 const MOST_IDLE_PASSES = 100
 
-/** The graph in its short form; the one given stays as it is. Throws `ConstantFault` for constants that cannot be computed with. */
+/** The graph in its short form; the one given stays as it is. Throws `ConstantFault` for constants that cannot be computed with,
+ * `GraphTooLarge` for more blocks than it takes on. */
 export function optimise(root: Block): Block {
   const flow = new Flow(root)
   repeat(flow, false)

@@ -12,10 +12,10 @@ import {
   jumpConstant,
   loadAbsolute,
   loadIndirect,
-} from './classic.js'
+} from '../classic.js'
 import type { Frame } from './frame.js'
-import { linkType } from './generate-link.js'
-import { ETHER_TYPES } from './numbers.js'
+import { linkType } from './link.js'
+import { ETHER_TYPES } from '../numbers.js'
 import {
   IPPROTO_AH,
   IPPROTO_DSTOPTS,
@@ -23,8 +23,8 @@ import {
   IPPROTO_HOPOPTS,
   IPPROTO_NONE,
   IPPROTO_ROUTING,
-} from '../packet/ipproto.js'
-import { type JumpingStatement, type Test, and, ask, or, statement } from './test.js'
+} from '../../packet/ipproto.js'
+import { type JumpingStatement, type Test, and, ask, or, statement } from './tests.js'
 import { Unsupported } from './unsupported.js'
 
 const { ip: ETH_P_IP, ip6: ETH_P_IPV6 } = ETHER_TYPES

@@ -1,7 +1,7 @@
 // Tests of network and transport headers: addresses, protocols, ports.
-import type { Checked } from './checked.js'
+import type { Checked } from '../checked.js'
 import type { Frame, From } from './frame.js'
-import { eitherWay, equals, linkType } from './generate-link.js'
+import { eitherWay, equals, linkType } from './link.js'
 import {
   ETHER_TYPES,
   IPPROTO_IGMP,
@@ -12,7 +12,7 @@ import {
   ISIS_TYPES,
   ISO_PROTOCOLS,
   LLC_SAPS,
-} from './numbers.js'
+} from '../numbers.js'
 import {
   IPPROTO_AH,
   IPPROTO_ESP,
@@ -21,9 +21,9 @@ import {
   IPPROTO_ICMPV6,
   IPPROTO_TCP,
   IPPROTO_UDP,
-} from '../packet/ipproto.js'
-import { type Test, and, ask, not, or } from './test.js'
-import type { Protocol } from './words.js'
+} from '../../packet/ipproto.js'
+import { type Test, and, ask, not, or } from './tests.js'
+import type { Protocol } from '../words.js'
 
 const { ip: ETH_P_IP, ip6: ETH_P_IPV6 } = ETHER_TYPES
 /** Where addresses are in each header. */

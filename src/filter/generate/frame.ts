@@ -9,8 +9,8 @@ import {
   aluX,
   loadAbsolute,
   loadIndirect,
-} from './classic.js'
-import { type JumpingStatement, statement } from './test.js'
+} from '../classic.js'
+import { type JumpingStatement, statement } from './tests.js'
 
 /** A place in the packet: known now, or as far from what a cell holds. */
 export interface Offset {

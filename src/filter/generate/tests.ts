@@ -1,6 +1,6 @@
 // What a filter comes to before it is a graph: tests of one value each, joined by and, or and not.
-import { type Tested, jumpConstant } from './classic.js'
-import type { Statement } from './graph.js'
+import { type Tested, jumpConstant } from '../classic.js'
+import type { Statement } from '../graph.js'
 
 /** A statement that may jump within its list. Lists that have jumps are not optimized. */
 export interface JumpingStatement extends Statement {

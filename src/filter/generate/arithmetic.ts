@@ -13,13 +13,13 @@ import {
   jumpConstant,
   jumpX,
   loadIndirect,
-} from './classic.js'
+} from '../classic.js'
 import { type Frame, type Offset, further, intoX } from './frame.js'
-import { equals } from './generate-link.js'
-import { firstFragment, protocol } from './generate-network.js'
-import { IPPROTO_ICMPV6 } from '../packet/ipproto.js'
-import { type JumpingStatement, type Test, and, leaf, not, statement } from './test.js'
-import type { Arithmetic, Relation } from './tree.js'
+import { equals } from './link.js'
+import { firstFragment, protocol } from './network.js'
+import { IPPROTO_ICMPV6 } from '../../packet/ipproto.js'
+import { type JumpingStatement, type Test, and, leaf, not, statement } from './tests.js'
+import type { Arithmetic, Relation } from '../tree.js'
 
 /** A sum that has been computed. */
 interface Sum {

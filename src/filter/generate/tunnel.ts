@@ -11,10 +11,10 @@ import {
   jumpConstant,
   jumpX,
   loadIndirect,
-} from './classic.js'
+} from '../classic.js'
 import { type Frame, further, intoX } from './frame.js'
-import { equals, linkType } from './generate-link.js'
-import { portOver } from './generate-network.js'
+import { equals, linkType } from './link.js'
+import { portOver } from './network.js'
 import {
   ETH_P_MPLS_UC,
   ETH_P_PPP_SES,
@@ -22,8 +22,8 @@ import {
   GENEVE_PORT,
   PPP_MPLS_UCAST,
   VLAN_TYPES,
-} from './numbers.js'
-import { type JumpingStatement, type Test, and, leaf, or, statement } from './test.js'
+} from '../numbers.js'
+import { type JumpingStatement, type Test, and, leaf, or, statement } from './tests.js'
 import { Unsupported } from './unsupported.js'
 
 const TAG_LENGTH = 4

@@ -1,11 +1,11 @@
 // Tests of what a link header carries, and of its addresses.
-import type { Size } from './classic.js'
-import type { LlcControl } from './checked.js'
+import type { Size } from '../classic.js'
+import type { LlcControl } from '../checked.js'
 import type { Frame, From } from './frame.js'
-import { ETHERMTU, ETHER_TYPES, ETH_P_IPX, LLC_SAPS, LLC_SAP_IP, PPP_TYPES } from './numbers.js'
-import { LOADX_CELL, LOAD_CELL, aluConstant, jumpX } from './classic.js'
-import { type Test, and, ask, leaf, not, or, statement } from './test.js'
-import type { Direction } from './tree.js'
+import { ETHERMTU, ETHER_TYPES, ETH_P_IPX, LLC_SAPS, LLC_SAP_IP, PPP_TYPES } from '../numbers.js'
+import { LOADX_CELL, LOAD_CELL, aluConstant, jumpX } from '../classic.js'
+import { type Test, and, ask, leaf, not, or, statement } from './tests.js'
+import type { Direction } from '../tree.js'
 import { Unsupported } from './unsupported.js'
 
 /** Whether `size` bytes equal a number, all bits or those of a mask. */
