@@ -1,10 +1,11 @@
 // Balancing: against its model, its twin in C, and real traffic.
 import assert from 'node:assert/strict'
 import { createInterface } from 'node:readline'
-import { describe, test } from 'node:test'
-import { type BpfMap, type Verdict, attachXdp } from '../../src/bpf/index.js'
+import { type TestContext, describe, test } from 'node:test'
+import { type BpfMap, type BpfProgram, type Verdict, attachXdp } from '../../src/bpf/index.js'
 import { type Xdp, defineXdp } from '../../src/bpf/builder/index.js'
-import { inNamespace } from '../../src/kernel/index.js'
+import { MappedRegion, getInterface, inNamespace, native } from '../../src/kernel/index.js'
+import type { LabEnd } from '../../src/lab/index.js'
 import {
   type BalanceOptions,
   BalanceProgram,
@@ -12,8 +13,13 @@ import {
   flowNumber,
   shippedBalance,
 } from '../../src/programs/balance.js'
+import { FlowCounter } from '../../src/programs/count-flows.js'
+import type { XdpSocket } from '../../src/xsk/index.js'
+import { DESCRIPTOR_WORDS, ringBytes, ringOver } from '../../src/xsk/ring-memory.js'
+import * as uapi from '../../src/xsk/uapi.js'
 import { type Random, random } from '../bpf/builder/random-program.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
+import { openAt, until } from '../support/xsk.js'
 import { flowOfPacket, walk } from './flow-model.js'
 import { UDP, randomPacket } from './packets.js'
 import { compareSpeed, devicesForSockets, prove, twinOf } from './proof.js'
@@ -248,6 +254,134 @@ describe('balance', { skip: needsRoot }, () => {
   })
 })
 
+test(
+  'live: two sockets of one queue get the flows between them, each flow one of them',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = createTestLab(t)
+    const program = inNamespace(lab.a.namespace, () =>
+      BalanceProgram.load({ to: 'sockets', count: 2, queues: 1 }),
+    )
+    t.after(() => program.close())
+    const first = await openAt(t, lab.a, { xskMap: program.targets })
+    const second = openSecondSocket(t, lab.a, first)
+    program.targets.update(1, second.fd)
+    const attachment = attachXdp(program.program, { interface: lab.a.interface, namespace: lab.a.namespace })
+    t.after(() => attachment.detach())
+    await lab.exec('b', process.execPath, ['-e', SENDER, lab.a.ipv4, '3'])
+    const ports = [new Map<number, number>(), new Map<number, number>()]
+    let total = 0
+    const note = (socket: number, bytes: Uint8Array, offset: number): void => {
+      // UDP over IPv4 to port 7000; the lab may send other things.
+      if (bytes[offset + 23] !== 17 || ((bytes[offset + 36] << 8) | bytes[offset + 37]) !== 7000) return
+      const port = (bytes[offset + 34] << 8) | bytes[offset + 35]
+      ports[socket].set(port, (ports[socket].get(port) ?? 0) + 1)
+      total++
+    }
+    await until('all have come', () => {
+      first.receive(({ bytes, offset }) => note(0, bytes, offset))
+      for (const offset of second.take()) note(1, first.umem.bytes, offset)
+      return total >= 300
+    })
+    const seen = [...ports[0], ...ports[1]]
+    assert.deepEqual(
+      seen.map(([, times]) => times),
+      Array<number>(100).fill(3),
+    )
+    assert.equal(new Set(seen.map(([port]) => port)).size, 100)
+    for (const { size } of ports) assert.ok(size > 20, `${ports[0].size} and ${ports[1].size}`)
+  },
+)
+
+test(
+  'live: two devices get the flows between them, each flow one of them',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = createTestLab(t)
+    const { namespace } = lab.a
+    // In a namespace of the lab's own, with which they go.
+    const ends = ['one', 'two'].map((name) => ({ near: `${name}0`, far: `${name}1` }))
+    const attach = (program: BpfProgram, device: string): void => {
+      const attachment = attachXdp(program, { interface: device, namespace })
+      t.after(() => attachment.detach())
+    }
+    const program = inNamespace(namespace, () => BalanceProgram.load({ to: 'devices', count: 2 }))
+    t.after(() => program.close())
+    const counters: FlowCounter[] = []
+    for (const { near, far } of ends) {
+      await lab.exec('a', 'ip', ['link', 'add', near, 'up', 'type', 'veth', 'peer', 'name', far])
+      await lab.exec('a', 'ip', ['link', 'set', far, 'up'])
+      const counter = inNamespace(namespace, () => FlowCounter.load({ maxFlows: 1000 }))
+      t.after(() => counter.close())
+      attach(counter.program, far)
+      inNamespace(namespace, () => program.targets.update(counters.length, getInterface(near).index))
+      counters.push(counter)
+    }
+    attach(program.program, lab.a.interface)
+    await lab.exec('b', process.execPath, ['-e', SENDER, lab.a.ipv4, '3'])
+    const flowsOf = (counter: FlowCounter) => [...counter.flows()].filter(({ dstPort }) => dstPort === 7000)
+    await until('all have come', () => {
+      const all = counters.flatMap((counter) => flowsOf(counter))
+      return all.reduce((sum, { packets }) => sum + packets, 0) >= 300
+    })
+    const shares = counters.map((counter) => flowsOf(counter))
+    for (const { packets } of shares.flat()) assert.equal(packets, 3)
+    assert.equal(new Set(shares.flat().map(({ srcPort }) => srcPort)).size, 100)
+    for (const { length } of shares) assert.ok(length > 20, shares.map((share) => share.length).join(' and '))
+  },
+)
+
+/**
+ * A socket that shares UMEM and queue with another, which is why it has neither fill nor completion ring: as little of one as
+ * can receive. `take` gives where in the UMEM the packets are that came; their frames are not used again.
+ */
+function openSecondSocket(
+  t: TestContext,
+  end: LabEnd,
+  first: XdpSocket,
+): { fd: number; take: () => number[] } {
+  const size = 1024
+  const fd = inNamespace(end.namespace, () => native.socket(uapi.AF_XDP, uapi.SOCK_RAW, 0))
+  assert.ok(fd >= 0)
+  t.after(() => native.close(fd))
+  assert.equal(
+    native.setsockopt(fd, uapi.SOL_XDP, uapi.XDP_RX_RING, new Uint8Array(Uint32Array.of(size).buffer)),
+    0,
+  )
+  const offsets = new BigUint64Array(16)
+  assert.equal(
+    native.getsockopt(fd, uapi.SOL_XDP, uapi.XDP_MMAP_OFFSETS, new Uint8Array(offsets.buffer)),
+    128,
+  )
+  const [producer, consumer, desc] = [...offsets].map(Number)
+  const layout = { producer, consumer, desc, flags: undefined }
+  const length = ringBytes(layout, size, DESCRIPTOR_WORDS)
+  const region = MappedRegion.map({
+    fd,
+    length,
+    offset: uapi.XDP_PGOFF_RX_RING,
+    context: { about: 'RX ring' },
+  })
+  t.after(() => region.close())
+  const ring = ringOver(region.buffer, layout, size, DESCRIPTOR_WORDS)
+  const address = new DataView(new ArrayBuffer(16))
+  address.setUint16(0, uapi.AF_XDP, true)
+  address.setUint16(2, uapi.XDP_SHARED_UMEM, true)
+  address.setUint32(4, end.ifindex, true)
+  address.setUint32(12, first.fd, true)
+  assert.equal(native.bind(fd, address), 0)
+  return {
+    fd,
+    take: () => {
+      const from = ring.consumer[0]
+      const to = Atomics.load(ring.producer, 0)
+      const taken = Array.from({ length: to - from }, (_, index) => ring.entries[((from + index) % size) * 4])
+      Atomics.store(ring.consumer, 0, to)
+      return taken
+    },
+  }
+}
+
 /** Says how many different datagrams came once it has had a hundred. */
 const RECEIVER = `
 const socket = require('dgram').createSocket('udp4')
@@ -258,9 +392,11 @@ socket.on('message', (message) => {
 })
 socket.bind(7000, () => console.log('ready'))`
 
-/** Sends a hundred datagrams, each from another port. */
+/** Sends a hundred datagrams, each from another port; each as often as the second argument says. */
 const SENDER = `
+const [, address, times = 1] = process.argv
 for (let i = 0; i < 100; i++) {
   const socket = require('dgram').createSocket('udp4')
-  socket.send(String(i), 7000, process.argv[1], () => socket.close())
+  const send = (left) => left > 0 ? socket.send(String(i), 7000, address, () => send(left - 1)) : socket.close()
+  send(Number(times))
 }`
