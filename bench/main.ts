@@ -1,22 +1,24 @@
-// npm run bench [-- rings|veth|idle ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
+// npm run bench [-- rings|veth|idle|programs ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
 import { writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
 import type { Figure, Section } from './figures.js'
 import { benchIdle } from './idle.js'
+import { benchPrograms } from './programs.js'
 import { benchRings } from './rings.js'
 import { benchVeth } from './veth.js'
 
-const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [--rounds N] [--seconds N] [--json FILE]]
+const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [programs] [--rounds N] [--seconds N] [--json FILE]]
   rings      the TypeScript alone, on simulated rings
   veth       receive, reflect and transmit on a veth pair, against C on libxdp (needs root)
   idle       CPU and memory of the responder (needs root)
+  programs   shipped programs beside the same in C: build time, instructions, ns a packet (needs root)
   --rounds   measurements of each receiver at each job; default 5
   --seconds  how long to watch the idle responder; default 10
   --json     write the figures there too; - for standard output, instead of the tables`
 
-const BENCHMARKS = ['rings', 'veth', 'idle'] as const
+const BENCHMARKS = ['rings', 'veth', 'idle', 'programs'] as const
 type Benchmark = (typeof BENCHMARKS)[number]
 
 interface Arguments {
@@ -52,6 +54,7 @@ function readArguments(): Arguments | undefined {
 
 function format({ value, unit }: Figure): string {
   if (unit === 'packets/s') return `${(value / 1e3).toFixed(0)} k/s`
+  if (unit === 'slots' || unit === 'steps') return `${value} ${unit}`
   if (unit === 'bytes' && Math.abs(value) >= 2 ** 20) return `${(value / 2 ** 20).toFixed(1)} MiB`
   const digits =
     unit === 'bytes' || unit === 'times' ? (Number.isInteger(value) ? 0 : 2) : unit.startsWith('%') ? 3 : 1
@@ -85,6 +88,7 @@ if (settings === undefined) {
     rings: () => benchRings(say),
     veth: () => benchVeth({ rounds, say }),
     idle: () => benchIdle({ seconds, say }),
+    programs: () => benchPrograms({ rounds, say }),
   }
   const sections: Section[] = []
   for (const name of benchmarks) {
