@@ -1,6 +1,5 @@
 #include "walk.h"
 /* The target with the number of the flow's hash: COUNT sockets a queue, devices (-DDEVICES) or processors (-DCPUS). */
-struct flow_key { __u8 src[16], dst[16]; __be16 src_port, dst_port; __u16 vlan; __u8 protocol, version; };
 #ifndef QUEUES
 #define QUEUES 1
 #endif
@@ -13,13 +12,6 @@ MAP(chosen_cpus, BPF_MAP_TYPE_ARRAY, __u32, __u32, COUNT);
 /* Of devices, so that a test run can redirect to it. */
 MAP(xsks_map, BPF_MAP_TYPE_DEVMAP, __u32, __u32, COUNT * QUEUES);
 #endif
-static inline void map_address(__u8 *to, __be32 address)
-{
-	__u32 *words = (__u32 *)to;
-	words[0] = words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = address;
-}
 static inline __u64 mix(__u64 value)
 {
 	value *= 0x9e3779b97f4a7c15ull;

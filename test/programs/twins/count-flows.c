@@ -1,17 +1,9 @@
 #include "walk.h"
 /* Packets and bytes by flow in one table; what belongs to no flow by CPU. */
-struct flow_key { __u8 src[16], dst[16]; __be16 src_port, dst_port; __u16 vlan; __u8 protocol, version; };
 struct flow { __u64 packets, bytes, dropped, first_seen, last_seen; };
 struct count { __u64 packets, bytes; };
 MAP(flows, BPF_MAP_TYPE_HASH, struct flow_key, struct flow, ENTRIES);
 MAP(no_flow, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct count, 3);
-static inline void map_address(__u8 *to, __be32 address)
-{
-	__u32 *words = (__u32 *)to;
-	words[0] = words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = address;
-}
 static inline int add(struct flow_key *key, __u64 length, __u64 now)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key);

@@ -1,6 +1,7 @@
-/* How the twins of the counting programs walk a packet: Ethernet, two VLAN tags, IPv4, IPv6 with six extension headers. */
+/* How the twins that count and balance walk a packet: Ethernet, two VLAN tags, IPv4, IPv6 with six extension headers. */
 #include "twin.h"
 struct vlan { __be16 tci, type; };
+struct flow_key { __u8 src[16], dst[16]; __be16 src_port, dst_port; __u16 vlan; __u8 protocol, version; };
 struct fragment { __u8 next, reserved; __be16 offset; __be32 id; };
 
 /* The type behind the tags, and where it begins; 0 for a short frame. */
@@ -50,4 +51,13 @@ static inline int walk_extensions(void **at, void *end, __u8 next, int *is_fragm
 		} else return next;
 	}
 	return -1;
+}
+
+/* An IPv4 address as ::ffff:a.b.c.d. */
+static inline void map_address(__u8 *to, __be32 address)
+{
+	__u32 *words = (__u32 *)to;
+	words[0] = words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = address;
 }
