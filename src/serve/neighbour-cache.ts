@@ -2,7 +2,9 @@
 import {
   KernelError,
   getNeighbour,
+  listAddresses,
   useNeighbour,
+  type LinkAddress,
   type Namespace,
   type Neighbour,
   type NeighbourState,
@@ -75,10 +77,21 @@ export class NeighbourCache {
     return hop
   }
 
-  /** Has the kernel look for a neighbour, and calls one of the waiter's functions in the end. */
-  wait(hop: NextHop, waiter: Waiter): void {
+  /**
+   * Whether it is time to have the kernel look for a neighbour that is not known. Who is told so must send something there
+   * through the kernel, or `wait`.
+   */
+  isDue(hop: NextHop): boolean {
+    const now = performance.now()
+    if (now - hop.askedAt < ASK_AGAIN_MS) return false
+    hop.askedAt = now
+    return true
+  }
+
+  /** Calls one of the waiter's functions in the end. `ask`: has the kernel look for the neighbour. */
+  wait(hop: NextHop, waiter: Waiter, ask: boolean): void {
     hop.waiters.push(waiter)
-    this.#ask(hop)
+    if (ask) this.#use(hop)
   }
 
   /** Takes up what the kernel has announced. */
@@ -102,7 +115,7 @@ export class NeighbourCache {
       if (hop.waiters.length > 0 && now - hop.askedAt > PATIENCE_MS) this.#giveUp(hop)
       if (!hop.isUsed) continue
       hop.isUsed = false
-      if (hop.state === 'stale' || hop.mac === undefined) this.#ask(hop)
+      if (hop.state === 'stale') this.#use(hop)
     }
   }
 
@@ -112,12 +125,14 @@ export class NeighbourCache {
     this.#hops.clear()
   }
 
-  #ask(hop: NextHop): void {
-    const now = performance.now()
-    if (now - hop.askedAt < ASK_AGAIN_MS) return
-    hop.askedAt = now
+  #use(hop: NextHop): void {
+    const { ifindex, address } = hop
+    const namespace = this.#namespace
     try {
-      useNeighbour(hop.ifindex, hop.address, { namespace: this.#namespace })
+      // Asked like this the kernel solicits from its link-local address (net/ipv6/ndisc.c: ndisc_send_ns); without one it would
+      // say nothing, hear nothing, and take the neighbour for dead.
+      if (address.length === 16 && !listAddresses({ ifindex, namespace }).some(isLinkLocal)) return
+      useNeighbour(ifindex, address, { namespace })
     } catch (error) {
       // The interface is down or gone (ENETDOWN, ENODEV), or its table full (ENOBUFS).
       if (!(error instanceof KernelError)) throw error
@@ -151,6 +166,9 @@ export class NeighbourCache {
     }
   }
 }
+
+const isLinkLocal = ({ version, scope, tentative }: LinkAddress): boolean =>
+  version === 6 && scope === 'link' && !tentative
 
 function keyOf(ifindex: number, address: Uint8Array): string {
   return `${ifindex} ${formatIp(address)}`

@@ -389,7 +389,7 @@ export class UdpInterface {
     payload: Uint8Array,
     port: number,
     address: string,
-    from: { port: number; source: Uint8Array | undefined },
+    from: { port: number; source: Uint8Array | undefined; hasKernel: boolean },
   ): SendOutcome {
     const destination = this.routes.to(address)
     const hop = destination?.hop
@@ -400,13 +400,16 @@ export class UdpInterface {
     if (hop.mac !== undefined && hop.waiters.length === 0) {
       return this.#transmit(destination, source, from.port, port, payload) ? 'sent' : 'dropped'
     }
+    // The kernel looks for the neighbour when it is to send there; what comes after waits until it has found it.
+    const isDue = this.routes.neighbours.isDue(hop)
+    if (isDue && from.hasKernel) return 'kernel'
     if (this.#waiting >= MAX_WAITING) {
       this.drops.unresolved++
       return 'dropped'
     }
     const copy = payload.slice()
     this.#waiting++
-    this.routes.neighbours.wait(hop, {
+    const waiter = {
       ready: () => {
         this.#waiting--
         if (!this.#isClosed) this.#transmit(destination, source, from.port, port, copy)
@@ -415,7 +418,8 @@ export class UdpInterface {
         this.#waiting--
         this.drops.unresolved++
       },
-    })
+    }
+    this.routes.neighbours.wait(hop, waiter, isDue)
     return 'waiting'
   }
 

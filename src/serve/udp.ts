@@ -192,8 +192,8 @@ export class UdpServer implements AsyncDisposable {
 
   /**
    * Sends a datagram to any address, from the first port or `from`: in a frame of ours when the way there is over the
-   * interface and it fits, through the kernel's socket otherwise. Where the next hop is not known the kernel looks for it,
-   * and the datagram waits, with up to 1023 others. The payload is copied. False when there was no room for it; what happens
+   * interface and it fits, through the kernel's socket otherwise. Where the next hop is not known the kernel is given the first
+   * datagram, which makes it look for it; further ones wait meanwhile, up to 1024. The payload is copied. False when there was no room for it; what happens
    * on the way nobody hears of.
    *
    * Throws `KernelError` EMSGSIZE for what UDP has no room for, or is longer than the MTU when there is no kernel socket;
@@ -221,7 +221,11 @@ export class UdpServer implements AsyncDisposable {
   ): boolean {
     const version = address.includes(':') ? 6 : 4
     const source = local ?? this.#source[version]
-    const outcome = this.#interface.send(payload, port, address, { port: from, source })
+    const outcome = this.#interface.send(payload, port, address, {
+      port: from,
+      source,
+      hasKernel: this.#kernel.length > 0,
+    })
     const counts = this.#counts
     if (outcome === 'dropped') {
       counts.dropped++
