@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -116,11 +117,21 @@ Napi::Value callPoll(const Info& info) {
   return answer(info, poll(reinterpret_cast<pollfd*>(list.data), list.length / sizeof(pollfd), intAt(info, 1)));
 }
 
-// bpf(command, attr, pointers?)
+// bpf(command, attr, pointers?, unprofiled?)
 Napi::Value callBpf(const Info& info) {
   Bytes attr = bytesOf(info[1]);
   if (!placePointers(attr, info[2])) return badArgument(info);
-  return answer(info, syscall(SYS_bpf, intAt(info, 0), attr.data, attr.length));
+  if (!info[3].ToBoolean()) return answer(info, syscall(SYS_bpf, intAt(info, 0), attr.data, attr.length));
+  // The verifier gives up at any signal, and a profiler sends them by the thousand.
+  sigset_t profiler, before;
+  sigemptyset(&profiler);
+  sigaddset(&profiler, SIGPROF);
+  pthread_sigmask(SIG_BLOCK, &profiler, &before);
+  long result = syscall(SYS_bpf, intAt(info, 0), attr.data, attr.length);
+  int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return answer(info, result);
 }
 
 // ioctl(fd, request, argument, pointers?)

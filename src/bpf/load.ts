@@ -7,7 +7,7 @@ import { type AssembledProgram, assemble } from './assembler.js'
 import { Attr, type FieldValue, PROG_LOAD } from './attr.js'
 import { ATTACH_TYPES, type AttachType, PROGRAM_TYPES, type ProgramType, kernelName } from './constants.js'
 import { SLOT_BYTES } from './instruction.js'
-import { E2BIG, EINVAL, ENOSPC, EPERM } from '../kernel/errno.js'
+import { E2BIG, EAGAIN, EINVAL, ENOSPC, EPERM } from '../kernel/errno.js'
 import { bpf, bpfError } from './syscall.js'
 import { VerifierError } from './verifier.js'
 
@@ -91,7 +91,7 @@ export function loadProgram(options: LoadOptions): { fd: number; log: string | u
   if (result >= 0) return { fd: result, log: options.log === undefined ? undefined : log }
   // With a log, ENOSPC may stand before the real reason.
   const errno = refusal ?? -result
-  if (log === '') throw refused(errno, options, name, bytes)
+  if (log === '' || errno === EAGAIN) throw refused(errno, options, name, bytes)
   const sources = new Map(program.lines.map(({ index, source }) => [index, source]))
   throw new VerifierError(errno, name, log, (index) => sources.get(index))
 }
@@ -164,10 +164,11 @@ function flagsOf(options: LoadOptions): number {
   return flags
 }
 
-/** Errors that are not the verifier's: it had nothing to say. */
+/** Errors that are not the verifier's: it had nothing to say, or was not let finish. */
 function refused(errno: number, options: LoadOptions, name: string, bytes: Uint8Array): Error {
   const hints: Record<number, string> = {
     [EPERM]: 'Run as root, or grant CAP_BPF and CAP_NET_ADMIN (before kernel 5.8 CAP_SYS_ADMIN).',
+    [EAGAIN]: 'Signals kept interrupting the verifier; try again.',
     [E2BIG]: 'The program has too many instructions, or this kernel is too old for one of the options.',
     [EINVAL]: 'This kernel does not know one of the options, or that type of program: it may be too old.',
   }

@@ -53,11 +53,15 @@ interface Filled {
   readonly pointers: Pointers
 }
 
+// These take long, and any signal ends them with EAGAIN or EINTR (kernel/bpf/verifier.c, net/bpf/test_run.c).
+const UNPROFILED: ReadonlySet<Command> = new Set(['PROG_LOAD', 'PROG_TEST_RUN'])
+
 /** The call itself: the result, or -errno. */
 export function bpf(command: Command, attr: Filled): number {
+  const unprofiled = UNPROFILED.has(command)
   let result = -EAGAIN
   for (let attempt = 0; result === -EAGAIN && attempt < ATTEMPTS; attempt++) {
-    result = native.bpf(COMMANDS[command], attr.bytes, attr.pointers)
+    result = native.bpf(COMMANDS[command], attr.bytes, attr.pointers, unprofiled)
   }
   return result
 }

@@ -35,7 +35,8 @@ export interface Native {
   recv(fd: number, data: View | null, flags: number): number
   /** `list` is an array of `struct pollfd` (fd i32, events u16, revents u16). */
   poll(list: View, timeoutMs: number): number
-  bpf(command: number, attr: View, pointers?: Pointers): number
+  /** `unprofiled` keeps SIGPROF, which a profiler sends all the time, from interrupting the call. */
+  bpf(command: number, attr: View, pointers?: Pointers, unprofiled?: boolean): number
   ioctl(fd: number, request: number, argument: View, pointers?: Pointers): number
   setns(fd: number, type: number): number
   unshare(flags: number): number

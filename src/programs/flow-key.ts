@@ -3,12 +3,10 @@ import { type Decoded, be16, bytes, struct, u16, u8 } from '../bpf/index.js'
 import type { Ethernet, Local, Outcome, Transport, Xdp, XdpResult } from '../bpf/builder/index.js'
 import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
+import { MAPPED_IPV4 } from './mapped-address.js'
 
 /** The most IPv6 extension headers that are stepped over; packets with more count as malformed. */
 export const MAX_EXTENSIONS = 6
-
-/** Where ::ffff:0.0.0.0/96 has its ones: how IPv4 addresses stand in a key. */
-const MAPPED_IPV4 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff)
 
 /** 40 bytes without padding. */
 export const flowKey = struct({

@@ -6,6 +6,7 @@ import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { ICMPV6_ECHO_REQUEST, ICMP_ECHO } from '../packet/icmp.js'
 import { NDISC_NEIGHBOUR_SOLICITATION } from '../packet/neighbour.js'
 import { IPPROTO_ICMP, IPPROTO_ICMPV6 } from '../packet/ipproto.js'
+import { MAPPED_IPV4, mappedAddress } from './mapped-address.js'
 import { socketMap } from './sockets.js'
 
 /** The most addresses that can be answered for at a time. */
@@ -13,9 +14,6 @@ export const MAX_ADDRESSES = 1024
 
 /** ARP's address lengths for IPv4 over Ethernet: 6 and 4 bytes. */
 const ADDRESS_LENGTHS = 0x0604
-
-/** Where ::ffff:0.0.0.0/96 has its ones. */
-const MAPPED_IPV4 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff)
 
 const addressMap = defineMap({
   type: 'hash',
@@ -99,7 +97,7 @@ export class ResponderProgram {
 
   /** Makes `addresses` (4 or 16 bytes each) the ones answered for. */
   setAddresses(wanted: Iterable<Uint8Array>): void {
-    const keys = new Map([...wanted].map((address) => [mapKey(address).join(), mapKey(address)]))
+    const keys = new Map([...wanted].map((address) => [mappedAddress(address).join(), mappedAddress(address)]))
     for (const key of [...this.addresses.keys()]) if (!keys.delete(key.join())) this.addresses.delete(key)
     for (const key of keys.values()) this.addresses.update(key, 1)
   }
@@ -108,12 +106,4 @@ export class ResponderProgram {
   close(): void {
     this.#loaded.close()
   }
-}
-
-function mapKey(address: Uint8Array): Uint8Array {
-  if (address.length === 16) return address
-  const key = new Uint8Array(16)
-  key.set(MAPPED_IPV4)
-  key.set(address, 12)
-  return key
 }
