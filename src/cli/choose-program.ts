@@ -46,11 +46,14 @@ export interface ProgramNames {
   readonly externs: ReadonlyMap<number, string>
 }
 
+/** Room for the longest name of a program, and two spaces. */
+export const NAME_WIDTH = Math.max(...[...shippedPrograms.keys()].map((name) => name.length)) + 1
+
 /** One line a shipped program, for a help text. */
 export function programHelp(): string {
-  const shipped = [...shippedPrograms].map(([name, { summary }]) => `  ${name.padEnd(14)} ${summary}`)
+  const shipped = [...shippedPrograms].map(([name, { summary }]) => `  ${name.padEnd(NAME_WIDTH)} ${summary}`)
   return (
-    `\nPrograms:\n${shipped.join('\n')}\n  ${'<file.o>'.padEnd(14)} one of an object file made by clang\n\n` +
+    `\nPrograms:\n${shipped.join('\n')}\n  ${'<file.o>'.padEnd(NAME_WIDTH)} one of an object file made by clang\n\n` +
     'What can be set of a shipped program is in `xdp programs <name>`; of an object, its global variables.'
   )
 }

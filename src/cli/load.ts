@@ -47,14 +47,17 @@ export function loadCommand(): Command {
       'take the place of the program that is there, in one step: no packet passes between them',
     )
     .option('--pin <folder>', 'pin the program, its maps and its link there too, for other programs to open')
-    .option('--take-traffic', 'drop also on loopback, and on the interface that carries the default route')
+    .option(
+      '--take-traffic',
+      'drop, reflect and acl with default=drop: also on loopback, and on the interface that carries the default route',
+    )
     .addHelpText(
       'after',
       `${programHelp()}\n\nWhat --pin makes stays after \`xdp unload\`, until you remove it. --replace keeps mode and kind of attachment, and leaves ` +
         'alone what a running process holds; the new program starts with maps of its own.',
     )
     .action((name: string, choice: string, flags: LoadFlags) => {
-      if (choice === 'drop') requireConsent(name, flags.takeTraffic ?? false)
+      if (cutsTraffic(choice, flags)) requireConsent(name, flags.takeTraffic ?? false)
       const chosen = chooseProgram(choice, flags)
       requireForInterface(chosen)
       const loaded = chosen.load({ queues: countQueues(name).maxRx })
@@ -71,6 +74,12 @@ export function loadCommand(): Command {
         loaded.close()
       }
     })
+}
+
+/** Whether a shipped program would cut off a host that it runs on. What others do is not known. */
+function cutsTraffic(choice: string, { set = [] }: ProgramFlags): boolean {
+  if (choice === 'acl') return set.some(({ name, value }) => name === 'default' && value === 'drop')
+  return choice === 'drop' || choice === 'reflect'
 }
 
 /** `old` is what the program took the place of. On failure nothing is left attached or pinned, and nothing replaced. */

@@ -1,7 +1,7 @@
 // xdp programs: the shipped programs, and what can be set of them.
 import { Command } from 'commander'
 import { shippedPrograms, type ShippedProgram } from '../programs/index.js'
-import { shippedProgram } from './choose-program.js'
+import { NAME_WIDTH, shippedProgram } from './choose-program.js'
 
 export function programsCommand(): Command {
   return new Command('programs')
@@ -14,7 +14,7 @@ export function programsCommand(): Command {
       const programs: [string, ShippedProgram][] =
         name === undefined ? [...shippedPrograms] : [[name, shippedProgram(name)]]
       if (json) console.log(JSON.stringify(programs.map(describe), undefined, 2))
-      else console.log(programs.map(asText).join('\n'))
+      else console.log(programs.map((entry) => asText(entry, NAME_WIDTH)).join('\n'))
     })
 }
 
@@ -27,12 +27,12 @@ function describe([name, { summary, settings = {} }]: [string, ShippedProgram]) 
   }
 }
 
-function asText(entry: [string, ShippedProgram]): string {
+function asText(entry: [string, ShippedProgram], nameWidth: number): string {
   const { name, summary, settings } = describe(entry)
   const lines = settings.map((it) => ({ set: `--set ${it.name}=${it.example}`, summary: it.summary }))
   const width = Math.max(...lines.map(({ set }) => set.length))
   return [
-    `${name.padEnd(14)} ${summary}`,
-    ...lines.map((line) => `${' '.repeat(15)}${line.set.padEnd(width)}  ${line.summary}`),
+    `${name.padEnd(nameWidth)} ${summary}`,
+    ...lines.map((line) => `${' '.repeat(nameWidth + 1)}${line.set.padEnd(width)}  ${line.summary}`),
   ].join('\n')
 }

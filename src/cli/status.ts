@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { mapInfoById, programInfoById, queryXdp, type AttachedProgram } from '../bpf/index.js'
+import { describeHolders, holdersOf, type Holder } from '../bpf/attachment-holders.js'
 import { KernelError, Namespace, hasCapability } from '../kernel/index.js'
 import { getInterface, listInterfaces, type Interface } from '../kernel/interfaces.js'
 import { table } from './table.js'
@@ -29,6 +30,8 @@ interface Attachment {
   loadedAt: string | null
   /** User id. */
   loadedBy: number | null
+  /** Processes that hold the link, or the program when it was attached otherwise; those of others are seen by root only. */
+  heldBy: Holder[]
   maps: { id: number; name: string; type: string }[]
   /** Runs and the time spent in them while run-time statistics were on; null when they never were. */
   runs: { count: number; nanoseconds: number } | null
@@ -116,6 +119,7 @@ function describe(link: Interface, program: AttachedProgram, namespace: string |
     linkId: program.linkId ?? null,
     loadedAt: info ? new Date(bootTime() + Number(info.loadedAt / 1_000_000n)).toISOString() : null,
     loadedBy: info?.createdByUid ?? null,
+    heldBy: holdersOf({ linkId: program.linkId, programId: program.id }),
     maps: (info?.mapIds ?? []).flatMap((id) => {
       const map = mapInfoById(id)
       return map ? [{ id, name: map.name, type: map.type }] : []
@@ -126,7 +130,7 @@ function describe(link: Interface, program: AttachedProgram, namespace: string |
 
 function attachmentTable(attachments: readonly Attachment[]): string {
   return table(
-    ['interface', 'mode', 'program', 'name', 'tag', 'attached by', 'loaded', 'maps', 'runs'],
+    ['interface', 'mode', 'program', 'name', 'tag', 'attached by', 'held by', 'loaded', 'maps', 'runs'],
     attachments.map((it) => [
       it.interface,
       it.mode,
@@ -134,6 +138,7 @@ function attachmentTable(attachments: readonly Attachment[]): string {
       it.name ?? '',
       it.tag ?? '',
       it.linkId === null ? it.attachedBy : `link ${it.linkId}`,
+      describeHolders(it.heldBy),
       it.loadedAt === null ? '' : `${it.loadedAt.slice(0, 16).replace('T', ' ')}Z by uid ${it.loadedBy}`,
       it.maps.map(({ id, name, type }) => `${id} ${name === '' ? type : name}`).join(', '),
       it.runs === null ? '' : describeRuns(it.runs),

@@ -248,7 +248,8 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
     )
     assertRefused(await xdp(['load', 'nosuch0', 'pass']), 1, /No interface nosuch0/)
     assertRefused(await xdp(['unload', 'nosuch0']), 1, /No interface nosuch0/)
-    assertRefused(await xdp(['load', 'lo', 'drop']), 1, /lo is what .* Add --take-traffic/)
+    for (const cuts of [['drop'], ['reflect'], ['acl', '--set', 'default=drop']])
+      assertRefused(await xdp(['load', 'lo', ...cuts]), 1, /lo is what .* Add --take-traffic/)
     assert.equal(await attachedTo(lab.name), undefined)
   })
 

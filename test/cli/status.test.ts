@@ -15,6 +15,7 @@ interface Attachment {
   tag: string | null
   attachedBy: string
   linkId: number | null
+  heldBy: { pid: number; command: string }[]
   loadedAt: string | null
   loadedBy: number | null
   maps: { id: number; name: string; type: string }[]
@@ -97,6 +98,10 @@ describe('xdp status', { skip: needsRoot }, () => {
     assert.equal(attachment.id, link.xdp.prog.id)
     assert.equal(attachment.namespace, namespace)
     assert.equal(attachment.attachedBy, 'link')
+    assert.ok(
+      attachment.heldBy.length === 1 && attachment.heldBy[0].pid > 1,
+      JSON.stringify(attachment.heldBy),
+    )
     type Link = { type: string; prog_id: number }
     const bpfLink = await json<Link>('bpftool', '-j', 'link', 'show', 'id', String(attachment.linkId))
     assert.equal(bpfLink.type, 'xdp')
