@@ -1,5 +1,5 @@
 // Between blocks: ways whose outcome is known are led past the comparison, comparisons of one value are brought together.
-import { BPF_JEQ, BPF_JMP, BPF_K, type Statement, classOf } from '../graph.js'
+import { BPF_JEQ, BPF_JMP, BPF_K, classOf } from '../graph.js'
 import { A, ATOMS, type Edge, type Flow, GONE, type Node, contains, isIn } from './flow.js'
 import type { Progress } from './statements.js'
 
@@ -89,51 +89,19 @@ export function pullUp(node: Node, out: Way, progress: Progress): void {
 
 /** Makes one block of those that do the same and lead to the same places. */
 export function mergeEqual(flow: Flow): void {
-  const { nodes } = flow
-  // What a block does; where it leads to changes with every round.
-  const texts = nodes.map(({ statements, last }) =>
-    [...statements, last]
-      .filter(({ code }) => code !== GONE)
-      .map(textOf)
-      .join(),
-  )
-  for (;;) {
-    const alive = reached(flow.root)
-    const twins = new Map<Node, Node>()
-    const known = new Map<string, Node>()
-    for (let i = nodes.length - 1; i >= 0; i--) {
-      const node = nodes[i]
-      if (!alive.has(node)) continue
-      const text = node.isReturn ? texts[i] : `${texts[i]} ${node.yes.to!.id} ${node.no.to!.id}`
-      const equal = known.get(text)
-      if (equal) twins.set(node, twins.get(equal) ?? equal)
-      known.set(text, node)
-    }
-    let isDone = true
-    for (const node of nodes) {
-      if (node.isReturn) continue
-      for (const edge of [node.yes, node.no]) {
-        const twin = twins.get(edge.to!)
-        if (!twin) continue
-        edge.to = twin
-        isDone = false
-      }
-    }
-    if (isDone) return
+  const known = new Map<string, Node>()
+  const twins = new Map<Node, Node>()
+  flow.findLevels()
+  // From the returns up: where two blocks lead is merged before they are looked at.
+  for (const node of flow.downwards.reverse()) {
+    for (const edge of [node.yes, node.no]) edge.to &&= twins.get(edge.to) ?? edge.to
+    const statements = node.statements.filter(({ code }) => code !== GONE)
+    const text = [...statements, node.last].map(({ code, k }) => `${code}:${k}`).join()
+    const key = node.isReturn ? text : `${text} ${node.yes.to!.id} ${node.no.to!.id}`
+    const equal = known.get(key)
+    if (equal) twins.set(node, equal)
+    else known.set(key, node)
   }
-}
-
-const textOf = ({ code, k }: Statement): string => `${code}:${k}`
-
-function reached(root: Node): Set<Node> {
-  const seen = new Set<Node>()
-  const open = [root]
-  for (let node = open.pop(); node; node = open.pop()) {
-    if (seen.has(node)) continue
-    seen.add(node)
-    if (node.yes.to && node.no.to) open.push(node.yes.to, node.no.to)
-  }
-  return seen
 }
 
 /** A root that compares for nothing is skipped; what it loads is kept, as the packet may be too short for it. */

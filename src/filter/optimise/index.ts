@@ -41,10 +41,13 @@ function repeat(flow: Flow, isLate: boolean): void {
 
 function pass(flow: Flow, isLate: boolean, progress: Progress): void {
   flow.findLevels()
-  flow.findDominators()
   flow.findUses()
-  flow.findEdgeDominators()
   flow.findIncoming()
+  if (!isLate) {
+    // Of the graph as it is now: rewriting statements may lead ways elsewhere.
+    flow.findDominators()
+    flow.findEdgeDominators()
+  }
   const statements = new StatementPass(new Values(), isLate, progress)
   for (const node of flow.downwards) statements.run(node)
   if (isLate) return
