@@ -17,6 +17,17 @@ export interface RunOptions {
    * and other sockets of this thread then wait up to 20 ms. When no packets come, both wait on the event loop.
    */
   wait?: 'event-loop' | 'poll' | undefined
+  /**
+   * Filled, for as long as the run lasts, with what keeps the event loop alive for it: `unref` each one to let the process
+   * end when nothing else is left to do. A busy-polling run always keeps it alive.
+   */
+  handles?: Set<LoopHandle> | undefined
+}
+
+/** Something that keeps the event loop alive, or not. */
+export interface LoopHandle {
+  ref(): unknown
+  unref(): unknown
 }
 
 /** What a loop drives, and until when. */
@@ -29,6 +40,7 @@ export interface Run {
   handler: PacketHandler
   budget: number | undefined
   wait: RunOptions['wait']
+  handles?: RunOptions['handles']
   signal: AbortSignal
 }
 
@@ -44,7 +56,16 @@ const RETRY_MS = 1
 const LOOK_MS = 1000
 
 /** Runs on readiness: costs no CPU while nothing comes. */
-export function runOnEvents({ path, fd, takeError, handler, budget, wait: way, signal }: Run): Promise<void> {
+export function runOnEvents({
+  path,
+  fd,
+  takeError,
+  handler,
+  budget,
+  wait: way,
+  handles,
+  signal,
+}: Run): Promise<void> {
   return new Promise((resolve, reject) => {
     let watched = 0
     let blocked = 0
@@ -61,7 +82,10 @@ export function runOnEvents({ path, fd, takeError, handler, budget, wait: way, s
         end(error as Error)
       }
     }, LOOK_MS)
+    handles?.add(watcher).add(look)
     const end = (error?: Error) => {
+      handles?.delete(watcher)
+      handles?.delete(look)
       clearInterval(look)
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
