@@ -1,5 +1,20 @@
 // Programs as the kernel takes them for sockets: struct sock_filter (include/uapi/linux/filter.h).
-import { BPF_MAXINSNS, BPF_MEMWORDS, JUMP, LOADX_HEADER, RETURN, STORE, decode } from './classic.js'
+import {
+  BPF_MAXINSNS,
+  BPF_MEMWORDS,
+  JUMP,
+  LOADX_CELL,
+  LOADX_HEADER,
+  LOAD_CELL,
+  LOAD_CONSTANT,
+  RETURN,
+  STORE,
+  STOREX,
+  TXA,
+  aluX,
+  decode,
+  jumpConstant,
+} from './classic.js'
 import { lifetimes } from './lifetimes.js'
 import type { Instruction } from './linear.js'
 
@@ -10,8 +25,9 @@ const FARTHEST = 255
 
 /** A program as `struct sock_filter[]`; undefined when it is more than the kernel takes. Jumps that reach too far get help. */
 export function encode(program: readonly Instruction[]): Uint8Array | undefined {
-  const placed = withLongJumps(acceptable(program))
-  if (placed.length > BPF_MAXINSNS) return undefined
+  const accepted = acceptable(program)
+  const placed = accepted && withLongJumps(accepted)
+  if (!placed || placed.length > BPF_MAXINSNS) return undefined
   const bytes = new Uint8Array(placed.length * INSTRUCTION_BYTES)
   const view = new DataView(bytes.buffer)
   placed.forEach(({ code, k, yes, no }, index) => {
@@ -34,28 +50,61 @@ export function encode(program: readonly Instruction[]): Uint8Array | undefined 
 const SPECIAL_OFFSETS = 0x8000_0000
 
 /**
- * The same program in a form that the kernel takes: it wants every cell written before it is read, and knows offsets by which it
- * would give more than the packet. libpcap's own interpreter starts with zeros, and finds nothing there.
+ * The same program in a form that the kernel takes, and gives libpcap's verdicts for. libpcap's own interpreter starts with zeros in
+ * all cells; the kernel wants them written before they are read. It finds nothing at offsets by which the kernel would give more than
+ * the packet. And it shifts everything out where the kernel's machine would take the count modulo 32. Undefined when there is
+ * no cell left for that.
  */
-function acceptable(program: readonly Instruction[]): readonly Instruction[] {
-  const unwritten = lifetimes(program)[0]
-  const zeros: Instruction[] = []
-  for (let cell = 0; cell < BPF_MEMWORDS; cell++) {
-    if (((unwritten >>> cell) & 1) !== 0) zeros.push({ code: STORE, k: cell, yes: -1, no: -1 })
-  }
-  const moved = (target: number): number => (target < 0 ? -1 : target + zeros.length)
+function acceptable(program: readonly Instruction[]): readonly Instruction[] | undefined {
+  const isShift = ({ code }: Instruction): boolean => code === aluX('<<') || code === aluX('>>')
+  const spare = program.some(isShift) ? spareCell(program) : 0
+  if (spare === undefined) return undefined
+  const zeros = cellsIn(lifetimes(program)[0]).map((cell) => plain(STORE, cell))
+  // A is 0 at the start.
+  let length = zeros.length
+  const places = program.map((instruction) => {
+    const here = length
+    length += isShift(instruction) ? SHIFT_LENGTH : 1
+    return here
+  })
+  const rewritten = program.flatMap((instruction, index) => {
+    const { code, k, yes, no } = instruction
+    if (isShift(instruction)) return safeShift(code, spare, places[index])
+    if (k >= SPECIAL_OFFSETS && (decode(code).op === 'load' || code === LOADX_HEADER))
+      return [plain(RETURN, 0)]
+    return [{ code, k, yes: yes < 0 ? -1 : places[yes], no: no < 0 ? -1 : places[no] }]
+  })
+  return [...zeros, ...rewritten]
+}
+
+const plain = (code: number, k: number): Instruction => ({ code, k, yes: -1, no: -1 })
+
+const SHIFT_LENGTH = 7
+
+/** A shift of A by X, by way of a cell for A: 0 when X is 32 or more. */
+function safeShift(code: number, cell: number, at: number): Instruction[] {
+  const end = at + SHIFT_LENGTH
   return [
-    // A is 0 at the start.
-    ...zeros,
-    ...program.map((instruction): Instruction => {
-      const { code, k, yes, no } = instruction
-      const impossible = k >= SPECIAL_OFFSETS && (decode(code).op === 'load' || code === LOADX_HEADER)
-      return impossible
-        ? { code: RETURN, k: 0, yes: -1, no: -1 }
-        : { code, k, yes: moved(yes), no: moved(no) }
-    }),
+    plain(STORE, cell),
+    plain(TXA, 0),
+    { code: jumpConstant('>='), k: 32, yes: end - 1, no: at + 3 },
+    plain(LOAD_CELL, cell),
+    plain(code, 0),
+    { code: JUMP, k: 0, yes: end, no: -1 },
+    plain(LOAD_CONSTANT, 0),
   ]
 }
+
+/** A cell that the program does not use. */
+function spareCell(program: readonly Instruction[]): number | undefined {
+  const used = new Set(
+    program.filter(({ code }) => [STORE, STOREX, LOAD_CELL, LOADX_CELL].includes(code)).map(({ k }) => k),
+  )
+  return cellsIn(-1).find((cell) => !used.has(cell))
+}
+
+const cellsIn = (bits: number): number[] =>
+  Array.from({ length: BPF_MEMWORDS }, (_, cell) => cell).filter((cell) => ((bits >>> cell) & 1) !== 0)
 
 /** Puts a `ja` behind each conditional jump for each of its targets that is more than 255 instructions away. */
 function withLongJumps(program: readonly Instruction[]): Instruction[] {

@@ -13,7 +13,7 @@ import type { Tree } from './tree.js'
 import { printChecked, printGraph, printTokens, printTree } from './print.js'
 import { type Instruction, linearize, listing } from './linear.js'
 import { lower } from './lower.js'
-import { ConstantFault, optimise, takesNothing } from './optimise/index.js'
+import { ConstantFault, GraphTooLarge, optimise, takesNothing } from './optimise/index.js'
 import type { Block } from './graph.js'
 import { parse } from './parse.js'
 import { type Resolver, fileResolver } from './resolve.js'
@@ -76,6 +76,13 @@ function shorten(graph: Block, expression: string): Block {
     const optimised = optimise(graph)
     if (!takesNothing(optimised)) return optimised
   } catch (error) {
+    if (error instanceof GraphTooLarge) {
+      throw new FilterError(expression, {
+        code: 'XDP_FILTER_TOO_LARGE',
+        sentence: `The filter comes to ${error.message}`,
+        at,
+      })
+    }
     if (!(error instanceof ConstantFault)) throw error
     const sentence = `This comes to a ${error.message}`
     throw new FilterError(expression, { code: 'XDP_FILTER_MEANING', sentence, at })

@@ -18,14 +18,29 @@ export function lower(test: Test | undefined, snapLength: number): Block {
 
 /** The first block of a test that goes on at `yes` or `no`. */
 function enter(test: Test, yes: Block, no: Block): Block {
-  switch (test.op) {
-    case 'leaf':
-      return { statements: [...test.statements], code: test.code, k: test.k, ifTrue: yes, ifFalse: no }
-    case 'not':
-      return enter(test.test, no, yes)
-    case 'and':
-      return test.tests.reduceRight((next, one) => enter(one, next, no), yes)
-    case 'or':
-      return test.tests.reduceRight((next, one) => enter(one, yes, next), no)
+  let [first, onYes, onNo] = [test, yes, no]
+  // Chains nest on their left side, deeper than calls may: that side is a loop.
+  for (;;) {
+    switch (first.op) {
+      case 'leaf':
+        return {
+          statements: [...first.statements],
+          code: first.code,
+          k: first.k,
+          ifTrue: onYes,
+          ifFalse: onNo,
+        }
+      case 'not':
+        ;[first, onYes, onNo] = [first.test, onNo, onYes]
+        break
+      case 'and':
+        for (const one of first.tests.slice(1).reverse()) onYes = enter(one, onYes, onNo)
+        first = first.tests[0]
+        break
+      case 'or':
+        for (const one of first.tests.slice(1).reverse()) onNo = enter(one, onYes, onNo)
+        first = first.tests[0]
+        break
+    }
   }
 }
