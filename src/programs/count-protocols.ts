@@ -19,7 +19,7 @@ const countMap = defineMap({
 /**
  * ```
  * packet, up to two VLAN tags ─┬─ IPv4, with or without options ── by protocol ──────────────┐
- *                              ├─ IPv6 ── by protocol, behind up to six extension headers ───┤
+ *                              ├─ IPv6 ── by protocol, behind up to four extension headers ──┤
  *                              ├─ ARP ───────────────────────────────────────────────────────┼─→ counted, pass
  *                              ├─ another type (a third tag too) ── as `other` ──────────────┤
  *                              └─ too short or malformed for that ── as `malformed` ─────────┘
