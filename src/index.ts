@@ -23,3 +23,4 @@ export {
 export * from './xsk/index.js'
 export { RedirectProgram } from './programs/redirect.js'
 export { PingServer, Responder, type PingServerOptions, type ResponderCounts } from './serve/index.js'
+export * from './capture/index.js'

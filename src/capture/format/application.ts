@@ -1,0 +1,90 @@
+// What transports carry, by port and by first bytes: DNS, HTTP, SIP and TLS in their first line.
+import { printDns } from './dns.js'
+import { printable, type Line } from './line.js'
+import { serverName, tlsRecord } from './tls.js'
+
+const DNS_PORTS = [53, 5353]
+const HTTP_PORTS = [80, 8080, 3128]
+const SIP_PORTS = [5060, 5061]
+
+/** The longest first line that is shown. */
+const MAX_LINE = 512
+/** And of a head. */
+const MAX_HEAD = 8192
+
+/** Prints what is known about a payload of `length` bytes on the wire; false when nothing is. */
+export function printApplication(
+  line: Line,
+  at: number,
+  length: number,
+  srcPort: number,
+  dstPort: number,
+  transport: 'tcp' | 'udp',
+): boolean {
+  const isOf = (ports: readonly number[]) => ports.includes(srcPort) || ports.includes(dstPort)
+  if (isOf(DNS_PORTS)) {
+    if (transport === 'udp') printDns(line, at, length)
+    else if (length > 2) {
+      // A length of two bytes goes before each message.
+      line.add(' ')
+      printDns(line, at + 2, length - 2)
+    }
+    return true
+  }
+  if (transport === 'udp') {
+    if (!isOf(SIP_PORTS)) return false
+    line.add(messageText(line, 'SIP', at, length))
+    return true
+  }
+  if (isOf(HTTP_PORTS)) return printText(line, 'HTTP', at, length)
+  if (isOf(SIP_PORTS)) return printText(line, 'SIP', at, length)
+  return printTls(line, at, length)
+}
+
+function printText(line: Line, name: string, at: number, length: number): boolean {
+  line.add(`: ${messageText(line, name, at, length)}`)
+  return true
+}
+
+function messageText(line: Line, name: string, at: number, length: number): string {
+  const first = firstLine(line, at, length)
+  if (first === '') return name
+  if (line.verbosity === 0) return `${name}: ${first}`
+  let text = `${name}, length: ${length}`
+  // All of the head: a line each, up to the empty one.
+  const end = Math.min(at + Math.min(length, MAX_HEAD), line.end)
+  for (let from = at; from < end;) {
+    let to = from
+    while (to < end && line.u8(to) !== 0x0a && line.u8(to) !== 0x0d) to++
+    text += `\n\t${printable(line.bytes, from, to)}`
+    if (to === from) break
+    from = to + (line.u8(to) === 0x0d && to + 1 < end && line.u8(to + 1) === 0x0a ? 2 : 1)
+  }
+  return text
+}
+
+/** Text up to the end of the line; empty for what is none, such as a part of a body. */
+function firstLine(line: Line, at: number, length: number): string {
+  const end = Math.min(at + Math.min(length, MAX_LINE), line.end)
+  for (let i = at; i < end; i++) {
+    const byte = line.u8(i)
+    if (byte === 0x0a || byte === 0x0d) return isStart(line, at, i) ? printable(line.bytes, at, i) : ''
+    if (byte < 0x20 && byte !== 0x09) return ''
+  }
+  return isStart(line, at, end) ? printable(line.bytes, at, end) : ''
+}
+
+/** Whether the line begins a message: `METHOD target VERSION` or `VERSION status …`. */
+function isStart(line: Line, from: number, to: number): boolean {
+  const text = printable(line.bytes, from, to)
+  return /^(?:HTTP|SIP|RTSP)\/\d|^[A-Z-]{3,20} \S/.test(text)
+}
+
+function printTls(line: Line, at: number, length: number): boolean {
+  const record = tlsRecord(line, at, length)
+  if (record === undefined) return false
+  line.add(`: TLS: ${record}`)
+  const name = record === 'Client Hello' ? serverName(line, at) : undefined
+  if (name !== undefined) line.add(`, SNI ${name}`)
+  return true
+}

@@ -1,0 +1,76 @@
+// Time stamps as tcpdump prints them: -t, -tt, -ttt, -tttt, -ttttt.
+import type { FormatOptions } from './line.js'
+
+interface Moment {
+  seconds: number
+  nanoseconds: number
+}
+
+const two = (value: number): string => String(value).padStart(2, '0')
+
+/** Prints the times of packets in turn: some are relative to the packet before, or to the first. */
+export class TimePrinter {
+  readonly #style: NonNullable<FormatOptions['time']>
+  readonly #digits: number
+  #reference: Moment | undefined
+  /** The last second printed, and its text: packets come many in a second. */
+  #second = NaN
+  #secondText = ''
+
+  constructor({ time = 'clock', precision = 'microseconds' }: FormatOptions) {
+    this.#style = time
+    this.#digits = precision === 'nanoseconds' ? 9 : 6
+  }
+
+  /** With a space after it; empty for `none`. */
+  print(moment: Moment): string {
+    const { seconds, nanoseconds } = moment
+    switch (this.#style) {
+      case 'none':
+        return ''
+      case 'epoch':
+        return `${seconds}.${this.#fraction(nanoseconds)} `
+      case 'clock':
+      case 'date':
+        return `${this.#clock(seconds)}.${this.#fraction(nanoseconds)} `
+      case 'delta':
+      case 'since-first': {
+        const reference = this.#reference ?? { seconds, nanoseconds }
+        if (this.#style === 'delta' || !this.#reference) this.#reference = { seconds, nanoseconds }
+        return `${this.#difference(moment, reference)} `
+      }
+    }
+  }
+
+  #fraction(nanoseconds: number): string {
+    return String(nanoseconds).padStart(9, '0').slice(0, this.#digits)
+  }
+
+  #clock(seconds: number): string {
+    if (seconds === this.#second) return this.#secondText
+    const time = new Date(seconds * 1000)
+    const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`
+    const date = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`
+    this.#second = seconds
+    this.#secondText = this.#style === 'date' ? `${date} ${clock}` : clock
+    return this.#secondText
+  }
+
+  #difference(moment: Moment, reference: Moment): string {
+    // In units of what is printed, so that the difference of what is shown is what is shown.
+    const unit = 10 ** (9 - this.#digits)
+    const perSecond = 1e9 / unit
+    let seconds = moment.seconds - reference.seconds
+    let rest = Math.floor(moment.nanoseconds / unit) - Math.floor(reference.nanoseconds / unit)
+    const isBefore = seconds < 0 || (seconds === 0 && rest < 0)
+    if (isBefore) [seconds, rest] = [-seconds, -rest]
+    if (rest < 0) {
+      seconds--
+      rest += perSecond
+    }
+    const hours = Math.floor(seconds / 3600)
+    const minutes = Math.floor((seconds % 3600) / 60)
+    const fraction = String(rest).padStart(this.#digits, '0')
+    return `${isBefore ? '-' : ' '}${two(hours)}:${two(minutes)}:${two(seconds % 60)}.${fraction}`
+  }
+}

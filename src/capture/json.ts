@@ -1,0 +1,170 @@
+// Packets as JSON lines: one object each, with its layers from the outside in.
+import {
+  decodeArp,
+  decodeEthernet,
+  decodeIcmp,
+  decodeIpv4,
+  decodeIpv6,
+  decodeNeighbour,
+  decodeTcp,
+  decodeUdp,
+  decodeVlan,
+  isVlanType,
+  Headers,
+  parseHeaders,
+} from '../packet/index.js'
+import { LINKTYPE_ETHERNET, type PacketRecord } from '../packet/pcap-record.js'
+import { Line } from './format/line.js'
+import { printDns } from './format/dns.js'
+import { SequenceTable } from './format/sequences.js'
+import { serverName, tlsRecord } from './format/tls.js'
+
+/** A layer: its `layer` names it, the other fields are those of the packet floor's decoder. */
+export interface JsonLayer {
+  layer: string
+  [field: string]: unknown
+}
+
+/** One line's object. What is not known is left out. */
+export interface JsonPacket {
+  /** UTC with nanoseconds: `2026-01-31T23:59:59.123456789Z`. */
+  time: string
+  /** Bytes captured, and on the wire. */
+  length: number
+  wireLength: number
+  interface?: string
+  direction?: 'inbound' | 'outbound'
+  queue?: number
+  /** The XDP verdict's number. */
+  verdict?: number
+  packetId?: number
+  dropCount?: number
+  layers: JsonLayer[]
+  /** What is wrong with the packet, from `PROBLEMS` of the packet floor. */
+  problem?: string
+}
+
+export interface JsonOptions {
+  /** Names of interfaces, by the packets' `interfaceId`. */
+  interfaces?: readonly (string | undefined)[] | undefined
+}
+
+const noSequences = new SequenceTable(1)
+
+/** The object for a packet. Never throws for what a packet holds. */
+export function packetToJson(packet: PacketRecord, options: JsonOptions = {}): JsonPacket {
+  const name = options.interfaces?.[packet.interfaceId]
+  const { layers, problem } = packet.linkType === LINKTYPE_ETHERNET ? decodeLayers(packet) : { layers: [] }
+  return {
+    time: timeText(packet),
+    length: packet.length,
+    wireLength: packet.wireLength,
+    ...(name !== undefined && { interface: name }),
+    ...(packet.direction !== 'unknown' && { direction: packet.direction }),
+    ...(packet.queue >= 0 && { queue: packet.queue }),
+    ...(packet.verdict >= 0 && { verdict: packet.verdict }),
+    ...(packet.packetId >= 0 && { packetId: packet.packetId }),
+    ...(packet.dropCount >= 0 && { dropCount: packet.dropCount }),
+    layers,
+    ...(problem !== undefined && { problem }),
+  }
+}
+
+/** One line of text, without a line feed at its end. */
+export function packetToJsonLine(packet: PacketRecord, options?: JsonOptions): string {
+  return JSON.stringify(packetToJson(packet, options))
+}
+
+function timeText({ seconds, nanoseconds }: PacketRecord): string {
+  const whole = new Date(seconds * 1000).toISOString().slice(0, -5)
+  return `${whole}.${String(nanoseconds).padStart(9, '0')}Z`
+}
+
+/** A decoded header without what only says where things are; nothing when it is malformed. */
+function layerOf(layer: string, decoded: object): JsonLayer[] {
+  if ('problem' in decoded && decoded.problem !== undefined) return []
+  const fields: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(decoded)) {
+    if (['payloadOffset', 'payloadEnd', 'truncated', 'problem'].includes(name)) continue
+    if (Array.isArray(value) && value.length === 0) continue
+    fields[name] = plain(value)
+  }
+  return [{ layer, ...fields }]
+}
+
+/** Bytes as hexadecimal, everything else as it is. */
+function plain(value: unknown): unknown {
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
+  if (Array.isArray(value)) return value.map(plain)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, plain(field)]))
+}
+
+function decodeLayers({ bytes, offset, length }: PacketRecord): { layers: JsonLayer[]; problem?: string } {
+  const h = parseHeaders(bytes, offset, length, new Headers())
+  const ethernet = decodeEthernet(bytes, offset, h.end)
+  const layers = layerOf('ethernet', ethernet)
+  if (ethernet.problem) return { layers, problem: ethernet.problem }
+  let etherType = ethernet.etherType
+  for (let at = ethernet.payloadOffset; isVlanType(etherType);) {
+    const vlan = decodeVlan(bytes, at, h.end)
+    if (vlan.problem) break
+    layers.push(...layerOf('vlan', vlan))
+    etherType = vlan.etherType
+    at = vlan.payloadOffset
+  }
+  layers.push(...networkLayers(bytes, h, etherType))
+  return h.problem === 'none' ? { layers } : { layers, problem: h.problem }
+}
+
+function networkLayers(bytes: Uint8Array, h: Headers, etherType: number): JsonLayer[] {
+  if (h.l3Offset < 0) return []
+  if (etherType === 0x0806) return layerOf('arp', decodeArp(bytes, h.l3Offset, h.end))
+  if (h.ipVersion === 0) return []
+  const ip =
+    h.ipVersion === 4
+      ? layerOf('ipv4', decodeIpv4(bytes, h.l3Offset, h.end))
+      : layerOf('ipv6', decodeIpv6(bytes, h.l3Offset, h.end))
+  return h.l4Offset < 0 ? ip : [...ip, ...transportLayers(bytes, h)]
+}
+
+function transportLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
+  const { l4Offset: at, payloadEnd: end } = h
+  switch (h.protocol) {
+    case 1:
+      return h.ipVersion === 4 ? layerOf('icmp', decodeIcmp(bytes, at, end)) : []
+    case 58: {
+      if (h.ipVersion !== 6) return []
+      const neighbour = decodeNeighbour(bytes, at, end)
+      return [...layerOf('icmpv6', decodeIcmp(bytes, at, end)), ...layerOf('neighbour-discovery', neighbour)]
+    }
+    case 17: {
+      const udp = layerOf('udp', decodeUdp(bytes, at, end))
+      return udp.length === 0 || h.payloadOffset < 0 ? udp : [...udp, ...applicationLayers(bytes, h)]
+    }
+    case 6: {
+      const tcp = layerOf('tcp', decodeTcp(bytes, at, end))
+      if (tcp.length === 0 || h.payloadOffset < 0) return tcp
+      tcp[0]['payloadLength'] = end - h.payloadOffset
+      return [...tcp, ...applicationLayers(bytes, h)]
+    }
+    default:
+      return []
+  }
+}
+
+function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
+  const { payloadOffset: at, payloadEnd: end } = h
+  const length = end - at
+  if (length <= 0) return []
+  const line = new Line(bytes, end, { verbosity: 1 }, noSequences)
+  if (h.protocol === 17 && (h.srcPort === 53 || h.dstPort === 53) && length >= 12) {
+    printDns(line, at, length)
+    return [{ layer: 'dns', text: line.text }]
+  }
+  if (h.protocol !== 6) return []
+  const record = tlsRecord(line, at, length)
+  if (record === undefined) return []
+  const name = record === 'Client Hello' ? serverName(line, at) : undefined
+  return [{ layer: 'tls', record, ...(name !== undefined && { serverName: name }) }]
+}

@@ -1,0 +1,228 @@
+// Packets as text: tcpdump's own lines for whatever both know, and nothing bad for anything at all.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { PacketFormatter, type FormatOptions } from '../../src/capture/format.js'
+import { packetToJson, packetToJsonLine } from '../../src/capture/json.js'
+import { loadServices } from '../../src/capture/services.js'
+import { buildPacket, type PacketDescription } from '../../src/packet/index.js'
+import type { PacketRecord } from '../../src/packet/pcap-record.js'
+import { hostileFrame } from '../packet/generate.js'
+import { pcapFile, record } from '../packet/pcap-files.js'
+import { described, dnsMessages, random, tlsPackets } from './format-packets.js'
+
+/** A second and some nanoseconds apart, some going back. */
+function records(packets: readonly PacketDescription[]): PacketRecord[] {
+  return packets.map((packet, i) =>
+    record(buildPacket(packet), {
+      seconds: 1_750_000_000 + i - (i % 7) * 2,
+      nanoseconds: (i * 123_456_789) % 1e9,
+    }),
+  )
+}
+
+/** What tcpdump prints for each packet. */
+function tcpdump(packets: readonly PacketRecord[], flags: readonly string[]): string[] {
+  const directory = mkdtempSync(join(tmpdir(), 'node-xdp-format-'))
+  try {
+    const path = join(directory, 'packets.pcap')
+    writeFileSync(path, pcapFile(packets))
+    const text = execFileSync('tcpdump', ['-n', '-#', ...flags, '-r', path], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      maxBuffer: 1 << 26,
+    })
+    const found: string[] = []
+    // A packet may take several lines: its number begins the first.
+    for (const line of text.replace(/\n$/, '').split('\n')) {
+      const match = /^ {0,4}(\d+) {2}/.exec(line)
+      if (Number(match?.[1]) === found.length + 1) found.push(line.slice(match?.[0].length))
+      else found[found.length - 1] += `\n${line}`
+    }
+    return found
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+function compare(packets: readonly PacketRecord[], flags: readonly string[], options: FormatOptions): void {
+  const isTimed = options.time !== undefined
+  const theirs = tcpdump(packets, isTimed ? flags : [...flags, '-t'])
+  const formatter = new PacketFormatter(isTimed ? options : { ...options, time: 'none' })
+  assert.equal(theirs.length, packets.length)
+  for (const [i, packet] of packets.entries()) {
+    // SVCB and HTTPS are newer than that tcpdump.
+    const ours = formatter.format(packet).replace(' HTTPS? ', ' Type65? ')
+    assert.equal(ours, theirs[i], `packet ${i + 1}, ${flags.join(' ')}`)
+  }
+}
+
+const ways: [flags: string[], options: FormatOptions][] = [
+  [[], {}],
+  [['-q'], { quiet: true }],
+  [['-e'], { linkHeader: true }],
+  [['-v'], { verbosity: 1 }],
+  [['-vv'], { verbosity: 2 }],
+  [['-S'], { absoluteSequence: true }],
+  [['-e', '-v'], { linkHeader: true, verbosity: 1 }],
+  [['-e', '-q'], { linkHeader: true, quiet: true }],
+  [['-x'], { dump: 'hex' }],
+  [['-xx'], { dump: 'hex-link' }],
+  [['-X'], { dump: 'both' }],
+  [['-XX'], { dump: 'both-link' }],
+  [['-A'], { dump: 'ascii' }],
+]
+
+suite('text', () => {
+  const named = records(described)
+  const many = records(random)
+  for (const [flags, options] of ways) {
+    test(`is what tcpdump -n ${flags.join(' ')} prints`, () => {
+      compare(named, flags, options)
+      compare(many, flags, options)
+    })
+  }
+
+  for (const [flag, time] of [
+    ['', 'clock'],
+    ['-tt', 'epoch'],
+    ['-ttt', 'delta'],
+    ['-tttt', 'date'],
+    ['-ttttt', 'since-first'],
+  ] as const) {
+    test(`has tcpdump's time stamps: ${time}`, () => {
+      for (const precision of ['microseconds', 'nanoseconds'] as const) {
+        const flags = [flag, `--time-stamp-precision=${precision.slice(0, -7)}`].filter(Boolean)
+        compare(named.slice(0, 40), flags, { time, precision })
+      }
+    })
+  }
+
+  test('shows the first TLS record and the server that was asked for', () => {
+    const formatter = new PacketFormatter({ time: 'none' })
+    const [hello, data] = records(tlsPackets).map((packet) => formatter.format(packet))
+    assert.match(hello, /Flags \[P\.\], .*, length 76: TLS: Client Hello, SNI www\.example\.org$/)
+    assert.match(data, /, length 25: TLS: Application Data$/)
+  })
+
+  test('names ports when asked to', () => {
+    const service = (port: number, protocol: string) => (port === 9999 ? `my-${protocol}` : undefined)
+    const packet = records([
+      { ipv4: { src: '192.0.2.1', dst: '192.0.2.2' }, udp: { srcPort: 7, dstPort: 9999 } },
+    ])[0]
+    const line = new PacketFormatter({ time: 'none', service }).format(packet)
+    assert.equal(line, 'IP 192.0.2.1.7 > 192.0.2.2.my-udp: UDP, length 0')
+    assert.equal(loadServices('/nonexistent')(80, 'tcp'), undefined)
+    assert.equal(loadServices()(22, 'tcp'), 'ssh')
+  })
+
+  test('forgets connections rather than grow', () => {
+    const formatter = new PacketFormatter({ time: 'none' })
+    const segment = (srcPort: number, sequence: number) =>
+      record(
+        buildPacket({
+          ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+          tcp: { srcPort, dstPort: 65535, flags: 0x10, sequence, acknowledgment: 1 },
+          payload: 'x',
+        }),
+      )
+    formatter.format(segment(10_000, 1_000_000))
+    assert.match(formatter.format(segment(10_000, 1_000_001)), /seq 1:2/)
+    for (let port = 20_000; port < 24_096; port++) formatter.format(segment(port, 5))
+    assert.match(formatter.format(segment(10_000, 1_000_002)), /seq 1000002:1000003/)
+  })
+
+  test('of anything at all is text without control characters, from the bytes of the packet alone', () => {
+    const options = fc.record({
+      verbosity: fc.constantFrom(0 as const, 1 as const, 2 as const),
+      quiet: fc.boolean(),
+      linkHeader: fc.boolean(),
+      absoluteSequence: fc.boolean(),
+    })
+    const ports = fc.constantFrom(53, 80, 443, 5060, 7777)
+    const carried = fc
+      .tuple(ports, fc.boolean(), fc.oneof(fc.uint8Array({ maxLength: 80 }), fc.constantFrom(...dnsMessages)))
+      .map(([dstPort, isTcp, payload]) =>
+        buildPacket({
+          ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+          ...(isTcp ? { tcp: { srcPort: 7777, dstPort, flags: 0x18 } } : { udp: { srcPort: 7777, dstPort } }),
+          payload,
+        }),
+      )
+    const damaged = fc
+      .tuple(fc.constantFrom(...described, ...tlsPackets).map(buildPacket), fc.nat(), fc.nat(), fc.nat(255))
+      .map(([frame, cut, where, value]) => {
+        const copy = frame.slice(0, cut % 3 === 0 ? cut % (frame.length + 1) : frame.length)
+        if (copy.length > 0) copy[where % copy.length] = value
+        return copy
+      })
+    fc.assert(
+      fc.property(fc.oneof(hostileFrame, carried, damaged), options, fc.nat(40), (frame, how, more) => {
+        const alone = record(frame, { wireLength: frame.length + more })
+        const text = new PacketFormatter({ ...how, time: 'none' }).format(alone)
+        assert.doesNotMatch(text, /[\x00-\x08\x0b-\x1f\x7f-\uffff]/)
+        // The same bytes between others are the same text: nothing outside was read.
+        for (const filling of [0x00, 0xff, 0x41]) {
+          const around = new Uint8Array(frame.length + 200).fill(filling)
+          around.set(frame, 100)
+          const within = record(around, { offset: 100, length: frame.length, wireLength: alone.wireLength })
+          assert.equal(new PacketFormatter({ ...how, time: 'none' }).format(within), text)
+          assert.deepEqual(packetToJson(within), packetToJson(alone))
+        }
+        assert.doesNotMatch(packetToJsonLine(alone), /\n/)
+      }),
+      { seed: 46, numRuns: 3000 },
+    )
+  })
+})
+
+suite('JSON', () => {
+  test('says what is known of a packet, layer by layer', () => {
+    const packet = record(
+      buildPacket({
+        vlans: [{ id: 5, priority: 3 }],
+        ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+        udp: { srcPort: 40000, dstPort: 53 },
+        payload: dnsMessages[0],
+      }),
+      { seconds: 1_750_000_000, nanoseconds: 42, queue: 3, verdict: 2, direction: 'inbound', interfaceId: 1 },
+    )
+    const { layers, ...rest } = JSON.parse(
+      packetToJsonLine(packet, { interfaces: [undefined, 'veth1'] }),
+    ) as ReturnType<typeof packetToJson>
+    assert.deepEqual(rest, {
+      time: '2025-06-15T15:06:40.000000042Z',
+      length: packet.length,
+      wireLength: packet.length,
+      interface: 'veth1',
+      direction: 'inbound',
+      queue: 3,
+      verdict: 2,
+    })
+    assert.deepEqual(
+      layers.map(({ layer }) => layer),
+      ['ethernet', 'vlan', 'ipv4', 'udp', 'dns'],
+    )
+    assert.equal(layers[1]['id'], 5)
+    assert.equal(layers[2]['dst'], '192.0.2.2')
+    assert.equal(layers[3]['dstPort'], 53)
+    assert.equal(layers[4]['text'], '4660+ A? www.example.com. (33)')
+  })
+
+  test('names what is wrong', () => {
+    const frame = buildPacket({
+      ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+      udp: { srcPort: 1, dstPort: 2 },
+    })
+    const { problem, layers } = packetToJson(record(frame.subarray(0, 36)))
+    assert.equal(problem, 'ipv4-truncated')
+    assert.deepEqual(
+      layers.map(({ layer }) => layer),
+      ['ethernet', 'ipv4'],
+    )
+  })
+})
