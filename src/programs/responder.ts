@@ -97,7 +97,9 @@ export class ResponderProgram {
 
   /** Makes `addresses` (4 or 16 bytes each) the ones answered for. */
   setAddresses(wanted: Iterable<Uint8Array>): void {
-    const keys = new Map([...wanted].map((address) => [mappedAddress(address).join(), mappedAddress(address)]))
+    const keys = new Map(
+      [...wanted].map((address) => [mappedAddress(address).join(), mappedAddress(address)]),
+    )
     for (const key of [...this.addresses.keys()]) if (!keys.delete(key.join())) this.addresses.delete(key)
     for (const key of keys.values()) this.addresses.update(key, 1)
   }
