@@ -29,14 +29,14 @@ import {
   store,
   sub,
 } from '../../src/bpf/asm.js'
-import { type Xdp, defineXdp } from '../../src/bpf/builder/index.js'
+import { type Xdp, defineFunction, defineMap, defineXdp } from '../../src/bpf/builder/index.js'
 import { kernelBtf } from '../../src/bpf/btf/index.js'
-import { BpfMap, BpfProgram, type LoadOptions, bytes, captureSources } from '../../src/bpf/index.js'
+import { BpfMap, BpfProgram, type LoadOptions, bytes, captureSources, u32 } from '../../src/bpf/index.js'
 
 /** A rejected program, in instructions or built. */
 export interface Rejected {
   code?: () => Code
-  body?: (x: Xdp) => void
+  body?: (x: Xdp) => unknown
   options?: Partial<LoadOptions>
   /** Rejected only for those who may not see the addresses of the kernel: without CAP_PERFMON. */
   unprivileged?: boolean
@@ -65,6 +65,14 @@ const checked = (length: number): Code => [
 const pass: Code = [label('short'), mov(r0, 2), exit()]
 
 const kernelFunction = (name: string): number => kernelBtf().find(name, 'func') ?? 0
+
+const flows = defineMap({ type: 'hash', name: 'flows', key: u32, value: u32, maxEntries: 1 })
+
+const alsoLarge = defineFunction({ name: 'also_large', parameters: {}, result: 'u32' }, (x) => {
+  const large = x.struct(bytes(300))
+  x.loadBytes(0, large.fields, 300)
+  return x.random()
+})
 
 /** By what is wrong with them. */
 export const rejected: Readonly<Record<string, Rejected>> = {
@@ -568,11 +576,24 @@ export const rejected: Readonly<Record<string, Rejected>> = {
       x.require(sum.value.eq(1))
     },
   },
+  'builder: redirects through a map of something else': {
+    body: (x) => x.redirectTo(flows as never, x.queue), // !
+  },
+  'builder: needs more stack than there is, with its function': {
+    body: (x) => {
+      const large = x.struct(bytes(300))
+      x.loadBytes(0, large.fields, 300)
+      x.require(x.call(alsoLarge, {}).eq(1))
+    },
+  },
 }
 
 /** Tries to load it: throws what the user gets. Maps of its own, gone when it returns. */
 export function loadRejected({ code, body, options }: Rejected): void {
-  if (body) return defineXdp('rejected', body).load().close()
+  if (body)
+    return defineXdp('rejected', body as (x: Xdp) => undefined)
+      .load()
+      .close()
   const maps = {
     flows: BpfMap.create({ type: 'hash', name: 'flows', key: 4, value: 8, maxEntries: 1 }),
     numbers: BpfMap.create({ type: 'array', name: 'numbers', value: 8, maxEntries: 1 }),
