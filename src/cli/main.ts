@@ -1,11 +1,13 @@
 // The command `xdp`: what it takes, and how it ends. Statuses: 0 done, 1 refused or failed, 2 used wrongly.
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { FilterError } from '../filter/index.js'
 import { OptionError, XdpError } from '../kernel/index.js'
 import { checkCommand } from './check.js'
 import { demoCommand } from './demo.js'
 import { disasmCommand } from './disasm.js'
 import { dropCommand } from './drop.js'
+import { filterCommand } from './filter.js'
 import { generateCommand } from './generate.js'
 import { labCommand } from './lab.js'
 import { loadCommand } from './load.js'
@@ -33,6 +35,7 @@ for (const command of [
   unloadCommand(),
   checkCommand(),
   disasmCommand(),
+  filterCommand(),
   programsCommand(),
   statusCommand(),
   generateCommand(),
@@ -83,7 +86,9 @@ function report(error: unknown): number {
   if (program.opts<{ debug?: boolean }>().debug || !(error instanceof XdpError)) {
     console.error(error)
   } else {
-    console.error(`xdp: ${error.message}${error.hint === undefined ? '' : `. ${error.hint}`}`)
+    // A filter's message ends in a line that points into it.
+    const between = error instanceof FilterError ? '\n' : '. '
+    console.error(`xdp: ${error.message}${error.hint === undefined ? '' : between + error.hint}`)
   }
-  return error instanceof OptionError ? 2 : 1
+  return error instanceof OptionError || error instanceof FilterError ? 2 : 1
 }

@@ -1,0 +1,105 @@
+// xdp filter: says of a filter expression whether it is one, what it comes to, and what it matches in capture files.
+import { Command, Option } from 'commander'
+import { CaptureReader } from '../capture/index.js'
+import { compileFilter, defineFilterProgram, type Explanation, type Filter } from '../filter/index.js'
+import { NotFoundError, UnsupportedError, XdpError } from '../kernel/index.js'
+import { LINKTYPE_ETHERNET } from '../packet/index.js'
+
+const STAGES = [
+  'tokens',
+  'tree',
+  'checked',
+  'ir',
+  'optimised',
+  'classic',
+  'ebpf',
+] as const satisfies (keyof Explanation)[]
+
+interface FilterCommandOptions {
+  explain?: (typeof STAGES)[number] | true
+  classic?: true
+  ebpf?: true
+  test?: readonly string[]
+}
+
+export function filterCommand(): Command {
+  return new Command('filter')
+    .summary('check, explain and try a filter expression')
+    .description(
+      "Compiles an expression of tcpdump's filter language (pcap-filter(7)), as the commands that take packets do, and says what " +
+        'it comes to. Nothing is loaded, and names are looked up in the files of this system only.',
+    )
+    .argument('<expression...>', 'the filter; its words may be one argument or several')
+    .addOption(
+      new Option('--explain [stage]', 'print every stage from the words to eBPF, or one of them').choices(
+        STAGES,
+      ),
+    )
+    .option('--classic', 'print the instructions of classic BPF, as tcpdump -d does')
+    .option('--ebpf', 'print the instructions of eBPF')
+    .option('--test <file...>', 'count the packets that match in capture files (pcap, pcapng)')
+    .addHelpText(
+      'after',
+      `
+Put the options behind the expression, or two dashes before it:
+  xdp filter 'tcp port 80 or 443' --test a.pcap b.pcapng
+  xdp filter --explain checked -- host 10.0.0.1 and not port ssh
+
+Exit status: 0 for a right expression, 1 when a file cannot be read, 2 for a wrong expression, with its fault marked.`,
+    )
+    .action(async (words: readonly string[], options: FilterCommandOptions) => {
+      const filter = compileFilter(words.join(' '))
+      const { explain, classic, ebpf, test = [] } = options
+      const parts: string[] = []
+      if (explain === true) {
+        const stages = filter.explain()
+        for (const stage of STAGES) parts.push(`${stage}:\n${indented(stages[stage])}`)
+      } else if (explain !== undefined) parts.push(filter.explain()[explain])
+      if (classic) parts.push(filter.explain().classic)
+      if (ebpf) parts.push(filter.explain().ebpf)
+      const asked = parts.length > 0 || test.length > 0
+      if (!asked) parts.push(summaryOf(filter))
+      if (parts.length > 0) console.log(parts.map((part) => part.trimEnd()).join('\n\n'))
+      for (const file of test) console.log(await countIn(file, filter))
+    })
+}
+
+const indented = (text: string): string => text.trimEnd().replaceAll(/^(?=.)/gm, '  ')
+
+function summaryOf(filter: Filter): string {
+  const classic = filter.toClassicBpf().length / 8
+  const program = defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' })
+  const ebpf = program.assembled.bytes.length / 8
+  return `a right filter: ${classic} instructions of classic BPF, ${ebpf} of eBPF`
+}
+
+/** One line on what matches in a capture file. */
+async function countIn(file: string, filter: Filter): Promise<string> {
+  const reader = await opened(file)
+  let packets = 0
+  let matches = 0
+  try {
+    await reader.read(({ bytes, offset, length, wireLength, linkType }) => {
+      if (linkType !== LINKTYPE_ETHERNET) {
+        const message = `${file} has packets of link type ${linkType}`
+        throw new UnsupportedError(message, `Filters are for Ethernet, link type ${LINKTYPE_ETHERNET}.`)
+      }
+      packets++
+      if (filter.matches(bytes, offset, length, wireLength)) matches++
+    })
+  } finally {
+    await reader.close()
+  }
+  return `${file}: ${matches} of ${packets} packets match`
+}
+
+async function opened(file: string): Promise<CaptureReader> {
+  try {
+    return await CaptureReader.open(file)
+  } catch (error) {
+    if (error instanceof XdpError) throw error
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') throw new NotFoundError(`There is no file ${file}`)
+    throw new XdpError(code ?? 'XDP_FILE', `${file} cannot be read: ${message}`)
+  }
+}
