@@ -54,11 +54,26 @@ const SET_RING = {
   tx: ['XDP_TX_RING', uapi.XDP_TX_RING],
 } as const
 
-/** Makes the four rings of a socket. */
-export function createRings(fd: number, sizes: RingSizes): void {
-  for (const ring of ['fill', 'completion', 'rx', 'tx'] as const) {
+/** Makes rings of a socket: all four, or `rx` and `tx` alone for one that shares its queue with another socket. */
+export function createRings(
+  fd: number,
+  sizes: RingSizes,
+  rings: readonly (keyof RingSizes)[] = ['fill', 'completion', 'rx', 'tx'],
+): void {
+  for (const ring of rings) {
     const [name, option] = SET_RING[ring]
     setInteger(fd, SOL_XDP, option, sizes[ring], name, 'Ask for a smaller ring.')
+  }
+}
+
+/** Maps the TX ring of a socket, to look at. */
+export function mapTxRing(fd: number, size: number): { tx: RingMemory; close(): void } {
+  const offsets = ringOffsets(fd).tx
+  const length = ringBytes(offsets, size, DESCRIPTOR_WORDS)
+  const region = MappedRegion.map({ fd, length, offset: uapi.XDP_PGOFF_TX_RING })
+  return {
+    tx: ringOver(region.buffer, offsets, size, DESCRIPTOR_WORDS),
+    close: () => region.close(),
   }
 }
 
@@ -176,6 +191,15 @@ export async function bindSocket(fd: number, umem: Umem, request: BindRequest): 
   closedAt.delete(request.key)
   if (result < 0) throw bindError(-result, request)
   umem.addBound(fd)
+}
+
+/**
+ * Binds a socket to the queue that `partner` is bound to. It shares the partner's UMEM, fill and completion ring and
+ * must have none of its own (XDP_SHARED_UMEM).
+ */
+export function bindBeside(fd: number, partner: number, request: BindRequest): void {
+  const result = native.bind(fd, addressOf(request, partner))
+  if (result < 0) throw bindError(-result, request)
 }
 
 /** A struct sockaddr_xdp. No other flag may go with XDP_SHARED_UMEM. */

@@ -48,6 +48,8 @@ export interface DataPathParts {
   counters?: Float64Array | undefined
   /** The data paths that this one exchanges frames with. */
   link?: FrameLink | undefined
+  /** What is between these fill and completion rings and the kernel's, when the queue is shared with other threads. */
+  shared?: { move(): void } | undefined
 }
 
 /**
@@ -69,6 +71,7 @@ export class DataPath {
   readonly #start: number
   readonly #span: number
   readonly #link: FrameLink | undefined
+  readonly #shared: { move(): void } | undefined
   readonly #frameSize: number
   readonly #fillTarget: number
   // Frames on loan: to the kernel for receiving (or in the RX ring), to the caller, to the kernel for sending.
@@ -101,7 +104,8 @@ export class DataPath {
     this.#txBatch = new TxBatch(this)
     this.#frameMask = ~(parts.frameSize - 1)
     this.#start = pool.start
-    this.#span = pool.total * parts.frameSize
+    this.#span = pool.range * parts.frameSize
+    this.#shared = parts.shared
     this.#link = parts.link
     this.#frameSize = parts.frameSize
     // Up to half of the frames stay out of the fill ring, so that there is always something to send with.
@@ -208,6 +212,7 @@ export class DataPath {
       fill.commit(count)
       this.#lentRx += count
     }
+    this.#shared?.move()
     if (this.#fill.needsWakeup) this.wake()
     if (this.#parts.counters !== undefined) this.publish()
   }
@@ -402,6 +407,7 @@ export class DataPath {
   // Takes sent frames back.
   #reap(): void {
     const completion = this.#completion
+    this.#shared?.move()
     const count = completion.peek(completion.size)
     if (count === 0) return
     if (this.#foreign > 0) {

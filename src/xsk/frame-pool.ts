@@ -2,7 +2,7 @@
 import { OptionError } from '../kernel/index.js'
 import type { CompletionRing } from './completion-ring.js'
 import type { FillRing } from './fill-ring.js'
-import type { Umem } from './umem.js'
+import type { FrameSlice, Umem } from './umem.js'
 
 /**
  * The free frames of a UMEM, or of a slice of it. A frame is named by its address: the offset of its first
@@ -11,8 +11,9 @@ import type { Umem } from './umem.js'
 export class FramePool {
   /** Frames this pool was made with. */
   readonly total: number
-  /** Address of its first frame; the others follow. */
+  /** Where the frames are that may be put into it, by address and number: its own, or those of several pools. */
   readonly start: number
+  readonly range: number
   readonly #stack: Uint32Array
   readonly #mask: number
   // One byte a frame when ownership is tracked: 1 while the frame is in the pool.
@@ -24,9 +25,14 @@ export class FramePool {
   /**
    * Takes `count` frames of `umem` from frame number `first` on. With `track`, every return is checked: a frame
    * returned twice, or one that is not this pool's, throws instead of corrupting memory later (about 1 ns a frame).
+   * With a `range`, its frames may change places with those of other pools.
    */
-  constructor(umem: Umem, options: { first?: number; count?: number; track?: boolean } = {}) {
+  constructor(
+    umem: Umem,
+    options: { first?: number; count?: number; track?: boolean; range?: FrameSlice | undefined } = {},
+  ) {
     const { first = 0, count = umem.frames - first } = options
+    const range = options.range ?? { first, count }
     if (!(first >= 0 && count >= 0 && first + count <= umem.frames)) {
       throw new OptionError(
         'frames',
@@ -34,15 +40,18 @@ export class FramePool {
       )
     }
     this.total = count
-    this.start = first * umem.frameSize
-    this.#stack = new Uint32Array(count)
+    this.start = range.first * umem.frameSize
+    this.range = range.count
+    this.#stack = new Uint32Array(range.count)
     this.#mask = ~(umem.frameSize - 1)
-    this.#first = first
+    this.#first = range.first
     this.#shift = 31 - Math.clz32(umem.frameSize)
     // The lowest address on top, so that a fresh pool hands them out in order.
     for (let i = 0; i < count; i++) this.#stack[i] = (first + count - 1 - i) * umem.frameSize
     this.#depth = count
-    this.#free = options.track ? new Uint8Array(count).fill(1) : undefined
+    if (options.track) {
+      this.#free = new Uint8Array(range.count).fill(1, first - range.first, first - range.first + count)
+    }
   }
 
   /** Frames in the pool now. */
@@ -99,7 +108,7 @@ export class FramePool {
   #account(frame: number): void {
     const free = this.#free as Uint8Array
     const index = (frame >>> this.#shift) - this.#first
-    if (index < 0 || index >= this.total) throw new RangeError(`frame at ${frame} is not of this pool`)
+    if (index < 0 || index >= this.range) throw new RangeError(`frame at ${frame} is not of this pool`)
     if (free[index] === 1) throw new RangeError(`frame at ${frame} was returned twice`)
     free[index] = 1
   }

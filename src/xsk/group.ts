@@ -61,6 +61,7 @@ export class XdpGroup implements AsyncDisposable {
     let sockets: (XdpSocket | undefined)[] = []
     try {
       sockets = await parts.openAll(
+        seats,
         ({ options, device, share }) =>
           XdpSocket.openChecked({ ...options, xskMap: device.program.sockets }, { ...share, link }),
         (socket) => socket.close(),

@@ -1,6 +1,6 @@
 // AF_XDP sockets.
 export { FramePool } from './frame-pool.js'
-export type { RunOptions } from './loop.js'
+export type { LoopHandle, RunOptions } from './loop.js'
 export type { BusyPollOptions, CopyMode, Granted, RingSizes, XdpMode, XdpSocketOptions } from './options.js'
 export {
   XdpGroup,
@@ -18,4 +18,5 @@ export { Umem, type UmemDescription, type UmemOptions } from './umem.js'
 export type { WorkerContext, WorkerModule, WorkerTask } from './worker-contract.js'
 export type { WorkerCpus } from './worker-cpus.js'
 export { XdpWorkerGroup, type WorkerGroupEvents, type XdpWorkerGroupOptions } from './worker-group.js'
-export type { GroupWorker, RestartPolicy, WorkerState } from './worker-thread.js'
+export type { RestartPolicy } from './worker-team.js'
+export type { GroupWorker, WorkerState } from './worker-thread.js'

@@ -33,7 +33,12 @@ export function ringBytes(offsets: RingOffsets, size: number, words: number): nu
 }
 
 /** Lays the views of a ring over `buffer`. */
-export function ringOver(buffer: ArrayBuffer, offsets: RingOffsets, size: number, words: number): RingMemory {
+export function ringOver(
+  buffer: ArrayBufferLike,
+  offsets: RingOffsets,
+  size: number,
+  words: number,
+): RingMemory {
   return {
     producer: new Uint32Array(buffer, offsets.producer, 1),
     consumer: new Uint32Array(buffer, offsets.consumer, 1),

@@ -2,6 +2,7 @@
 import { KernelError, OptionError, inNamespace, type Namespace } from '../kernel/index.js'
 import { attachXdp, type BpfMap, type BpfProgram, type XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
+import { BalanceProgram } from '../programs/balance.js'
 import { RedirectProgram } from '../programs/redirect.js'
 import { checkOptions, checkQueue, type CheckedOptions, type XdpSocketOptions } from './options.js'
 import type { FrameShare } from './shared-socket.js'
@@ -23,10 +24,11 @@ export interface GroupDevice {
   /** Default `all`: a packet that arrives on a queue without a socket passes to the kernel. */
   queues?: 'all' | readonly number[]
   /**
-   * Makes the program to attach, given the most queues the device can ever have. Default: the one that
-   * redirects everything. It is made inside `namespace`, and closed with the group.
+   * Makes the program to attach, given the most queues the device can ever have, and how many workers each of them has.
+   * Default: the one that redirects everything; for several workers the one that spreads flows over them. It is made
+   * inside `namespace`, and closed with the group. Worker number w of queue q is at w * queues + q of its map.
    */
-  program?: (shape: { queues: number }) => SteeringProgram
+  program?: (shape: { queues: number; workersPerQueue: number }) => SteeringProgram
 }
 
 export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMap' | 'umem'>, GroupDevice {
@@ -65,12 +67,13 @@ export class OpenDevice {
   /** How the program is attached; undefined with `attach: 'none'`. */
   attachment: XdpAttachment | undefined
 
-  constructor(device: GroupDevice, queues: readonly number[], maxQueues: number) {
-    const load = device.program ?? RedirectProgram.load.bind(RedirectProgram)
+  constructor(device: GroupDevice, queues: readonly number[], maxQueues: number, workersPerQueue: number) {
+    const load =
+      device.program ?? (workersPerQueue > 1 ? loadBalance : RedirectProgram.load.bind(RedirectProgram))
     this.interface = device.interface
     this.namespace = device.namespace
     this.queues = queues
-    this.program = inNamespace(device.namespace, () => load({ queues: maxQueues }))
+    this.program = inNamespace(device.namespace, () => load({ queues: maxQueues, workersPerQueue }))
   }
 
   close(): void {
@@ -84,10 +87,25 @@ export class OpenDevice {
   }
 }
 
+function loadBalance({
+  queues,
+  workersPerQueue,
+}: {
+  queues: number
+  workersPerQueue: number
+}): SteeringProgram {
+  const balance = BalanceProgram.load({ to: 'sockets', count: workersPerQueue, queues })
+  return { program: balance.program, sockets: balance.targets, close: () => balance.close() }
+}
+
 /** A place for a socket: a queue, and the slice of the memory that is its own. */
 export interface Seat {
   device: OpenDevice
   queue: number
+  /** Number of the socket among those of the queue. */
+  member: number
+  /** Where the program looks for the socket in its map. */
+  mapIndex: number
   share: FrameShare & { slice: FrameSlice }
   options: CheckedOptions
 }
@@ -104,7 +122,14 @@ export class GroupParts {
   readonly #ownsUmem: boolean
 
   /** Throws `OptionError`, `NotFoundError`, `KernelError`; nothing is left behind then. */
-  constructor(options: XdpGroupOptions) {
+  constructor(options: XdpGroupOptions, perQueue = 1) {
+    if (!Number.isInteger(perQueue) || perQueue < 1 || perQueue > MOST_PER_QUEUE) {
+      throw new OptionError(
+        'workersPerQueue',
+        `A queue cannot have ${perQueue} workers`,
+        `Use 1 to ${MOST_PER_QUEUE}.`,
+      )
+    }
     this.#options = options
     const { interface: name, namespace, queues, program } = options
     const given: GroupDevice[] = [
@@ -113,14 +138,14 @@ export class GroupParts {
     given.push(...(options.others ?? []))
     const wanted = given.map((device) => this.#queuesOf(device))
     const checked = checkOptions({ ...options, umem: options.umem ?? {} })
-    const slices = wanted.reduce((sum, { queues }) => sum + queues.length, 0)
+    const slices = wanted.reduce((sum, { queues }) => sum + queues.length, 0) * perQueue
     const devices: OpenDevice[] = []
     let umem: Umem | undefined
     this.#ownsUmem = !(checked.umem instanceof Umem)
     try {
-      given.forEach((device, i) =>
-        devices.push(new OpenDevice(device, wanted[i].queues, wanted[i].maxQueues)),
-      )
+      given.forEach((device, i) => {
+        devices.push(new OpenDevice(device, wanted[i].queues, wanted[i].maxQueues, perQueue))
+      })
       this.umem = umem = checked.umem instanceof Umem ? checked.umem : createFor(checked.umem, slices)
     } catch (error) {
       devices.forEach((device) => device.close())
@@ -132,17 +157,33 @@ export class GroupParts {
       this.closeRest()
       throw new OptionError('umem', `A UMEM of ${umem.frames} frames is too small for ${slices} sockets`)
     }
-    let first = -count
-    this.seats = devices.flatMap((device) =>
-      device.queues.map((queue) => {
-        const slice = { first: (first += count), count }
+    // What several sockets share must have room for all of them.
+    const shared = (size: number) => 2 ** Math.ceil(Math.log2(size * perQueue))
+    const { fill, completion } = checked.rings
+    const rings = { ...checked.rings, fill: shared(fill), completion: shared(completion) }
+    let next = 0
+    this.seats = devices.flatMap((device, i) =>
+      device.queues.flatMap((queue) => {
+        const range = perQueue > 1 ? { first: next, count: count * perQueue } : undefined
         const own = {
           interface: device.interface,
           namespace: device.namespace,
           queue,
           attach: 'none',
         } as const
-        return { device, queue, share: { umem, slice }, options: { ...checked, ...own } }
+        return Array.from({ length: perQueue }, (_, member): Seat => {
+          const slice = { first: next, count }
+          next += count
+          const mapIndex = member * wanted[i].maxQueues + queue
+          return {
+            device,
+            queue,
+            member,
+            mapIndex,
+            share: { umem, slice, range },
+            options: { ...checked, ...own, rings },
+          }
+        })
       }),
     )
     if (umem.pages.why !== undefined) {
@@ -168,10 +209,11 @@ export class GroupParts {
   }
 
   /**
-   * Opens every seat: one first, whose registration of the memory the others share, then the others at the same time.
+   * Opens seats: one first, whose registration of the memory the others share, then the others at the same time.
    * The answer has `undefined` where that failed, with a warning; when all failed, or one with `strict`, it throws.
    */
   async openAll<T>(
+    seats: readonly Seat[],
     open: (seat: Seat) => Promise<T>,
     close: (opened: T) => Promise<void>,
   ): Promise<(T | undefined)[]> {
@@ -190,9 +232,9 @@ export class GroupParts {
     }
     try {
       let index = 0
-      do await attempt(this.seats[index], index)
-      while (opened[index++] === undefined && index < this.seats.length)
-      const rest = this.seats.slice(index).map((seat, i) => attempt(seat, index + i))
+      do await attempt(seats[index], index)
+      while (opened[index++] === undefined && index < seats.length)
+      const rest = seats.slice(index).map((seat, i) => attempt(seat, index + i))
       for (const result of await Promise.allSettled(rest))
         if (result.status === 'rejected') throw result.reason
       if (failure && opened.every((socket) => socket === undefined)) throw failure
@@ -254,6 +296,8 @@ export class GroupParts {
     }
   }
 }
+
+const MOST_PER_QUEUE = 64
 
 function createFor(shape: UmemOptions, slices: number): Umem {
   const { frames = 4096 } = shape

@@ -12,6 +12,7 @@ export interface BoundSocket {
   readonly umem: Umem
   /** The frames that are this socket's. */
   readonly slice: FrameSlice
+  readonly range: FrameSlice | undefined
   readonly zeroCopy: boolean
   /** The most receive queues the device can ever have. */
   readonly maxQueues: number
@@ -26,6 +27,7 @@ export interface BoundSocketDescription {
   queue: number
   umem: UmemDescription
   slice: FrameSlice
+  range: FrameSlice | undefined
   rings: RingSizes
   zeroCopy: boolean
   options: Pick<CheckedOptions, 'copy' | 'batch' | 'needWakeup' | 'busyPoll' | 'trackFrames' | 'wait'>
@@ -35,6 +37,10 @@ export interface BoundSocketDescription {
 export interface FrameShare {
   umem: Umem
   slice: FrameSlice
+  /** The frames of all sockets of the queue, when there are several: theirs change places. Default: `slice`. */
+  range?: FrameSlice | undefined
+  /** A socket that is bound to the same queue, whose fill and completion ring this one shares. */
+  partner?: BoundSocket | undefined
 }
 
 /**
@@ -66,10 +72,11 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
     const memory = umem
     const slice = share?.slice ?? { first: 0, count: memory.frames }
     release = memory.claim(`${options.interface} queue ${queue}`, slice)
-    binding.createRings(fd, options.rings)
+    const partner = share?.partner
+    binding.createRings(fd, options.rings, partner && ['rx', 'tx'])
     if (options.busyPoll) binding.setBusyPoll(fd, options.busyPoll)
     binding.raiseTxBudget(fd, options.rings.tx)
-    await binding.bindSocket(fd, memory, {
+    const request: binding.BindRequest = {
       interface: options.interface,
       ifindex: device.index,
       queue,
@@ -77,14 +84,16 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
       // A zero-copy socket hears nothing from a generic program, so the kernel must not choose zero copy there.
       copy: options.mode === 'generic' ? 'copy' : options.copy,
       needWakeup: options.needWakeup,
-    })
+    }
+    if (partner) binding.bindBeside(fd, partner.fd, request)
+    else await binding.bindSocket(fd, memory, request)
     const close = () => {
       memory.removeBound(fd)
       binding.closeSocket(fd, key)
       letGo()
     }
     const zeroCopy = binding.isZeroCopy(fd)
-    return { fd, options, umem, slice, zeroCopy, maxQueues: queues.maxRx, close }
+    return { fd, options, umem, slice, range: share?.range, zeroCopy, maxQueues: queues.maxRx, close }
   } catch (error) {
     umem?.removeBound(fd)
     native.close(fd)
@@ -95,7 +104,7 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
 
 /** Describes a bound socket for the thread that is to drive it. */
 export function describeBoundSocket(bound: BoundSocket): BoundSocketDescription {
-  const { fd, umem, slice, zeroCopy } = bound
+  const { fd, umem, slice, range, zeroCopy } = bound
   const {
     interface: name,
     queue,
@@ -113,6 +122,7 @@ export function describeBoundSocket(bound: BoundSocket): BoundSocketDescription 
     queue,
     umem: umem.describe(),
     slice,
+    range,
     rings,
     zeroCopy,
     options: { copy, batch, needWakeup, busyPoll, trackFrames, wait },

@@ -17,6 +17,7 @@ import {
 } from './options.js'
 import type { PacketHandler } from './packet.js'
 import type { LocalLink } from './shared-frames.js'
+import { takeSeat, type SharedQueue, type SharedQueueSeat } from './shared-queue.js'
 import {
   openBoundSocket,
   type BoundSocket,
@@ -36,6 +37,8 @@ interface Parts {
   link?: LocalLink | undefined
   /** Where another thread reads the counts. */
   counters?: Float64Array | undefined
+  /** What is between `rings` and the kernel's, when other threads have sockets on the same queue. */
+  shared?: SharedQueue | undefined
 }
 
 /**
@@ -76,7 +79,7 @@ export class XdpSocket implements AsyncDisposable {
       bytes: umem.bytes,
       view: umem.view,
       frameSize: umem.frameSize,
-      pool: new FramePool(umem, { ...slice, track: options.trackFrames }),
+      pool: new FramePool(umem, { ...slice, range: bound.range, track: options.trackFrames }),
       rings,
       doorbell: {
         receive: () => native.recv(fd, null, MSG_DONTWAIT),
@@ -88,6 +91,7 @@ export class XdpSocket implements AsyncDisposable {
       queue: options.queue,
       counters: parts.counters,
       link,
+      shared: parts.shared,
     })
     link?.join(slice, this.#path)
   }
@@ -124,22 +128,29 @@ export class XdpSocket implements AsyncDisposable {
 
   /**
    * Drives, in this thread, a socket that another thread has opened, has described, and closes: closing this one only
-   * unmaps its memory. Counts go to `counters`.
+   * unmaps its memory. Counts go to `counters`. With `beside` it is one of several on its queue.
    */
-  static adopt(description: BoundSocketDescription, counters?: Float64Array): XdpSocket {
-    const { fd, interface: name, queue, rings, slice, zeroCopy, options } = description
+  static adopt(
+    description: BoundSocketDescription,
+    counters?: Float64Array,
+    beside?: SharedQueueSeat,
+  ): XdpSocket {
+    const { fd, interface: name, queue, rings: sizes, slice, range, zeroCopy, options } = description
     const umem = Umem.borrow(description.umem)
     try {
       const bound: BoundSocket = {
         fd,
-        options: { ...checkOptions({ interface: name, queue, attach: 'none' }), ...options, rings },
+        options: { ...checkOptions({ interface: name, queue, attach: 'none' }), ...options, rings: sizes },
         umem,
         slice,
+        range,
         zeroCopy,
         maxQueues: 0,
         close: () => umem.close(),
       }
-      const socket = new XdpSocket({ bound, rings: binding.mapRings(fd, rings), counters })
+      const mapped = binding.mapRings(fd, sizes)
+      const seat = beside && takeSeat(beside, mapped, sizes)
+      const socket = new XdpSocket({ bound, rings: seat?.rings ?? mapped, counters, shared: seat?.shared })
       socket.#path.refill()
       return socket
     } catch (error) {
@@ -230,6 +241,7 @@ export class XdpSocket implements AsyncDisposable {
       handler,
       budget: options.budget,
       wait: options.wait ?? this.#parts.bound.options.wait,
+      handles: options.handles,
       signal: control.signal,
     }
     try {

@@ -2,6 +2,7 @@
 import type { MessagePort } from 'node:worker_threads'
 import type { RunOptions } from './loop.js'
 import type { PacketHandler } from './packet.js'
+import type { SharedQueueSeat } from './shared-queue.js'
 import type { BoundSocketDescription } from './shared-socket.js'
 import type { XdpSocket } from './socket.js'
 
@@ -42,6 +43,8 @@ export interface WorkerSetup {
   /** Address of the module. */
   module: string
   socket: BoundSocketDescription
+  /** Its place among the threads of the queue, when there are several. */
+  beside: SharedQueueSeat | undefined
   /** Over shared memory: `SHARED_COUNTERS` slots. */
   counters: Float64Array
   cpu: number | undefined

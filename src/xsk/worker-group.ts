@@ -11,7 +11,8 @@ import { GroupParts, addUp, type GroupWarning, type Seat, type XdpGroupOptions }
 import type { SocketStatistics } from './statistics.js'
 import type { Umem } from './umem.js'
 import { planCpus, type WorkerCpus } from './worker-cpus.js'
-import { COUNTER_STRIDE, GroupWorker, type RestartPolicy, type WorkerPlan } from './worker-thread.js'
+import { WorkerTeam, type RestartPolicy } from './worker-team.js'
+import { COUNTER_STRIDE, GroupWorker, type WorkerPlan } from './worker-thread.js'
 
 export interface XdpWorkerGroupOptions extends XdpGroupOptions {
   /** The module that each thread runs: its default export is a `WorkerModule`. A path is taken from the working directory. */
@@ -20,6 +21,11 @@ export interface XdpWorkerGroupOptions extends XdpGroupOptions {
   workerData?: unknown
   /** Which processor each worker runs on. Default: what the preset says. */
   cpus?: WorkerCpus
+  /**
+   * Workers of each queue, for devices with fewer queues than processors: their sockets share the queue, and the default
+   * program spreads flows over them. Default 1.
+   */
+  workersPerQueue?: number
   /** How a worker that ends by itself is replaced; false: not at all. */
   restart?: RestartPolicy | false
   /** How the workers take and wait for packets: see `XdpSocket.run`. */
@@ -57,7 +63,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   /** What is less than was asked for. */
   readonly warnings: readonly GroupWarning[]
   readonly #parts: GroupParts
-  readonly #seats: ReadonlyMap<Seat, GroupWorker>
+  // The workers of each queue, by its first seat.
+  readonly #teams: ReadonlyMap<Seat, WorkerTeam>
   readonly #strict: boolean
   #failure: Error | undefined
   #closing: Promise<void> | undefined
@@ -82,12 +89,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
         index,
         cpu: cpus[index],
         setup: { module, run: { ...run }, workers: seats.length, workerData },
-        restart: restart === false ? undefined : { ...RESTART, ...restart },
         stopTimeoutMs,
         onMessage: (worker, message) => this.emit('message', message, worker),
-        onCrash: (worker, error, ms) => this.emit('crash', error, worker, ms),
-        onRestart: (worker) => this.emit('restart', worker),
-        onFailed: (worker, error) => this.#onFailed(seat, worker, error),
       }
       return new GroupWorker(plan, new Float64Array(counters, index * stride, COUNTER_STRIDE))
     })
@@ -96,8 +99,18 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     this.umem = parts.umem
     this.warnings = parts.warnings
     this.#parts = parts
-    this.#seats = new Map(seats.map((seat, i) => [seat, workers[i]]))
     this.#strict = strict
+    const perQueue = options.workersPerQueue ?? 1
+    const teams = new Map<Seat, WorkerTeam>()
+    for (let i = 0; i < seats.length; i += perQueue) {
+      const team = new WorkerTeam(workers.slice(i, i + perQueue), perQueue * parts.sliceFrames, restart, {
+        onCrash: (worker, error, ms) => this.emit('crash', error, worker, ms),
+        onRestart: (worker) => this.emit('restart', worker),
+        onFailed: (worker, error) => this.#onFailed(seats[i], worker, error),
+      })
+      teams.set(seats[i], team)
+    }
+    this.#teams = teams
   }
 
   /**
@@ -106,7 +119,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
    * when the module cannot be loaded or throws: nothing is left behind then.
    */
   static async open(options: XdpWorkerGroupOptions): Promise<XdpWorkerGroup> {
-    const parts = new GroupParts(options)
+    const parts = new GroupParts(options, options.workersPerQueue)
     let group: XdpWorkerGroup | undefined
     try {
       group = new XdpWorkerGroup(parts, options)
@@ -137,14 +150,14 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   async start(): Promise<void> {
     if (this.#closing) throw new StateError('The group is closed')
     this.#failure = undefined
-    const idle = (worker: GroupWorker) => worker.state === 'stopped' || worker.state === 'failed'
     await this.#parts.openAll(
+      [...this.#teams.keys()],
       async (seat) => {
-        const worker = this.#workerOf(seat)
-        if (idle(worker)) await worker.start()
-        return worker
+        const team = this.#teams.get(seat) as WorkerTeam
+        await team.start()
+        return team
       },
-      (worker) => worker.stop(),
+      (team) => team.stop(),
     )
   }
 
@@ -153,7 +166,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
    * the kernel until `start`.
    */
   async stop(): Promise<void> {
-    await Promise.all(this.workers.map((worker) => worker.stop()))
+    await Promise.all([...this.#teams.values()].map((team) => team.stop()))
     this.#settle()
   }
 
@@ -209,10 +222,6 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     await this.close()
   }
 
-  #workerOf(seat: Seat): GroupWorker {
-    return this.#seats.get(seat) as GroupWorker
-  }
-
   #onFailed(seat: Seat, worker: GroupWorker, error: Error): void {
     const warning = this.#parts.warnQueue(seat, error)
     this.emit('failed', error, worker)
@@ -229,8 +238,6 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     }
   }
 }
-
-const RESTART: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
 
 function moduleAddress(worker: URL | string): string {
   if (worker instanceof URL) return worker.href

@@ -4,7 +4,16 @@ import { OptionError, setAffinity } from '../kernel/index.js'
 import { XdpSocket } from './socket.js'
 import type { WorkerModule, WorkerReport, WorkerSetup, WorkerTask } from './worker-contract.js'
 
-const { module, socket: description, counters, cpu, run, control, ...rest } = workerData as WorkerSetup
+const {
+  module,
+  socket: description,
+  beside,
+  counters,
+  cpu,
+  run,
+  control,
+  ...rest
+} = workerData as WorkerSetup
 
 if (cpu !== undefined) setAffinity([cpu])
 const stop = new AbortController()
@@ -19,7 +28,7 @@ if (typeof loaded.default !== 'function') {
     'Export one that takes a WorkerContext and returns a packet handler.',
   )
 }
-const socket = XdpSocket.adopt(description, counters)
+const socket = XdpSocket.adopt(description, counters, beside)
 const answer = await (loaded.default as WorkerModule)({
   ...rest,
   socket,

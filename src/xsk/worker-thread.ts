@@ -1,10 +1,10 @@
-// One worker of a group: its socket, its thread, and what happens when the thread ends by itself.
-import { MessageChannel, Worker, type MessagePort, type TransferListItem } from 'node:worker_threads'
-import { setTimeout as delay } from 'node:timers/promises'
-import { StateError, XdpError } from '../kernel/index.js'
+// One worker of a group: its socket, its thread, and its counters in shared memory.
+import { MessageChannel, Worker, type TransferListItem } from 'node:worker_threads'
+import { XdpError } from '../kernel/index.js'
 import { mapRings, type MappedRings } from './binding.js'
 import type { RingMemory } from './ring-memory.js'
 import { addUp, type Seat } from './shared-group.js'
+import { memberRings, type MemberRings, type SharedQueueSeat } from './shared-queue.js'
 import { describeBoundSocket, openBoundSocket, type BoundSocket } from './shared-socket.js'
 import {
   COUNTER,
@@ -16,22 +16,6 @@ import {
 } from './statistics.js'
 import type { WorkerReport, WorkerSetup } from './worker-contract.js'
 
-/**
- * How a worker that ends by itself is replaced. Its socket is closed, which takes its queue's packets to the kernel and
- * its frames back; after `delayMs`, doubled with each crash in a row up to `maxDelayMs`, a new socket and a new thread
- * take its place. After `limit` crashes in a row it is given up. A worker that has run for `healthyMs` has a clean slate.
- */
-export interface RestartPolicy {
-  /** Default 5. */
-  limit?: number
-  /** Default 100. */
-  delayMs?: number
-  /** Default 5000. */
-  maxDelayMs?: number
-  /** Default 10000. */
-  healthyMs?: number
-}
-
 /** `starting` and `running` have a socket and a thread; `restarting` waits for its next attempt; `failed` has given up. */
 export type WorkerState = 'starting' | 'running' | 'restarting' | 'stopped' | 'failed'
 
@@ -41,12 +25,8 @@ export interface WorkerPlan {
   index: number
   cpu: number | undefined
   setup: Pick<WorkerSetup, 'module' | 'run' | 'workers' | 'workerData'>
-  restart: Required<RestartPolicy> | undefined
   stopTimeoutMs: number
   onMessage: (worker: GroupWorker, message: unknown) => void
-  onCrash: (worker: GroupWorker, error: Error, restartInMs: number) => void
-  onRestart: (worker: GroupWorker) => void
-  onFailed: (worker: GroupWorker, error: Error) => void
 }
 
 // Slots between two workers' counters: whole cache lines, so that they do not slow each other down.
@@ -62,17 +42,23 @@ export class GroupWorker {
   readonly cpu: number | undefined
   readonly #plan: WorkerPlan
   readonly #counters: Float64Array
-  #state: WorkerState = 'stopped'
-  #restarts = 0
-  #crashes = 0
+  /** @internal Set by the team, as the rest of this paragraph. */
+  state: WorkerState = 'stopped'
+  /** Times that a new thread has taken the place of one that had ended by itself. */
+  restarts = 0
+  /** @internal Crashes in a row. */
+  crashes = 0
+  /** @internal Called when a thread that was ready has ended without having been told to. */
+  onCrash: (error: Error, ranForMs: number) => void = () => undefined
   #thread: Worker | undefined
   #bound: BoundSocket | undefined
   #rings: MappedRings | undefined
+  #members: MemberRings | undefined
   // What the kernel counted for the sockets before this one.
   #past: KernelStatistics | undefined
   #tellStop: (() => void) | undefined
   #ended: Promise<void> = Promise.resolve()
-  #pause = new AbortController()
+  #isToEnd = false
 
   constructor(plan: WorkerPlan, counters: Float64Array) {
     this.index = plan.index
@@ -81,15 +67,6 @@ export class GroupWorker {
     this.cpu = plan.cpu
     this.#plan = plan
     this.#counters = counters
-  }
-
-  get state(): WorkerState {
-    return this.#state
-  }
-
-  /** Times that a new thread has taken the place of one that had ended by itself. */
-  get restarts(): number {
-    return this.#restarts
   }
 
   /** Node's number of the thread; undefined while there is none. */
@@ -104,38 +81,9 @@ export class GroupWorker {
 
   /** Sends a message to the worker's `port`. False when it has no thread now: nothing is kept for the next one. */
   post(message: unknown, transfer?: readonly TransferListItem[]): boolean {
-    if (this.#state !== 'running') return false
+    if (this.state !== 'running') return false
     this.#thread?.postMessage(message, transfer)
     return true
-  }
-
-  /** Opens the socket and starts the thread; resolves when it is ready for packets. Throws what stands in the way; nothing is left then. */
-  async start(): Promise<void> {
-    if (this.#state !== 'stopped' && this.#state !== 'failed') {
-      throw new StateError(`The worker of queue ${this.queue} of ${this.interface} is ${this.#state} already`)
-    }
-    this.#pause = new AbortController()
-    this.#crashes = 0
-    try {
-      await this.#launch()
-    } catch (error) {
-      this.#state = 'stopped'
-      throw error
-    }
-  }
-
-  /** Lets the thread finish its batch and send what it has to, then closes the socket. A thread that does not answer is ended. */
-  async stop(): Promise<void> {
-    this.#pause.abort()
-    const thread = this.#thread
-    if (thread !== undefined) {
-      this.#tellStop?.()
-      const timer = setTimeout(() => void thread.terminate(), this.#plan.stopTimeoutMs)
-      await this.#ended
-      clearTimeout(timer)
-    }
-    await this.#ended
-    this.#state = 'stopped'
   }
 
   /** Ends the thread at once, as a crash would; the group starts another one. */
@@ -150,13 +98,15 @@ export class GroupWorker {
   statistics(): SocketStatistics {
     const counters = this.#counters
     const rings = this.#rings
+    // On a shared queue the kernel's two rings are nobody's own.
+    const own = this.#members ?? rings
     const level = (ring: RingMemory | undefined) =>
       ring ? (Atomics.load(ring.producer, 0) - Atomics.load(ring.consumer, 0)) >>> 0 : 0
     const levels = {
-      fill: level(rings?.fill),
+      fill: level(own?.fill),
       rx: level(rings?.rx),
       tx: level(rings?.tx),
-      completion: level(rings?.completion),
+      completion: level(own?.completion),
     }
     return {
       rx: { packets: counters[COUNTER.rxPackets], bytes: counters[COUNTER.rxBytes] },
@@ -183,113 +133,95 @@ export class GroupWorker {
     return this.#past ? addUp(this.#past, now) : now
   }
 
-  async #launch(): Promise<void> {
-    const { seat, index, cpu, setup } = this.#plan
-    this.#state = 'starting'
-    this.#resetGauges()
-    const bound = await openBoundSocket(seat.options, seat.share)
-    this.#bound = bound
-    try {
-      if (this.#pause.signal.aborted) throw new StateError('The worker was stopped')
-      this.#rings = mapRings(bound.fd, bound.options.rings)
-      const { port1: control, port2 } = new MessageChannel()
-      const data: WorkerSetup = {
-        ...setup,
-        cpu,
-        worker: index,
-        socket: describeBoundSocket(bound),
-        counters: this.#counters,
-        control: port2,
-      }
-      const thread = new Worker(new URL('./worker-main.js', import.meta.url), {
-        workerData: data,
-        transferList: [port2],
-        name: `xdp ${this.interface} ${this.queue}`,
-      })
-      this.#thread = thread
-      this.#tellStop = () => control.postMessage('stop')
-      await this.#ready(thread, control)
-      seat.device.program.sockets.update(this.queue, bound.fd)
-      this.#state = 'running'
-    } catch (error) {
-      await this.#thread?.terminate()
-      this.#cleanUp()
-      throw error
-    }
+  /** @internal The socket that is open for it. */
+  get bound(): BoundSocket | undefined {
+    return this.#bound
   }
 
-  // Resolves when the thread is ready, rejects when it ends before; sees to its end from then on.
-  #ready(thread: Worker, control: MessagePort): Promise<void> {
-    const since = performance.now()
-    let isStopped = false
+  /** @internal Opens the socket, beside `partner` when given. Throws what stands in the way; nothing is left then. */
+  async openSocket(partner: BoundSocket | undefined): Promise<void> {
+    const { seat } = this.#plan
+    this.#resetGauges()
+    this.#bound = await openBoundSocket(seat.options, { ...seat.share, partner })
+    this.#rings = mapRings(this.#bound.fd, this.#bound.options.rings)
+  }
+
+  /** @internal Starts the thread on the open socket; resolves when it is ready for packets, rejects when it ends before. */
+  async startThread(beside: SharedQueueSeat | undefined): Promise<void> {
+    const { index, cpu, setup } = this.#plan
+    const { port1: control, port2 } = new MessageChannel()
+    const data: WorkerSetup = {
+      ...setup,
+      cpu,
+      worker: index,
+      socket: describeBoundSocket(this.#bound as BoundSocket),
+      beside,
+      counters: this.#counters,
+      control: port2,
+    }
+    this.#members = beside && memberRings(beside.queue, beside.index)
+    const thread = new Worker(new URL('./worker-main.js', import.meta.url), {
+      workerData: data,
+      transferList: [port2],
+      name: `xdp ${this.interface} ${this.queue}`,
+    })
+    this.#thread = thread
+    this.#isToEnd = false
+    this.#tellStop = () => control.postMessage('stop')
+    let readyAt: number | undefined
     let failure: Error | undefined
-    let endStarted: () => void = () => undefined
-    this.#ended = new Promise((resolve) => (endStarted = resolve))
     thread.on('error', (error) => (failure = asError(error)))
     thread.on('message', (message) => this.#plan.onMessage(this, message))
-    return new Promise((resolve, reject) => {
+    const ready = new Promise<void>((resolve, reject) => {
       control.on('message', (report: WorkerReport) => {
-        if (report === 'ready') resolve()
-        else isStopped = true
+        // One that stops because its module says so is not to be replaced.
+        if (report === 'stopped') this.#isToEnd = true
+        readyAt ??= performance.now()
+        resolve()
       })
-      thread.once('exit', (code) => {
-        control.close()
-        const wasRunning = this.#state === 'running'
-        const error =
-          failure ??
-          new XdpError(
-            'XDP_WORKER',
-            `The worker of queue ${this.queue} of ${this.interface} ended with status ${code}`,
-          )
-        if (wasRunning) this.#cleanUp()
-        if (wasRunning && !isStopped && !this.#pause.signal.aborted) {
-          if (performance.now() - since >= (this.#plan.restart?.healthyMs ?? 0)) this.#crashes = 0
-          void this.#recover(error).then(endStarted)
-        } else {
-          if (wasRunning) this.#state = 'stopped'
+      this.#ended = new Promise((end) => {
+        thread.once('exit', (code) => {
+          control.close()
+          this.#thread = undefined
+          this.#tellStop = undefined
+          const error =
+            failure ??
+            new XdpError(
+              'XDP_WORKER',
+              `The worker of queue ${this.queue} of ${this.interface} ended with status ${code}`,
+            )
+          end()
           reject(error)
-          endStarted()
-        }
+          if (readyAt !== undefined && !this.#isToEnd) this.onCrash(error, performance.now() - readyAt)
+        })
       })
     })
+    await ready
   }
 
-  // Puts a new thread in the place of the one that ended, as often as the policy says.
-  async #recover(error: Error): Promise<void> {
-    const { restart, onCrash, onFailed, onRestart } = this.#plan
-    const { signal } = this.#pause
-    for (;;) {
-      this.#crashes++
-      if (restart === undefined || this.#crashes > restart.limit) {
-        this.#state = 'failed'
-        onFailed(this, error)
-        return
-      }
-      this.#state = 'restarting'
-      const wait = Math.min(restart.maxDelayMs, restart.delayMs * 2 ** (this.#crashes - 1))
-      onCrash(this, error, wait)
-      await delay(wait, undefined, { signal }).catch(() => undefined)
-      if (signal.aborted) return
-      try {
-        await this.#launch()
-      } catch (again) {
-        if (signal.aborted) return
-        error = asError(again)
-        continue
-      }
-      this.#restarts++
-      onRestart(this)
-      return
-    }
+  /** @internal Lets the packets of its queue come to the socket: in the program's map, at the place of the seat. */
+  steer(): void {
+    const { device, mapIndex } = this.#plan.seat
+    device.program.sockets.update(mapIndex, (this.#bound as BoundSocket).fd)
   }
 
-  // Closes the socket, which also takes it out of its map, and counts its frames as free again.
-  #cleanUp(): void {
-    this.#past = this.#kernelStatistics()
-    this.#thread = undefined
-    this.#tellStop = undefined
+  /** @internal Lets the thread finish its batch and send what it has to; ends it when it does not in time. */
+  async endThread(): Promise<void> {
+    const thread = this.#thread
+    if (thread === undefined) return
+    this.#isToEnd = true
+    this.#tellStop?.()
+    const timer = setTimeout(() => void thread.terminate(), this.#plan.stopTimeoutMs)
+    await this.#ended
+    clearTimeout(timer)
+  }
+
+  /** @internal Closes the socket, which also takes it out of its map: its frames are free again. The thread has ended. */
+  closeSocket(): void {
+    if (this.#bound) this.#past = this.#kernelStatistics()
     this.#rings?.close()
     this.#rings = undefined
+    this.#members = undefined
     this.#bound?.close()
     this.#bound = undefined
     this.#resetGauges()
@@ -313,6 +245,7 @@ const NOTHING: KernelStatistics = {
   txRingEmpty: 0,
 }
 
-function asError(thrown: unknown): Error {
+/** What was thrown, as an error. */
+export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new XdpError('XDP_WORKER', `A worker threw ${String(thrown)}`)
 }

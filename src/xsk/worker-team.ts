@@ -1,0 +1,165 @@
+// The workers of one queue: their sockets are opened and closed together, and they are replaced when one ends by itself.
+import { setTimeout as delay } from 'node:timers/promises'
+import { StateError } from '../kernel/index.js'
+import { createSharedQueue } from './shared-queue.js'
+import { asError, type GroupWorker } from './worker-thread.js'
+
+/**
+ * How a worker that ends by itself is replaced. Its socket is closed, which takes its queue's packets to the kernel and
+ * its frames back; after `delayMs`, doubled with each crash in a row up to `maxDelayMs`, a new socket and a new thread
+ * take its place. After `limit` crashes in a row it is given up. A worker that has run for `healthyMs` has a clean slate.
+ */
+export interface RestartPolicy {
+  /** Default 5. */
+  limit?: number
+  /** Default 100. */
+  delayMs?: number
+  /** Default 5000. */
+  maxDelayMs?: number
+  /** Default 10000. */
+  healthyMs?: number
+}
+
+const RESTART: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
+
+/** What a team tells its group. */
+export interface TeamEvents {
+  onCrash: (worker: GroupWorker, error: Error, restartInMs: number) => void
+  onRestart: (worker: GroupWorker) => void
+  onFailed: (worker: GroupWorker, error: Error) => void
+}
+
+/** Mostly a team of one. Several share their frames, so that one's crash is the end for the sockets of all. */
+export class WorkerTeam {
+  readonly members: readonly GroupWorker[]
+  /** Frames of all members. */
+  readonly #frames: number
+  readonly #restart: Required<RestartPolicy> | undefined
+  readonly #events: TeamEvents
+  #pause = new AbortController()
+  // Starts, stops and replacements, one after the other.
+  #work: Promise<void> = Promise.resolve()
+
+  constructor(
+    members: readonly GroupWorker[],
+    frames: number,
+    restart: RestartPolicy | false,
+    events: TeamEvents,
+  ) {
+    this.members = members
+    this.#frames = frames
+    this.#restart = restart === false ? undefined : { ...RESTART, ...restart }
+    this.#events = events
+    for (const member of members) {
+      member.onCrash = (error, ranForMs) => this.#onCrash(member, error, ranForMs)
+    }
+  }
+
+  /** Opens the sockets and starts the threads of those that are stopped or failed. Throws what stands in the way; nothing is left then. */
+  start(): Promise<void> {
+    return this.#next(async () => {
+      const isIdle = ({ state }: GroupWorker) => state === 'stopped' || state === 'failed'
+      if (!this.members.some(isIdle)) return
+      this.#pause = new AbortController()
+      await this.#takeDown()
+      for (const member of this.members) {
+        member.crashes = 0
+        member.state = 'starting'
+      }
+      try {
+        await this.#bringUp()
+      } catch (error) {
+        for (const member of this.members) member.state = 'stopped'
+        throw asError(error)
+      }
+    })
+  }
+
+  /** Ends the threads, each when it has sent what it has to, and closes the sockets. */
+  stop(): Promise<void> {
+    this.#pause.abort()
+    return this.#next(async () => {
+      await this.#takeDown()
+      for (const member of this.members) member.state = 'stopped'
+    })
+  }
+
+  #next(work: () => Promise<void>): Promise<void> {
+    const done = this.#work.then(work)
+    this.#work = done.catch(() => undefined)
+    return done
+  }
+
+  #onCrash(member: GroupWorker, error: Error, ranForMs: number): void {
+    // While the team comes up it looks for those that have ended already by itself.
+    if (member.state !== 'running') return
+    if (ranForMs >= (this.#restart?.healthyMs ?? 0)) member.crashes = 0
+    member.state = 'restarting'
+    void this.#next(() => this.#replace(member, error))
+  }
+
+  // Puts new threads in the places of all, one of which has ended, as often as the policy says.
+  async #replace(member: GroupWorker, error: Error): Promise<void> {
+    const { signal } = this.#pause
+    const restart = this.#restart
+    // Another one's crash has had it replaced already.
+    while (!signal.aborted && member.state !== 'running') {
+      member.crashes++
+      const isLost = restart === undefined || member.crashes > restart.limit
+      const wait = isLost ? 0 : Math.min(restart.maxDelayMs, restart.delayMs * 2 ** (member.crashes - 1))
+      await this.#takeDown()
+      if (signal.aborted) return
+      if (isLost) {
+        member.state = 'failed'
+        this.#events.onFailed(member, error)
+      } else this.#events.onCrash(member, error, wait)
+      const left = this.members.filter(({ state }) => state !== 'failed')
+      if (left.length === 0) return
+      for (const other of left) other.state = 'restarting'
+      await delay(wait, undefined, { signal }).catch(() => undefined)
+      if (signal.aborted) return
+      try {
+        await this.#bringUp()
+        if (isLost) return
+        member.restarts++
+        this.#events.onRestart(member)
+      } catch (again) {
+        error = asError(again)
+        if (isLost) member = left[0]
+      }
+    }
+  }
+
+  async #bringUp(): Promise<void> {
+    const members = this.members.filter(({ state }) => state !== 'failed')
+    try {
+      for (const member of members) {
+        member.state = 'starting'
+        await member.openSocket(members.find(({ bound }) => bound)?.bound)
+      }
+      if (this.#pause.signal.aborted) throw new StateError('The worker was stopped')
+      const sockets = this.members.map(({ bound }) => bound?.fd)
+      const queue = this.members.length > 1 ? createSharedQueue(sockets.length, this.#frames) : undefined
+      const started = members.map((member) => {
+        const index = this.members.indexOf(member)
+        return member.startThread(queue && { queue, index, sockets })
+      })
+      for (const result of await Promise.allSettled(started)) {
+        if (result.status === 'rejected') throw result.reason
+      }
+      for (const member of members) {
+        if (member.threadId === undefined) throw new StateError('A worker ended before the others were ready')
+        member.steer()
+        member.state = 'running'
+      }
+    } catch (error) {
+      await this.#takeDown()
+      throw error
+    }
+  }
+
+  async #takeDown(): Promise<void> {
+    await Promise.all(this.members.map((member) => member.endThread()))
+    for (const member of this.members) member.closeSocket()
+  }
+}
