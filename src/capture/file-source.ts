@@ -64,6 +64,8 @@ export class FileSource implements PacketSource {
   async stop(): Promise<void> {
     this.#isStopped = true
     this.resume()
+    // A pipe may have nothing more to say.
+    await this.reader.close()
     await this.#run
   }
 
@@ -73,7 +75,6 @@ export class FileSource implements PacketSource {
 
   async close(): Promise<void> {
     await this.stop()
-    await this.reader.close()
   }
 
   async #read(sink: PacketSink): Promise<void> {

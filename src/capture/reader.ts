@@ -6,6 +6,7 @@ import type { InterfaceInfo } from '../packet/pcapng-layout.js'
 import { CaptureFileError } from './errors.js'
 
 const CHUNK = 262144
+const STDIN = 'standard input'
 
 /** Where the bytes come from: puts some at the end of the input, false at the end. */
 type Fill = () => Promise<boolean>
@@ -24,6 +25,9 @@ export class CaptureReader implements AsyncDisposable {
   /** Stepped to by `open`, not yet handed on. */
   #isAhead = false
   #isClosed = false
+  #isFilling = false
+  #onClose = (): void => {}
+  readonly #iterator: AsyncIterator<Uint8Array> | undefined
 
   private constructor(
     name: string,
@@ -34,8 +38,7 @@ export class CaptureReader implements AsyncDisposable {
     this.#file = file
     const { input } = this.#decoder
     const iterator = chunks?.[Symbol.asyncIterator]()
-    this.#fill = async () => {
-      if (this.#isClosed) return false
+    const fill = async () => {
       if (file) {
         const room = input.room(CHUNK)
         const { bytesRead } = await file.read(room, 0, CHUNK)
@@ -43,10 +46,22 @@ export class CaptureReader implements AsyncDisposable {
         return bytesRead > 0
       }
       const next = await iterator?.next()
-      if (!next || next.done) return false
+      if (!next || next.done || this.#isClosed) return false
       input.push(next.value)
       return true
     }
+    // A pipe may stay silent for ever: closing does not wait for it.
+    const closed = new Promise<false>((resolve) => (this.#onClose = () => resolve(false)))
+    this.#fill = async () => {
+      if (this.#isClosed) return false
+      this.#isFilling = true
+      try {
+        return await Promise.race([fill(), closed])
+      } finally {
+        this.#isFilling = false
+      }
+    }
+    this.#iterator = iterator
   }
 
   /**
@@ -57,7 +72,7 @@ export class CaptureReader implements AsyncDisposable {
   static async open(source: string | AsyncIterable<Uint8Array>): Promise<CaptureReader> {
     let reader: CaptureReader
     if (typeof source !== 'string') reader = new CaptureReader('the input', undefined, source)
-    else if (source === '-') reader = new CaptureReader('standard input', undefined, process.stdin)
+    else if (source === '-') reader = new CaptureReader(STDIN, undefined, process.stdin)
     else reader = new CaptureReader(source, await open(source), undefined)
     try {
       reader.#isAhead = await reader.#step(true)
@@ -105,10 +120,17 @@ export class CaptureReader implements AsyncDisposable {
     }
   }
 
+  /** Ends a reading under way too. Closing twice is harmless. */
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
-    await this.#file?.close()
+    const wasFilling = this.#isFilling
+    this.#onClose()
+    if (this.name === STDIN && wasFilling) process.stdin.destroy()
+    const closing = this.#file ? this.#file.close() : this.#iterator?.return?.()
+    // What is being read holds the file open until it comes.
+    if (wasFilling) void Promise.resolve(closing).catch(() => undefined)
+    else await closing
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

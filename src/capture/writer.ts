@@ -2,8 +2,13 @@
 import { unlink } from 'node:fs/promises'
 import { parse as parsePath, join } from 'node:path'
 import { OptionError, StateError } from '../kernel/errors.js'
-import { type PacketRecord } from '../packet/pcap-record.js'
-import { PCAP_RECORD_HEADER_LENGTH, writePcapHeader, writePcapRecord } from '../packet/pcap.js'
+import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import {
+  PCAP_HEADER_LENGTH,
+  PCAP_RECORD_HEADER_LENGTH,
+  writePcapHeader,
+  writePcapRecord,
+} from '../packet/pcap.js'
 import type { InterfaceInfo, InterfaceStatistics, SectionInfo } from '../packet/pcapng-layout.js'
 import {
   encodeInterface,
@@ -64,13 +69,17 @@ export interface WriterStatistics {
 
 // Holds the longest packet with everything around it.
 const CHUNK = 512 * 1024
+// Leaves room for what begins a file; more than any packet takes.
+const MAX_RECORD = CHUNK - 65536
 const FLUSH_MS = 200
 
 /** Writes packets to a file, a ring of files, or standard output. Needs `close()`. */
 export class CaptureWriter implements AsyncDisposable {
   readonly #options: CaptureWriterOptions
   readonly #format: CaptureFormat
-  readonly #head: Uint8Array
+  /** The interfaces, and for pcapng their blocks. */
+  readonly #interfaces: InterfaceInfo[]
+  readonly #blocks: Uint8Array[]
   readonly #isImmediate: boolean
   readonly #stats: WriterStatistics = { given: 0, written: 0, bytes: 0, lost: 0, files: 0 }
   readonly #free: Chunk[] = []
@@ -79,6 +88,8 @@ export class CaptureWriter implements AsyncDisposable {
   /** Of the file that `write` writes into. */
   #fileBytes = 0
   #fileStart = -1
+  /** How many interfaces it describes. */
+  #described = 0
   #target: Target | undefined
   #path = ''
   readonly #kept: string[] = []
@@ -92,7 +103,8 @@ export class CaptureWriter implements AsyncDisposable {
   private constructor(options: CaptureWriterOptions) {
     this.#options = options
     this.#format = options.format ?? 'pcapng'
-    this.#head = encodeHead(options, this.#format)
+    this.#interfaces = [...(options.interfaces ?? [{}])]
+    this.#blocks = this.#format === 'pcapng' ? this.#interfaces.map(encodeInterface) : []
     this.#isImmediate = (options.flush ?? (options.path === '-' ? 'immediate' : 'buffered')) === 'immediate'
     const chunks = Math.max(3, Math.floor((options.bufferSize ?? 4 << 20) / CHUNK))
     for (let i = 0; i < chunks; i++) {
@@ -114,26 +126,38 @@ export class CaptureWriter implements AsyncDisposable {
     return writer
   }
 
+  /** Describes one more interface, for packets from now on; returns its id. Throws `OptionError` for pcap, which has one. */
+  addInterface(info: InterfaceInfo): number {
+    if (this.#format === 'pcap')
+      throw new OptionError('format', 'A pcap file has one interface', 'Use pcapng.')
+    this.#blocks.push(encodeInterface(info))
+    return this.#interfaces.push(info) - 1
+  }
+
   /**
    * Takes a packet, which is copied at once. False when it was not taken, because there is no room (see `ready`) or
-   * writing has failed; it is then counted as lost.
+   * writing has failed; it is then counted as lost. Throws `OptionError` for a packet of an interface that was not
+   * described, or (pcap) of another link type than the file's.
    */
   write(packet: PacketRecord): boolean {
     if (this.#isClosed) throw new StateError('The capture writer is closed')
+    this.#checkInterface(packet)
     this.#stats.given++
     const isPcap = this.#format === 'pcap'
-    const size = isPcap ? PCAP_RECORD_HEADER_LENGTH + packet.length : packetBlockLength(packet)
-    const chunk = this.#failure ? undefined : this.#chunkFor(size, packet.seconds)
-    if (!chunk || size > CHUNK - this.#head.length) {
+    const own = isPcap ? PCAP_RECORD_HEADER_LENGTH + packet.length : packetBlockLength(packet)
+    const size = packet.interfaceId < this.#described || isPcap ? own : own + this.#undescribed()
+    const chunk = this.#failure || size > MAX_RECORD ? undefined : this.#chunkFor(size, packet.seconds)
+    if (!chunk) {
       this.#stats.lost++
       return false
     }
+    if (!isPcap && packet.interfaceId >= this.#described) this.#describe(chunk)
     if (this.#fileStart < 0) this.#fileStart = packet.seconds
     chunk.length = isPcap
       ? writePcapRecord(chunk.bytes, chunk.length, packet, this.#options.resolution)
       : writePacketBlock(chunk.bytes, chunk.length, packet)
     chunk.packets++
-    this.#fileBytes += size
+    this.#fileBytes += own
     this.#schedule()
     return true
   }
@@ -217,12 +241,45 @@ export class CaptureWriter implements AsyncDisposable {
     chunk.ends = false
     this.#current = chunk
     if (isFile) {
-      chunk.bytes.set(this.#head)
-      chunk.length = this.#head.length
-      this.#fileBytes = this.#head.length
+      const head = this.#format === 'pcapng' ? encodeSection(this.#options.section) : this.#pcapHeader()
+      chunk.bytes.set(head)
+      chunk.length = this.#fileBytes = head.length
       this.#fileStart = -1
+      this.#described = 0
+      this.#describe(chunk)
     }
     return chunk
+  }
+
+  #pcapHeader(): Uint8Array {
+    const { linkType = LINKTYPE_ETHERNET, snapLength = MAX_CAPTURED_LENGTH } = this.#interfaces[0]
+    const head = new Uint8Array(PCAP_HEADER_LENGTH)
+    writePcapHeader(head, 0, { linkType, snapLength, resolution: this.#options.resolution ?? 'nanoseconds' })
+    return head
+  }
+
+  /** Bytes of the descriptions that the current file lacks. */
+  #undescribed(): number {
+    return this.#blocks.slice(this.#described).reduce((sum, { length }) => sum + length, 0)
+  }
+
+  #describe(chunk: Chunk): void {
+    for (const block of this.#blocks.slice(this.#described)) {
+      chunk.bytes.set(block, chunk.length)
+      chunk.length += block.length
+      this.#fileBytes += block.length
+    }
+    this.#described = this.#blocks.length
+  }
+
+  #checkInterface({ interfaceId, linkType }: PacketRecord): void {
+    if (this.#format === 'pcap') {
+      if (linkType === (this.#interfaces[0].linkType ?? LINKTYPE_ETHERNET)) return
+      const message = `A packet of link type ${linkType} in a pcap file of another`
+      throw new OptionError('linkType', message, 'Use pcapng, which takes several.')
+    }
+    if (interfaceId < this.#interfaces.length) return
+    throw new OptionError('interfaceId', `Interface ${interfaceId} was not described`, 'Use `addInterface`.')
   }
 
   /** The current file gets its statistics and no more. */
@@ -343,20 +400,6 @@ export class CaptureWriter implements AsyncDisposable {
   }
 }
 
-function encodeHead(options: CaptureWriterOptions, format: CaptureFormat): Uint8Array {
-  const interfaces = options.interfaces ?? [{}]
-  if (format === 'pcapng')
-    return Buffer.concat([encodeSection(options.section), ...interfaces.map(encodeInterface)])
-  const head = new Uint8Array(24)
-  const { linkType, snapLength } = interfaces[0]
-  writePcapHeader(head, 0, {
-    resolution: options.resolution ?? 'nanoseconds',
-    ...(linkType !== undefined && { linkType }),
-    ...(snapLength !== undefined && { snapLength }),
-  })
-  return head
-}
-
 /** As dumpcap names the files of a ring (ringbuffer.c): number and local time before the extension. */
 function numbered(path: string, number: number, time: Date): string {
   const { dir, name, ext } = parsePath(path)
@@ -369,6 +412,9 @@ function numbered(path: string, number: number, time: Date): string {
 function checkOptions({ path, rotate, interfaces }: CaptureWriterOptions): void {
   if (path === '')
     throw new OptionError('path', 'A capture file needs a name', 'Use `-` for standard output.')
+  const described = (interfaces ?? []).reduce((sum, info) => sum + encodeInterface(info).length, 0)
+  if (described > 32768)
+    throw new OptionError('interfaces', `${described} bytes describe the interfaces: too many`)
   if (interfaces?.length === 0) throw new OptionError('interfaces', 'A capture file needs an interface')
   if (!rotate) return
   if (path === '-') throw new OptionError('rotate', 'Standard output cannot be rotated', 'Write to a file.')

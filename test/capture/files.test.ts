@@ -173,6 +173,24 @@ suite('capture files', () => {
     assert.equal((await iterator.next()).done, true)
   })
 
+  test(
+    'a pipe that says nothing more does not hold up who stops listening',
+    { timeout: 20_000 },
+    async () => {
+      async function* silent(): AsyncGenerator<Uint8Array> {
+        yield pcapngFile(packets.slice(0, 1))
+        await new Promise(() => {})
+      }
+      const reader = await CaptureReader.open(silent())
+      const ids: number[] = []
+      const reading = reader.read((packet) => void ids.push(packet.packetId))
+      await until('the packet came', () => ids.length === 1)
+      await reader.close()
+      await reading
+      assert.deepEqual(ids, [0])
+    },
+  )
+
   test('a file source goes through a filter, stops when paused and ends', async (t) => {
     const path = join(makeDirectory(t), 'file.pcapng')
     writeFileSync(
@@ -199,6 +217,41 @@ suite('capture files', () => {
     assert.equal(keeper.packets.length, 2500)
     assert.ok(keeper.packets.every(({ length, wireLength }) => length === 2 && wireLength === 3))
     assert.equal(source.stats().packets, 2500)
+  })
+})
+
+suite('interfaces', () => {
+  test('that come later are described before their first packet, in every file', async (t) => {
+    const directory = makeDirectory(t)
+    const path = join(directory, 'file.pcapng')
+    const writer = await CaptureWriter.open({ path, interfaces: [{ name: 'a0' }], rotate: { bytes: 2000 } })
+    const of = (interfaceId: number) => Object.assign(packets[0].copy(), { interfaceId, length: 60 })
+    assert.throws(() => writer.write(of(1)), { option: 'interfaceId' })
+    for (let i = 0; i < 3; i++) writer.write(of(0))
+    assert.equal(writer.addInterface({ name: 'b0', linkType: 101 }), 1)
+    for (let i = 0; i < 40; i++) writer.write(of(1))
+    await writer.close()
+    const files = readdirSync(directory).map((name) => readFileBytes(readFileSync(join(directory, name))))
+    assert.ok(files.length > 2)
+    for (const { problem, decoder } of files) {
+      assert.equal(problem, undefined)
+      assert.deepEqual(
+        decoder.interfaces.map((info) => info.name),
+        ['a0', 'b0'],
+      )
+    }
+    const all = files.flatMap((file) => file.packets)
+    assert.deepEqual(
+      all.map(({ interfaceId, linkType }) => [interfaceId, linkType]),
+      [...Array.from({ length: 3 }, () => [0, 1]), ...Array.from({ length: 40 }, () => [1, 101])],
+    )
+    assert.equal(writer.stats.written, 43)
+    const pcap = await CaptureWriter.open({ path: join(directory, 'file.pcap'), format: 'pcap' })
+    t.after(() => pcap.close())
+    assert.throws(() => pcap.addInterface({}), { option: 'format' })
+    assert.throws(() => pcap.write(Object.assign(packets[0].copy(), { linkType: 101 })), {
+      option: 'linkType',
+    })
   })
 })
 
