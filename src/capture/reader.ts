@@ -13,7 +13,7 @@ type Fill = () => Promise<boolean>
 
 /**
  * A capture file being read, once, from its beginning to its end. Reads no faster than packets are taken, and keeps
- * one record and one chunk of 256 KiB in memory. Needs `close()`, unless it was read to its end by iteration.
+ * one record and one chunk of 256 KiB in memory. Needs `close()`, unless it was read to its end.
  */
 export class CaptureReader implements AsyncDisposable {
   /** The path; `standard input` for `-`. */
@@ -153,6 +153,8 @@ export class CaptureReader implements AsyncDisposable {
       if (step === 'packet') return true
       if (step === 'more' && (await this.#fill())) continue
       if (this.#isClosed) return false
+      // Nothing more will be read, whatever comes of it.
+      await this.close()
       const problem = step === 'problem' ? decoder.problem : decoder.finish()
       // A file whose damage is at its first packet opens all the same: the damage shows when it is read.
       if (problem && !(isFirst && decoder.interfaces.length > 0))
