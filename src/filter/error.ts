@@ -54,7 +54,7 @@ export class FilterError extends XdpError {
   constructor(expression: string, { code, sentence, at, expected, suggestion, hint }: FilterProblem) {
     const asked = expected === undefined ? '' : `; expected ${expected}`
     const meant = suggestion === undefined ? '' : `; did you mean "${suggestion}"?`
-    super(code, `${sentence}${asked}${meant}\n${pointInto(expression, at)}`, hint)
+    super(code, `${brief(sentence)}${asked}${meant}\n${pointInto(expression, at)}`, hint)
     this.expression = expression
     this.position = at.position
     this.length = Math.max(at.length, 1)
@@ -62,6 +62,9 @@ export class FilterError extends XdpError {
     this.suggestion = suggestion
   }
 }
+
+/** Cuts what a sentence quotes. */
+const brief = (sentence: string): string => sentence.replace(/"([^"]{60})[^"]+"/g, '"$1…"')
 
 /** How much of a long expression is shown on each side of the fault. */
 const SHOWN = 48

@@ -1,25 +1,30 @@
 // The plain TypeScript predicate: an interpreter of the same instructions that the kernel gets.
-import { BPF_MEMWORDS, mnemonic } from './classic.js'
+import { BPF_MEMWORDS, LOADX_HEADER, decode, mnemonic } from './classic.js'
+import { lifetimes } from './lifetimes.js'
 import type { Instruction } from './linear.js'
 
 /** Whether a packet of `length` captured bytes from `offset` on, `wireLength` long when it was sent, matches. */
 export type Predicate = (bytes: Uint8Array, offset: number, length: number, wireLength: number) => boolean
 
-/** Makes a predicate of a program without loops. It allocates nothing when it runs. */
+/**
+ * Makes a predicate of a program without loops. It allocates nothing when it runs. Registers hold 32 bits as JavaScript's own
+ * operators leave them, signed; where the sign would show, it is taken away.
+ */
 export function interpreter(program: readonly Instruction[]): Predicate {
-  const codes = Uint8Array.from(program, ({ code }) => code)
-  const constants = Float64Array.from(program, ({ k }) => k)
-  const yes = Int32Array.from(program, (one) => one.yes)
-  const no = Int32Array.from(program, (one) => one.no)
-  const cells = new Float64Array(BPF_MEMWORDS)
   const strange = program.find(({ code }) => mnemonic(code, 0)[0] === 'nop')
   if (strange) throw new Error(`No instruction has the code ${strange.code}`)
+  const codes = Uint8Array.from(program, ({ code, k }) => (isBeyond(code, k) ? REJECT : code))
+  const constants = Int32Array.from(program, ({ code, k }) => (isBeyond(code, k) ? 0 : k | 0))
+  const yes = Int32Array.from(program, (one) => one.yes)
+  const no = Int32Array.from(program, (one) => one.no)
+  const cells = new Int32Array(BPF_MEMWORDS)
+  const startsWithCells = (lifetimes(program)[0] & ((1 << BPF_MEMWORDS) - 1)) !== 0
 
   return (bytes, offset, length, wireLength) => {
     let a = 0
     let x = 0
     let at = 0
-    cells.fill(0)
+    if (startsWithCells) cells.fill(0)
     for (;;) {
       const k = constants[at]
       // Numbers as they are in include/uapi/linux/bpf_common.h: a table is quicker than comparisons with computed ones.
@@ -37,15 +42,15 @@ export function interpreter(program: readonly Instruction[]): Predicate {
           a = word(bytes, offset + k)
           break
         case 0x50: // BPF_LD | BPF_B | BPF_IND
-          if (x + k + 1 > length) return false
+          if (x < 0 || x + k + 1 > length) return false
           a = bytes[offset + x + k]
           break
         case 0x48: // BPF_LD | BPF_H | BPF_IND
-          if (x + k + 2 > length) return false
+          if (x < 0 || x + k + 2 > length) return false
           a = (bytes[offset + x + k] << 8) | bytes[offset + x + k + 1]
           break
         case 0x40: // BPF_LD | BPF_W | BPF_IND
-          if (x + k + 4 > length) return false
+          if (x < 0 || x + k + 4 > length) return false
           a = word(bytes, offset + x + k)
           break
         case 0xb1: // BPF_LDX | BPF_B | BPF_MSH
@@ -56,7 +61,7 @@ export function interpreter(program: readonly Instruction[]): Predicate {
           a = k
           break
         case 0x80: // BPF_LD | BPF_LEN
-          a = wireLength
+          a = wireLength | 0
           break
         case 0x60: // BPF_LD | BPF_MEM
           a = cells[k]
@@ -80,69 +85,69 @@ export function interpreter(program: readonly Instruction[]): Predicate {
           a = x
           break
         case 0x84: // BPF_ALU | BPF_NEG
-          a = -a >>> 0
+          a = -a | 0
           break
         case 0x04: // BPF_ALU | BPF_ADD | BPF_K
-          a = (a + k) >>> 0
+          a = (a + k) | 0
           break
         case 0x0c: // BPF_ALU | BPF_ADD | BPF_X
-          a = (a + x) >>> 0
+          a = (a + x) | 0
           break
         case 0x14: // BPF_ALU | BPF_SUB | BPF_K
-          a = (a - k) >>> 0
+          a = (a - k) | 0
           break
         case 0x1c: // BPF_ALU | BPF_SUB | BPF_X
-          a = (a - x) >>> 0
+          a = (a - x) | 0
           break
         case 0x24: // BPF_ALU | BPF_MUL | BPF_K
-          a = Math.imul(a, k) >>> 0
+          a = Math.imul(a, k)
           break
         case 0x2c: // BPF_ALU | BPF_MUL | BPF_X
-          a = Math.imul(a, x) >>> 0
+          a = Math.imul(a, x)
           break
         case 0x34: // BPF_ALU | BPF_DIV | BPF_K
-          a = Math.floor(a / k)
+          a = ((a >>> 0) / (k >>> 0)) | 0
           break
         case 0x3c: // BPF_ALU | BPF_DIV | BPF_X
           if (x === 0) return false
-          a = Math.floor(a / x)
+          a = ((a >>> 0) / (x >>> 0)) | 0
           break
         case 0x94: // BPF_ALU | BPF_MOD | BPF_K
-          a = a % k
+          a = ((a >>> 0) % (k >>> 0)) | 0
           break
         case 0x9c: // BPF_ALU | BPF_MOD | BPF_X
           if (x === 0) return false
-          a = a % x
+          a = ((a >>> 0) % (x >>> 0)) | 0
           break
         case 0x54: // BPF_ALU | BPF_AND | BPF_K
-          a = (a & k) >>> 0
+          a = a & k
           break
         case 0x5c: // BPF_ALU | BPF_AND | BPF_X
-          a = (a & x) >>> 0
+          a = a & x
           break
         case 0x44: // BPF_ALU | BPF_OR | BPF_K
-          a = (a | k) >>> 0
+          a = a | k
           break
         case 0x4c: // BPF_ALU | BPF_OR | BPF_X
-          a = (a | x) >>> 0
+          a = a | x
           break
         case 0xa4: // BPF_ALU | BPF_XOR | BPF_K
-          a = (a ^ k) >>> 0
+          a = a ^ k
           break
         case 0xac: // BPF_ALU | BPF_XOR | BPF_X
-          a = (a ^ x) >>> 0
+          a = a ^ x
           break
         case 0x64: // BPF_ALU | BPF_LSH | BPF_K
-          a = k < 32 ? (a << k) >>> 0 : 0
+          a <<= k
           break
         case 0x6c: // BPF_ALU | BPF_LSH | BPF_X
-          a = x < 32 ? (a << x) >>> 0 : 0
+          a = x >>> 0 < 32 ? a << x : 0
           break
         case 0x74: // BPF_ALU | BPF_RSH | BPF_K
-          a = k < 32 ? a >>> k : 0
+          a = (a >>> k) | 0
           break
         case 0x7c: // BPF_ALU | BPF_RSH | BPF_X
-          a = x < 32 ? a >>> x : 0
+          a = x >>> 0 < 32 ? (a >>> x) | 0 : 0
           break
         case 0x05: // BPF_JMP | BPF_JA
           at = yes[at]
@@ -154,16 +159,16 @@ export function interpreter(program: readonly Instruction[]): Predicate {
           at = a === x ? yes[at] : no[at]
           continue
         case 0x25: // BPF_JMP | BPF_JGT | BPF_K
-          at = a > k ? yes[at] : no[at]
+          at = a >>> 0 > k >>> 0 ? yes[at] : no[at]
           continue
         case 0x2d: // BPF_JMP | BPF_JGT | BPF_X
-          at = a > x ? yes[at] : no[at]
+          at = a >>> 0 > x >>> 0 ? yes[at] : no[at]
           continue
         case 0x35: // BPF_JMP | BPF_JGE | BPF_K
-          at = a >= k ? yes[at] : no[at]
+          at = a >>> 0 >= k >>> 0 ? yes[at] : no[at]
           continue
         case 0x3d: // BPF_JMP | BPF_JGE | BPF_X
-          at = a >= x ? yes[at] : no[at]
+          at = a >>> 0 >= x >>> 0 ? yes[at] : no[at]
           continue
         case 0x45: // BPF_JMP | BPF_JSET | BPF_K
           at = (a & k) !== 0 ? yes[at] : no[at]
@@ -180,4 +185,11 @@ export function interpreter(program: readonly Instruction[]): Predicate {
 }
 
 const word = (bytes: Uint8Array, at: number): number =>
-  ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0
+  (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]
+
+/** BPF_RET | BPF_K; with 0 it rejects. */
+const REJECT = 0x06
+
+/** Whether a load is from so far behind that no packet reaches there. */
+const isBeyond = (code: number, k: number): boolean =>
+  k > 0x7fff_ffff && (decode(code).op === 'load' || code === LOADX_HEADER)

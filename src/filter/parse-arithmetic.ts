@@ -37,7 +37,7 @@ function operations(
     if (kind !== 'operator' || !RANKS.has(text)) return left
     const rank = RANKS.get(text)
     if (outer?.rank !== undefined && rank !== undefined && rank <= outer.rank) return left
-    reader.next()
+    reader.operation()
     const right = reader.nested(() => operations(reader, parsePrimary(reader), { rank }))
     left = {
       kind: 'operation',

@@ -5,12 +5,15 @@ import { suggest } from './words.js'
 
 /** How deep parentheses, negations and signs may nest. */
 const MAX_DEPTH = 500
+/** How many operators sums may have in all: each takes several instructions, and the kernel takes 4096. */
+const MAX_OPERATIONS = 2000
 
 export class TokenReader {
   readonly expression: string
   readonly #tokens: readonly Token[]
   #at = 0
   #depth = 0
+  #operations = 0
 
   constructor(expression: string, tokens: readonly Token[]) {
     this.expression = expression
@@ -69,16 +72,22 @@ export class TokenReader {
 
   /** Runs `parse` one level deeper. */
   nested<T>(parse: () => T): T {
-    if (++this.#depth > MAX_DEPTH) {
-      throw new FilterError(this.expression, {
-        code: 'XDP_FILTER_TOO_LARGE',
-        sentence: `The expression nests more than ${MAX_DEPTH} deep`,
-        at: this.peek,
-      })
-    }
+    if (++this.#depth > MAX_DEPTH) this.#tooLarge(`The expression nests more than ${MAX_DEPTH} deep`)
     const result = parse()
     this.#depth--
     return result
+  }
+
+  /** Takes an operator of a sum. */
+  operation(): Token {
+    if (++this.#operations > MAX_OPERATIONS) {
+      this.#tooLarge(`The expression computes with more than ${MAX_OPERATIONS} operators`)
+    }
+    return this.next()
+  }
+
+  #tooLarge(sentence: string): never {
+    throw new FilterError(this.expression, { code: 'XDP_FILTER_TOO_LARGE', sentence, at: this.peek })
   }
 
   error(sentence: string, at: Span, expected?: string, suggestion?: string): FilterError {
