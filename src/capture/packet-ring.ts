@@ -15,7 +15,8 @@ import {
   type Namespace,
   type NativeWatcher,
 } from '../kernel/index.js'
-import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, PacketRecord } from '../packet/pcap-record.js'
+import { MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import { PacketBlocks } from './packet-blocks.js'
 import {
   REJECT_ALL,
   attachClassicFilter,
@@ -45,31 +46,6 @@ export interface PacketRingOptions {
   blockTimeout?: number | undefined
 }
 
-// Where the fields lie. Of a block (struct tpacket_block_desc), in words:
-const BLOCK_STATUS = 2
-const BLOCK_PACKETS = 3
-const BLOCK_FIRST = 4
-// Of a packet (struct tpacket3_hdr), in words:
-const NEXT = 0
-const SECONDS = 1
-const NANOSECONDS = 2
-const SNAP_LENGTH = 3
-const WIRE_LENGTH = 4
-const STATUS = 5
-const MAC_NET = 6
-const VLAN_TCI = 8
-const VLAN_TPID = 9
-/** And in bytes: sll_pkttype of the struct sockaddr_ll behind the header, and the end of that. */
-const PACKET_TYPE_AT = 48 + 10
-const PACKET_HEAD = 48 + 20
-
-const TP_STATUS_KERNEL = 0
-const TP_STATUS_USER = 1
-const TP_STATUS_VLAN_VALID = 0x10
-const TP_STATUS_VLAN_TPID_VALID = 0x40
-const PACKET_OUTGOING = 4
-const ETH_P_8021Q = 0x8100
-
 /** Blocks handed on before the other work of the event loop has its turn. */
 const BLOCKS_A_TURN = 8
 /** The kernel counts in 32 bits and forgets when asked: it is asked every so many blocks, whether anyone wants to know or not. */
@@ -84,16 +60,12 @@ export class PacketRing implements PacketSource {
   readonly #device: Interface
   readonly #namespace: Namespace | undefined
   readonly #region: MappedRegion
-  readonly #bytes: Uint8Array
-  readonly #words: Int32Array
-  readonly #blockSize: number
-  readonly #blocks: number
+  readonly #ring: PacketBlocks
   readonly #blockTimeout: number
   readonly #snapLength: number
   /** Judges what the kernel could not. */
   readonly #filter: PacketFilter | undefined
   readonly #judgesAll: boolean
-  readonly #packet = new PacketRecord()
   readonly #stats: SourceStatistics = {
     packets: 0,
     bytes: 0,
@@ -104,7 +76,6 @@ export class PacketRing implements PacketSource {
   #interfaceDrops = 0
   #watcher: NativeWatcher | undefined
   #sink: PacketSink | undefined
-  #next = 0
   #handed = 0
   #isPaused = false
   #isOpen = true
@@ -132,8 +103,6 @@ export class PacketRing implements PacketSource {
     this.#device = getInterface(options.interface, { namespace })
     this.name = this.#device.name
     this.#namespace = namespace
-    this.#blockSize = blockSize
-    this.#blocks = blocks
     this.#blockTimeout = blockTimeout
     this.#snapLength = snapLength
     this.#filter = options.filter
@@ -157,8 +126,7 @@ export class PacketRing implements PacketSource {
       throw error
     }
     this.#region = region
-    this.#bytes = new Uint8Array(region.buffer)
-    this.#words = new Int32Array(region.buffer)
+    this.#ring = new PacketBlocks(region.buffer, blockSize, blocks, this.linkType)
   }
 
   start(sink: PacketSink): void {
@@ -190,7 +158,7 @@ export class PacketRing implements PacketSource {
     // The block that the kernel is filling is ours when its time is over.
     for (let waits = 0; this.#isOpen && waits < 8; waits++) {
       while (this.#service());
-      if (!this.#isFilling()) break
+      if (!this.#ring.isFilling) break
       await delay(this.#blockTimeout)
     }
     this.#watcher?.stop()
@@ -230,17 +198,8 @@ export class PacketRing implements PacketSource {
     const sink = this.#sink
     if (!sink) return false
     let done = 0
-    while (done < BLOCKS_A_TURN && this.#isOpen && !this.#isPaused) {
-      const block = this.#next * (this.#blockSize >>> 2)
-      if ((Atomics.load(this.#words, block + BLOCK_STATUS) & TP_STATUS_USER) === 0) break
-      this.#next = this.#next + 1 === this.#blocks ? 0 : this.#next + 1
+    while (done < BLOCKS_A_TURN && !this.#isPaused && this.#ring.take(this.#onPacket)) {
       done++
-      try {
-        this.#handOn(block, sink)
-      } finally {
-        // Even when the sink throws: the packets of this block are over.
-        if (this.#isOpen) Atomics.store(this.#words, block + BLOCK_STATUS, TP_STATUS_KERNEL)
-      }
       if (++this.#handed % BLOCKS_A_COUNT === 0) this.#count()
     }
     if (done === 0) return false
@@ -249,67 +208,21 @@ export class PacketRing implements PacketSource {
     return true
   }
 
-  #handOn(block: number, sink: PacketSink): void {
-    const words = this.#words
-    const packet = this.#packet
-    const stats = this.#stats
-    const loopback = this.#device.loopback
-    packet.bytes = this.#bytes
-    packet.linkType = this.linkType
-    const count = words[block + BLOCK_PACKETS]
-    let head = block + (words[block + BLOCK_FIRST] >>> 2)
-    for (let i = 0; i < count && this.#isOpen; i++) {
-      const at = head << 2
-      const outgoing = this.#bytes[at + PACKET_TYPE_AT] === PACKET_OUTGOING
-      packet.seconds = words[head + SECONDS] >>> 0
-      packet.nanoseconds = words[head + NANOSECONDS]
-      packet.offset = at + (words[head + MAC_NET] & 0xffff)
-      packet.length = words[head + SNAP_LENGTH]
-      packet.wireLength = words[head + WIRE_LENGTH]
-      packet.direction = outgoing ? 'outbound' : 'inbound'
-      const status = words[head + STATUS]
-      const tagged = (status & TP_STATUS_VLAN_VALID) !== 0 && this.linkType === LINKTYPE_ETHERNET
-      if (tagged) this.#restoreTag(head, status, packet)
-      // On loopback each packet is seen leaving and arriving: once is enough.
-      if (!(loopback && outgoing) && this.#isWanted(packet, tagged)) {
-        if (packet.length > this.#snapLength) packet.length = this.#snapLength
-        stats.packets++
-        stats.bytes += packet.wireLength
-        sink.packet(packet)
-      }
-      head += words[head + NEXT] >>> 2
-    }
+  readonly #onPacket = (packet: PacketRecord, tagged: boolean): boolean => {
+    // On loopback each packet is seen leaving and arriving: once is enough.
+    if (this.#device.loopback && packet.direction === 'outbound') return true
+    if (!this.#isWanted(packet, tagged)) return true
+    if (packet.length > this.#snapLength) packet.length = this.#snapLength
+    this.#stats.packets++
+    this.#stats.bytes += packet.wireLength
+    this.#sink?.packet(packet)
+    return this.#isOpen
   }
 
   #isWanted(packet: PacketRecord, tagged: boolean): boolean {
     const filter = this.#filter
     if (!filter || !(tagged || this.#judgesAll)) return true
     return filter.matches(packet.bytes, packet.offset, packet.length, packet.wireLength)
-  }
-
-  /** Puts back the VLAN tag that the kernel or the device took out: the addresses move to make room. */
-  #restoreTag(head: number, status: number, packet: PacketRecord): void {
-    const from = packet.offset
-    // There are 14 free bytes before an Ethernet packet (tpacket_rcv aligns what follows its header to 16).
-    if (packet.length < 12 || from - 4 < (head << 2) + PACKET_HEAD) return
-    const bytes = this.#bytes
-    const to = from - 4
-    for (let i = 0; i < 12; i++) bytes[to + i] = bytes[from + i]
-    const tpid = status & TP_STATUS_VLAN_TPID_VALID ? this.#words[head + VLAN_TPID] & 0xffff : ETH_P_8021Q
-    const tci = this.#words[head + VLAN_TCI]
-    bytes[to + 12] = tpid >>> 8
-    bytes[to + 13] = tpid
-    bytes[to + 14] = tci >>> 8
-    bytes[to + 15] = tci
-    packet.offset = to
-    packet.length += 4
-    packet.wireLength += 4
-  }
-
-  /** Whether the kernel has packets in a block that it has not handed over. */
-  #isFilling(): boolean {
-    if (!this.#isOpen) return false
-    return this.#words[this.#next * (this.#blockSize >>> 2) + BLOCK_PACKETS] > 0
   }
 
   /** Both the kernel's counters. */

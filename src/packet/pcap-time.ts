@@ -54,15 +54,28 @@ function wideTicksToTime(high: number, low: number, scale: TickScale, time: Time
   time.nanoseconds = Number(((ticks % unit) * 1_000_000_000n) / unit)
 }
 
-/** The upper word of a time as nanoseconds since 1970. Seconds up to 2^32. */
-export function nanosecondsHigh(seconds: number, nanoseconds: number): number {
+// The start of the second that was asked for last, in nanoseconds since 1970: packets come many in a second.
+let second = 0
+let startHigh = 0
+let startLow = 0
+
+function toSecond(seconds: number): void {
   const upper = Math.floor(seconds / 65536) * 1e9
-  const lower = (upper % 65536) * 65536 + (seconds % 65536) * 1e9 + nanoseconds
-  return Math.floor(upper / 65536) + Math.floor(lower / 4294967296)
+  const lower = (upper % 65536) * 65536 + (seconds % 65536) * 1e9
+  second = seconds
+  startHigh = Math.floor(upper / 65536) + Math.floor(lower / 4294967296)
+  startLow = lower % 4294967296
+}
+
+/** The upper word of a time as nanoseconds since 1970. Seconds up to 2^32, nanoseconds below 10^9. */
+export function nanosecondsHigh(seconds: number, nanoseconds: number): number {
+  if (seconds !== second) toSecond(seconds)
+  return startLow + nanoseconds >= 4294967296 ? startHigh + 1 : startHigh
 }
 
 /** The lower word of a time as nanoseconds since 1970. */
 export function nanosecondsLow(seconds: number, nanoseconds: number): number {
-  const upper = Math.floor(seconds / 65536) * 1e9
-  return ((upper % 65536) * 65536 + (seconds % 65536) * 1e9 + nanoseconds) % 4294967296
+  if (seconds !== second) toSecond(seconds)
+  const low = startLow + nanoseconds
+  return low >= 4294967296 ? low - 4294967296 : low
 }
