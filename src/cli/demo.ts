@@ -7,6 +7,7 @@ import { XdpError, inNamespace } from '../kernel/index.js'
 import { Lab, type LabEnd } from '../lab/index.js'
 import { PingServer } from '../serve/index.js'
 import { requireCommand } from './external.js'
+import { untilInterrupted } from './interrupt.js'
 import { describeGroup } from './run-group.js'
 import { TrafficPrinter } from './traffic.js'
 
@@ -40,25 +41,23 @@ export function demoCommand(): Command {
 
 async function demo(flags: DemoFlags): Promise<void> {
   requireCommand('ping', 'iputils-ping')
-  const interrupted = new AbortController()
-  const interrupt = () => interrupted.abort()
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt)
-  const lab = Lab.create({ queues: flags.queues })
-  try {
-    const server = await PingServer.open({
-      interface: lab.a.interface,
-      namespace: lab.a.namespace,
-      mode: flags.mode,
-    })
+  await untilInterrupted(async (signal) => {
+    const lab = Lab.create({ queues: flags.queues })
     try {
-      await show(lab, server, flags.count, interrupted.signal)
+      const server = await PingServer.open({
+        interface: lab.a.interface,
+        namespace: lab.a.namespace,
+        mode: flags.mode,
+      })
+      try {
+        await show(lab, server, flags.count, signal)
+      } finally {
+        await server.close()
+      }
     } finally {
-      await server.close()
+      lab.down()
     }
-  } finally {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
-    lab.down()
-  }
+  })
   console.log('No packet was lost. The lab is gone again.')
   console.log('Next: `xdp lab up` makes one that stays, and `xdp pong <interface>` answers on it.')
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { XdpGroup } from '../xsk/index.js'
 import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
+import { untilInterrupted } from './interrupt.js'
 import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
@@ -34,12 +35,14 @@ export function dropCommand(): Command {
       requireForInterface(chosen)
       requireConsent(name, flags.takeTraffic ?? false)
       requireUp(name)
-      const group = await XdpGroup.open({
-        ...groupOptions(name, flags),
-        program: (shape) => loadSteering(chosen, shape),
-      })
       const what = flags.program === 'redirect' ? 'everything that arrives' : `what ${chosen.title} takes`
-      console.error(`xdp: dropping ${what} on ${describeGroup(group)}`)
-      await runGroup(group, () => undefined, flags)
+      await untilInterrupted(async (signal) => {
+        const group = await XdpGroup.open({
+          ...groupOptions(name, flags),
+          program: (shape) => loadSteering(chosen, shape),
+        })
+        console.error(`xdp: dropping ${what} on ${describeGroup(group)}`)
+        await runGroup(group, () => undefined, flags, signal)
+      })
     })
 }

@@ -4,6 +4,7 @@ import { OptionError } from '../kernel/index.js'
 import { formatIp, parseIp } from '../packet/index.js'
 import { PingServer } from '../serve/index.js'
 import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
+import { untilInterrupted } from './interrupt.js'
 import { openPong, type PongServer } from './pong-program.js'
 import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
@@ -34,12 +35,15 @@ export function pongCommand(): Command {
     .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
     .addHelpText('after', programHelp())
     .action(async (name: string, flags: PongFlags) => {
-      const server = await openServer(name, flags)
-      const addresses = server.refreshAddresses().map((address) => formatIp(address))
-      console.error(
-        `xdp: answering for ${addresses.join(', ') || 'no address yet'} on ${describeGroup(server.group)}`,
-      )
-      await runGroup(server.group, server.handle, flags, () => server.refreshAddresses())
+      const server = await untilInterrupted(async (signal) => {
+        const server = await openServer(name, flags)
+        const addresses = server.refreshAddresses().map((address) => formatIp(address))
+        console.error(
+          `xdp: answering for ${addresses.join(', ') || 'no address yet'} on ${describeGroup(server.group)}`,
+        )
+        await runGroup(server.group, server.handle, flags, signal, () => server.refreshAddresses())
+        return server
+      })
       const { echo4, echo6, arp, neighbour, ignored } = server.counts
       console.error(
         `xdp: answered ${echo4} IPv4 and ${echo6} IPv6 pings, ${arp} ARP requests, ` +

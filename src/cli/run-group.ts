@@ -3,11 +3,12 @@ import type { PacketHandler, XdpGroup } from '../xsk/index.js'
 import type { SocketFlags } from './socket-options.js'
 import { TrafficPrinter } from './traffic.js'
 
-/** Runs `handler` over the group until SIGINT or SIGTERM, then closes it. `everyInterval` is called before each print. */
+/** Runs `handler` over the group until `signal` aborts, then closes it. `everyInterval` is called before each print. */
 export async function runGroup(
   group: XdpGroup,
   handler: PacketHandler,
   flags: Pick<SocketFlags, 'interval' | 'json'>,
+  signal: AbortSignal,
   everyInterval?: () => void,
 ): Promise<void> {
   for (const { message } of group.warnings) console.error(`xdp: warning: ${message}`)
@@ -23,15 +24,14 @@ export async function runGroup(
       group.stop()
     }
   }, flags.interval * 1000)
-  const stop = () => group.stop()
-  process.once('SIGINT', stop).once('SIGTERM', stop)
+  // A thread with one socket has nothing else to do that could not wait.
+  const wait = group.sockets.length === 1 ? 'poll' : 'event-loop'
   try {
-    await group.run(handler)
+    await group.run(handler, { signal, wait })
     if (failure !== undefined) throw failure as Error
     traffic.print()
   } finally {
     clearInterval(timer)
-    process.off('SIGINT', stop).off('SIGTERM', stop)
     await group.close()
   }
 }

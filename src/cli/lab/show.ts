@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { describeAttached, queryXdp, type AttachedProgram } from '../../bpf/index.js'
 import type { LinkStats } from '../../kernel/netlink/index.js'
 import { Lab, type EndId, type LabEnd } from '../../lab/index.js'
+import { untilInterrupted } from '../interrupt.js'
 import { parseSeconds } from '../socket-options.js'
 import { table } from '../table.js'
 import { labArgument, withLab } from './common.js'
@@ -164,17 +165,11 @@ function statsTable(lab: Lab): string {
 }
 
 /** Calls `print` at once, and every interval until SIGINT or SIGTERM. */
-async function repeat(print: () => void, seconds: number): Promise<void> {
-  const stopped = new AbortController()
-  const { signal } = stopped
-  const stop = () => stopped.abort()
-  process.once('SIGINT', stop).once('SIGTERM', stop)
-  try {
+function repeat(print: () => void, seconds: number): Promise<void> {
+  return untilInterrupted(async (signal) => {
     while (!signal.aborted) {
       print()
       await setTimeout(seconds * 1000, undefined, { signal }).catch(() => undefined) // Only stopping cuts it short.
     }
-  } finally {
-    process.off('SIGINT', stop).off('SIGTERM', stop)
-  }
+  })
 }
