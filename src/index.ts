@@ -20,6 +20,21 @@ export {
   type AttachOptions,
   type AttachedProgram,
 } from './bpf/index.js'
+export {
+  Filter,
+  FilterError,
+  compileFilter,
+  defineFilterProgram,
+  fileResolver,
+  matchFilter,
+  requireMatch,
+  type Explanation,
+  type FilterErrorCode,
+  type FilterOptions,
+  type FilterVerdicts,
+  type Resolver,
+  type SystemFiles,
+} from './filter/index.js'
 export * from './xsk/index.js'
 export { RedirectProgram } from './programs/redirect.js'
 export { PingServer, Responder, type PingServerOptions, type ResponderCounts } from './serve/index.js'

@@ -29,6 +29,7 @@ export function parse(expression: string, tokens: readonly Token[]): Tree | unde
   const reader = new TokenReader(expression, tokens)
   if (reader.peekOf('end')) return undefined
   const piece = new Parser(reader).sequence()
+  if (piece.is === 'arithmetic') throw needsWord(reader, piece)
   if (!reader.peekOf('end')) {
     if (reader.peekIs(')')) reader.fail('There is no parenthesis for this one to close')
     reader.unexpected('"and", "or" or the end')
