@@ -1,8 +1,17 @@
 // Capture files as users have them: written and read back, rotated, on full disks, through pipes that close or stall.
 import assert from 'node:assert/strict'
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
@@ -11,11 +20,12 @@ import { CaptureFileError, CaptureWriteError } from '../../src/capture/errors.js
 import { FileSource } from '../../src/capture/file-source.js'
 import { CaptureReader } from '../../src/capture/reader.js'
 import { CaptureWriter, type WriterStatistics } from '../../src/capture/writer.js'
+import { buildPacket } from '../../src/packet/index.js'
 import type { PacketRecord } from '../../src/packet/pcap-record.js'
 import { output, pcapFile, pcapngFile, readFileBytes, record } from '../packet/pcap-files.js'
-import { needsRoot } from '../support/lab.js'
+import { createTestLab, needsRoot } from '../support/lab.js'
 import { until } from '../support/xsk.js'
-import { hexOf, Keeper } from './support.js'
+import { hexOf, Keeper, senderAt } from './support.js'
 import type { ChildOrder } from './writer-child.js'
 
 const packets = Array.from({ length: 300 }, (_, i) =>
@@ -217,6 +227,73 @@ suite('capture files', () => {
     assert.equal(keeper.packets.length, 2500)
     assert.ok(keeper.packets.every(({ length, wireLength }) => length === 2 && wireLength === 3))
     assert.equal(source.stats().packets, 2500)
+  })
+})
+
+suite('with others', () => {
+  test('we read what dumpcap and tcpdump capture', { skip: needsRoot, timeout: 60_000 }, async (t) => {
+    const lab = createTestLab(t)
+    const directory = makeDirectory(t)
+    const device = lab.a.interface
+    const commands: [name: string, command: string, args: string[]][] = [
+      ['dumpcap.pcapng', 'dumpcap', ['-q', '-p', '-i', device, '-c', '5', '-f', 'udp port 53']],
+      ['tcpdump.pcap', 'tcpdump', ['-p', '-i', device, '-c', '5', 'udp port 53']],
+      ['tcpdump-ns.pcap', 'tcpdump', ['--time-stamp-precision=nano', '-i', device, '-c', '5', 'udp port 53']],
+    ]
+    // Where dumpcap may write whoever it runs as.
+    chmodSync(directory, 0o777)
+    const said = commands.map(() => '')
+    const running = commands.map(([name, command, args], i) => {
+      const child = lab.spawn('a', command, [...args, '-w', join(directory, name)], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      })
+      child.stderr?.on('data', (text: Buffer) => (said[i] += text.toString()))
+      return once(child, 'exit')
+    })
+    await until(
+      'all listen',
+      () => /File:/.test(said[0]) && said.slice(1).every((text) => /listening/.test(text)),
+    )
+    const send = senderAt(t, lab.b)
+    const frames = Array.from({ length: 5 }, (_, i) =>
+      buildPacket({
+        ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+        udp: { srcPort: 1000 + i, dstPort: 53 },
+        payload: 'x'.repeat(100 * i),
+      }),
+    )
+    for (const frame of frames) send(frame)
+    await Promise.all(running)
+    for (const [name] of commands) {
+      const reader = await CaptureReader.open(join(directory, name))
+      const found: PacketRecord[] = []
+      for await (const packet of reader) found.push(packet)
+      assert.deepEqual(
+        found.map(hexOf),
+        frames.map((frame) => Buffer.from(frame).toString('hex')),
+        name,
+      )
+      if (name !== 'dumpcap.pcapng') continue
+      const [info] = reader.interfaces
+      assert.deepEqual([info.name, info.filter], [device, 'udp port 53'])
+    }
+  })
+
+  test('who reads along sees each packet when it is written', { timeout: 20_000 }, async (t) => {
+    const path = join(makeDirectory(t), 'pipe')
+    execFileSync('mkfifo', [path])
+    const opening = CaptureReader.open(path)
+    const writer = await CaptureWriter.open({ path, flush: 'immediate' })
+    writer.write(packets[0])
+    const iterator = (await opening)[Symbol.asyncIterator]()
+    for (let i = 0; i < 5; i++) {
+      const { value } = await iterator.next()
+      assert.equal((value as PacketRecord).packetId, i)
+      writer.write(packets[i + 1])
+    }
+    await writer.close()
+    await iterator.next()
+    assert.equal((await iterator.next()).done, true)
   })
 })
 
