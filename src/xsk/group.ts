@@ -101,7 +101,7 @@ export class XdpGroup implements AsyncDisposable {
   async run(handler: PacketHandler, options: RunOptions = {}): Promise<void> {
     const open = this.#open
     // Sleeping in poll(2) for one socket would leave the others waiting, so it is for those who ask for it.
-    const way: RunOptions = open.length === 1 ? options : { wait: 'event-loop', ...options }
+    const way = open.length === 1 ? options : { ...options, wait: options.wait ?? 'event-loop' }
     try {
       await Promise.all(open.map((socket) => socket.run(handler, way)))
     } finally {

@@ -24,7 +24,7 @@ export interface FrameLink {
   txWaiting(except: DataPath): number
 }
 
-const NOBODY = 255
+const NOBODY = 0xffff
 
 /** The link between the data paths of one thread, whose slices are of equal size, one behind the other. */
 export class LocalLink implements FrameLink {
@@ -34,16 +34,16 @@ export class LocalLink implements FrameLink {
   // Data paths by slice; undefined where a socket could not be opened or was closed.
   readonly #paths: (DataPath | undefined)[]
   // For each frame, the slice number of the data path that sends it.
-  readonly #at: Uint8Array
+  readonly #at: Uint16Array
   // Data paths whose frames have come home since `refill`.
   readonly #dirty: boolean[]
 
-  /** `slices` slices of `count` frames of `frameSize` bytes each; at most 255. */
+  /** `slices` slices of `count` frames of `frameSize` bytes each; fewer than 65535. */
   constructor(slices: number, count: number, frameSize: number) {
     this.#shift = 31 - Math.clz32(frameSize)
     this.#slice = count
     this.#paths = Array.from({ length: slices }, () => undefined)
-    this.#at = new Uint8Array(slices * count).fill(NOBODY)
+    this.#at = new Uint16Array(slices * count).fill(NOBODY)
     this.#dirty = Array.from({ length: slices }, () => false)
   }
 
@@ -71,7 +71,7 @@ export class LocalLink implements FrameLink {
     const number = frame >>> this.#shift
     if (this.#at[number] !== NOBODY) throw new StateError(`The frame at ${frame} is being sent already`)
     this.#owner(frame)?.giveAway(frame)
-    this.#at[number] = this.#paths.indexOf(to)
+    this.#at[number] = (to.pool.start >>> this.#shift) / this.#slice
     this.out++
   }
 

@@ -162,7 +162,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   }
 
   /**
-   * Ends the workers: each finishes its batch, and sends what it has to. Their sockets are closed, and packets go to
+   * Ends the workers: each handles the packets it has, and sends what it has to. Their sockets are closed, and packets go to
    * the kernel until `start`.
    */
   async stop(): Promise<void> {
@@ -203,7 +203,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     return this.workers.map((worker) => worker.statistics()).reduce(addUp)
   }
 
-  /** Detaches the programs, ends the workers, closes the sockets and their memory. Closing twice is harmless. */
+  /** Ends the workers, detaches the programs, closes the sockets and their memory. Closing twice is harmless. */
   async close(): Promise<void> {
     this.#closing ??= this.#close()
     await this.#closing
@@ -211,10 +211,9 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
 
   async #close(): Promise<void> {
     try {
-      this.#parts.closeDevices()
-    } finally {
       await this.stop()
-      this.#parts.closeUmem()
+    } finally {
+      this.#parts.closeRest()
     }
   }
 

@@ -43,6 +43,7 @@ if (typeof task?.handler !== 'function') {
 }
 say('ready')
 await socket.run(task.handler, { ...run, signal: stop.signal })
+while (socket.receive(task.handler) > 0);
 await task.stop?.()
 // What cannot be sent now, because the device is down, say, is lost with the socket.
 await socket.drain().catch(() => undefined)

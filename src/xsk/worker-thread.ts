@@ -205,11 +205,14 @@ export class GroupWorker {
     device.program.sockets.update(mapIndex, (this.#bound as BoundSocket).fd)
   }
 
-  /** @internal Lets the thread finish its batch and send what it has to; ends it when it does not in time. */
+  /** @internal Takes the queue's packets away from the thread, lets it handle those it has and send what it has to; ends it when it does not in time. */
   async endThread(): Promise<void> {
     const thread = this.#thread
     if (thread === undefined) return
     this.#isToEnd = true
+    // From here on packets go to the kernel; the thread takes those that wait in its ring.
+    const { device, mapIndex } = this.#plan.seat
+    device.program.sockets.delete(mapIndex)
     this.#tellStop?.()
     const timer = setTimeout(() => void thread.terminate(), this.#plan.stopTimeoutMs)
     await this.#ended

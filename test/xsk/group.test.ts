@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import type { LabEnd } from '../../src/lab/index.js'
-import type { XdpSocket} from '../../src/xsk/index.js';
+import type { XdpSocket } from '../../src/xsk/index.js'
 import { Umem, XdpGroup, type XdpGroupOptions } from '../../src/xsk/index.js'
 import { checkOptions } from '../../src/xsk/options.js'
 import { openBoundSocket } from '../../src/xsk/shared-socket.js'
-import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
+import { createQuietLab, needsRoot, openDescriptors } from '../support/lab.js'
 import { assertConserved, attachedAt, frameOf, generatorAt, isOurs, openAt, until } from '../support/xsk.js'
 
 const small = {
@@ -52,7 +52,7 @@ function countRegistrations(t: TestContext): () => number {
 
 describe('a group', { skip: needsRoot }, () => {
   it('registers one UMEM for all queues, and gives each socket its slice', async (t) => {
-    const lab = createTestLab(t, { queues: 4 })
+    const lab = createQuietLab(t, { queues: 4 })
     const registrations = countRegistrations(t)
     const group = await openGroup(t, lab.a)
     // The others could not be bound without a UMEM: they share this one.
@@ -84,7 +84,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('uses a UMEM it is given, and leaves it to its owner', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const umem = Umem.create({ frames: 100 })
     const group = await openGroup(t, lab.a, { umem })
     assert.equal(group.umem, umem)
@@ -101,7 +101,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('opens a queue again on the memory that the others still use', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const umem = Umem.create({ frames: 128 })
     t.after(() => umem.close())
     const share = (queue: number) => {
@@ -123,7 +123,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('receives a bounded number, from another queue first each time, and gives every queue its turn', async (t) => {
-    const lab = createTestLab(t, { queues: 3 })
+    const lab = createQuietLab(t, { queues: 3 })
     const group = await openGroup(t, lab.a, { batch: 8 })
     const sender = await openGroup(t, lab.b, { attach: 'none' })
     for (const socket of sender.sockets) for (let i = 0; i < 30; i++) assert.ok(socket.send(numbered(i)))
@@ -150,7 +150,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('spreads what it sends over its queues, and keeps a flow on one', async (t) => {
-    const lab = createTestLab(t, { queues: 3 })
+    const lab = createQuietLab(t, { queues: 3 })
     const receiver = await openGroup(t, lab.a, { umem: { frames: 512 } })
     const sender = await openGroup(t, lab.b, { attach: 'none', batch: 10 })
     const sendAll = async (count: number, flow?: number) => {
@@ -186,7 +186,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('goes on when one of its sockets is closed, and says so when none is left', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openGroup(t, lab.a)
     const sender = await openGroup(t, lab.b, { attach: 'none' })
     const got: number[] = []
@@ -216,7 +216,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('goes on without a queue that is taken, with a warning', async (t) => {
-    const lab = createTestLab(t, { queues: 3 })
+    const lab = createQuietLab(t, { queues: 3 })
     const { interface: name, namespace } = lab.a
     const taken = await openAt(t, lab.a, { queue: 0, attach: 'none', ...small })
     const group = await openGroup(t, lab.a)
@@ -234,7 +234,7 @@ describe('a group', { skip: needsRoot }, () => {
   })
 
   it('refuses to send a frame that is of no socket of its own', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openGroup(t, lab.a)
     const alone = await openAt(t, lab.b, { attach: 'none', ...small })
     const [first, second] = group.sockets
@@ -254,7 +254,7 @@ describe('a group', { skip: needsRoot }, () => {
 describe('two devices of one group', { skip: needsRoot }, () => {
   /** A sender and a receiver beyond the two devices of the group, each in a lab of its own. */
   async function between(t: TestContext, options: Partial<XdpGroupOptions> = {}) {
-    const [left, right] = [createTestLab(t, { queues: 2 }), createTestLab(t, { queues: 2 })]
+    const [left, right] = [createQuietLab(t, { queues: 2 }), createQuietLab(t, { queues: 2 })]
     const { interface: name, namespace } = right.a
     const group = await openGroup(t, left.a, { others: [{ interface: name, namespace }], ...options })
     const [l0, l1, r0, r1] = group.sockets
@@ -387,7 +387,7 @@ describe('two devices of one group', { skip: needsRoot }, () => {
   })
 
   it('leave nothing behind when the second cannot be had', async (t) => {
-    const left = createTestLab(t)
+    const left = createQuietLab(t)
     const before = openDescriptors()
     const { interface: name, namespace } = left.a
     const open = (other: { interface: string; queues?: number[] }) =>

@@ -6,6 +6,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { getAffinity } from '../../src/kernel/index.js'
 import type { Lab } from '../../src/lab/index.js'
 import {
+  PRESETS,
   XdpGroup,
   XdpSocket,
   type GroupWorker,
@@ -13,7 +14,7 @@ import {
   type XdpWorkerGroup,
   type XdpWorkerGroupOptions,
 } from '../../src/xsk/index.js'
-import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
+import { createQuietLab, needsRoot, openDescriptors } from '../support/lab.js'
 import type { QueueWorkerData, QueueWorkerOrder, QueueWorkerReport } from '../support/queue-worker.js'
 import { attachedAt, frameOf, linkPackets, until } from '../support/xsk.js'
 
@@ -107,7 +108,7 @@ const mappings = () =>
 
 describe('a group of workers', { skip: needsRoot }, () => {
   it("gives each queue's packets to the thread of the queue, and counts them from outside", async (t) => {
-    const lab = createTestLab(t, { queues: 4 })
+    const lab = createQuietLab(t, { queues: 4 })
     const group = await openWorkers(t, lab)
     assert.deepEqual(
       group.workers.map(({ queue, state, restarts }) => ({ queue, state, restarts })),
@@ -137,7 +138,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   })
 
   it('sends back what its handlers transmit, and drains it before it stops', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openWorkers(t, lab, { workerData: { verdict: 'transmit' } })
     const senders = await openSenders(t, lab)
     await senders.send(100)
@@ -152,7 +153,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
 
   for (const how of ['throw', 'reject', 'exit', 'terminate'] as const) {
     it(`starts another thread for one that ends by ${how}; the other queues lose nothing`, async (t) => {
-      const lab = createTestLab(t, { queues: 3 })
+      const lab = createQuietLab(t, { queues: 3 })
       const group = await openWorkers(t, lab)
       const senders = await openSenders(t, lab)
       const victim = group.workers[1]
@@ -193,7 +194,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   }
 
   it('leaves nothing behind, after many crashes too', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     // The first worker of a process starts threads and opens descriptors that stay.
     await (await openWorkers(t, lab)).close()
     const before = { descriptors: openDescriptors(), threads: threads(), mappings: mappings() }
@@ -220,7 +221,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   })
 
   it('gives a worker up that crashes again and again, and its queue to the kernel', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openWorkers(t, lab, { restart: { limit: 2, delayMs: 1, maxDelayMs: 3 } })
     const waits: number[] = []
     group.on('crash', (_error, _worker, ms) => waits.push(ms))
@@ -252,7 +253,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   })
 
   it('stops and starts again on the same memory; meanwhile packets go to the kernel', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openWorkers(t, lab)
     const { umem } = group
     const farewells: unknown[] = []
@@ -275,8 +276,26 @@ describe('a group of workers', { skip: needsRoot }, () => {
     await again
   })
 
+  for (const preset of ['highThroughput', 'lowLatency'] as const) {
+    it(`works with the preset ${preset}`, async (t) => {
+      const lab = createQuietLab(t, { queues: 2 })
+      const { interface: name, namespace } = lab.a
+      const group = await XdpGroup.open({ interface: name, namespace, worker, preset })
+      t.after(() => group.close())
+      assert.equal(group.umem.frames, 2 * PRESETS[preset].umem.frames)
+      assert.ok(group.workers.every(({ cpu }) => cpu !== undefined))
+      const senders = await openSenders(t, lab)
+      await senders.send(100)
+      await until('all are there', () => group.statistics().rx.packets === 200)
+      const busy = group.statistics().wakeups.rx > 100
+      assert.equal(busy, preset === 'lowLatency')
+      await group.stop()
+      assertWhole(group.statistics())
+    })
+  }
+
   it('ends a thread that does not stop by itself', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createQuietLab(t)
     const group = await openWorkers(t, lab, { stopTimeoutMs: 50 })
     group.post(0, 'hang' satisfies QueueWorkerOrder)
     await group.close()
@@ -285,7 +304,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   })
 
   it('binds its threads to the processors it is told', async (t) => {
-    const lab = createTestLab(t, { queues: 3 })
+    const lab = createQuietLab(t, { queues: 3 })
     const allowed = getAffinity()
     const group = await openWorkers(t, lab, { cpus: [allowed[0]] })
     for (const w of group.workers) {
@@ -304,7 +323,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   })
 
   it('goes on without a queue that is taken, with a warning; fails when strict', async (t) => {
-    const lab = createTestLab(t, { queues: 3 })
+    const lab = createQuietLab(t, { queues: 3 })
     const { interface: name, namespace } = lab.a
     const other = await XdpSocket.open({ interface: name, namespace, queue: 0, attach: 'none', ...small })
     t.after(() => other.close())
@@ -341,7 +360,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
     ['on a processor that is not there', { cpus: [4095] }, { code: 'XDP_BAD_OPTION', option: 'cpus' }],
   ] as const) {
     it(`refuses a module ${what}, and leaves nothing`, async (t) => {
-      const lab = createTestLab(t, { queues: 2 })
+      const lab = createQuietLab(t, { queues: 2 })
       await (await openWorkers(t, lab)).close()
       const before = { descriptors: openDescriptors(), mappings: mappings() }
       await assert.rejects(openWorkers(t, lab, options as object), expected)
@@ -351,7 +370,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   }
 
   it('outlives its device being down', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openWorkers(t, lab)
     const senders = await openSenders(t, lab)
     await senders.send(20)
@@ -374,7 +393,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
   })
 
   it('tells when its device goes away', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openWorkers(t, lab, { restart: { limit: 2, delayMs: 1, maxDelayMs: 1 } })
     const ended = assert.rejects(group.run(), { code: /ENODEV|ENETDOWN|ENXIO|XDP_NOT_FOUND/ })
     assert.equal((await lab.exec('a', 'ip', ['link', 'delete', lab.a.interface])).status, 0)

@@ -11,7 +11,7 @@ import {
   type XdpWorkerGroupOptions,
 } from '../../src/xsk/index.js'
 import type { FlowWorkerData, FlowWorkerOrder, FlowWorkerReport } from '../support/flow-worker.js'
-import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
+import { createQuietLab, needsRoot, openDescriptors } from '../support/lab.js'
 import { attachedAt, openAt, until } from '../support/xsk.js'
 
 const worker = new URL('../support/flow-worker.js', import.meta.url)
@@ -103,7 +103,7 @@ function assertAllHome(group: XdpWorkerGroup, workers: number): void {
 
 describe('several workers on one queue', { skip: needsRoot }, () => {
   it('share its flows: each flow has one worker, which gets all of it in order', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createQuietLab(t)
     const group = await openTeam(t, lab)
     assert.deepEqual(
       group.workers.map(({ queue, state }) => ({ queue, state })),
@@ -127,7 +127,7 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
   })
 
   it('send what they transmit, and have the frames back', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createQuietLab(t)
     const group = await openTeam(t, lab, { workerData: { verdict: 'transmit' } })
     const flows = await openFlows(t, lab)
     await flows.send(60, (count) => flows.returned === count)
@@ -138,7 +138,7 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
   })
 
   it('work on every queue of a device', async (t) => {
-    const lab = createTestLab(t, { queues: 2 })
+    const lab = createQuietLab(t, { queues: 2 })
     const group = await openTeam(t, lab, { workersPerQueue: 2 })
     assert.deepEqual(
       group.workers.map(({ queue }) => queue),
@@ -152,7 +152,7 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
   })
 
   it('begin anew together when one of them ends by itself, with all frames', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createQuietLab(t)
     const group = await openTeam(t, lab, { workerData: { verdict: 'transmit' } })
     const flows = await openFlows(t, lab)
     await flows.send(5, (count) => flows.returned === count)
@@ -180,7 +180,7 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
   })
 
   it('go on without one that is given up: its flows go to the kernel', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createQuietLab(t)
     const group = await openTeam(t, lab, { restart: false })
     const flows = await openFlows(t, lab)
     await flows.send(1, (count) => taken(group) === count)
@@ -195,7 +195,7 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
   })
 
   it('leave nothing behind', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createQuietLab(t)
     await (await openTeam(t, lab)).close()
     const before = openDescriptors()
     const group = await openTeam(t, lab)
@@ -211,7 +211,7 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
 
   for (const workersPerQueue of [0, 1.5, 65]) {
     it(`cannot be ${workersPerQueue}`, async (t) => {
-      const lab = createTestLab(t)
+      const lab = createQuietLab(t)
       const expected = { code: 'XDP_BAD_OPTION', option: 'workersPerQueue' }
       await assert.rejects(openTeam(t, lab, { workersPerQueue }), expected)
     })
