@@ -100,7 +100,7 @@ describe('the forms of a filter', () => {
       'ether[0] - 3 = 0xffffffff',
       'ether[0] - 3 > 5',
       '(ether[0] - 3) * (ether[0] - 3) = 1',
-      '(ether[0] - 3) / ether[0] = 0x7fffffff',
+      '(ether[0] - 3) / ether[6] = 0x7fffffff',
       '-ether[0] > 5',
       '(ether[0] + 5) % 4 + 1 = 2',
       '(ether[0] << 31) = 0',
