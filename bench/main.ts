@@ -1,24 +1,26 @@
-// npm run bench [-- rings|veth|idle|programs ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
+// npm run bench [-- rings|veth|idle|programs|filter ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
 import { writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
 import type { Figure, Section } from './figures.js'
+import { benchFilter } from './filter.js'
 import { benchIdle } from './idle.js'
 import { benchPrograms } from './programs.js'
 import { benchRings } from './rings.js'
 import { benchVeth } from './veth.js'
 
-const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [programs] [--rounds N] [--seconds N] [--json FILE]]
+const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [programs] [filter] [--rounds N] [--seconds N] [--json FILE]]
   rings      the TypeScript alone, on simulated rings
   veth       receive, reflect and transmit on a veth pair, against C on libxdp (needs root)
   idle       CPU and memory of the responder (needs root)
   programs   shipped programs beside the same in C: build time, instructions, ns a packet (needs root)
+  filter     ten filters: compile time, ns a packet in the kernel and in TypeScript, beside libpcap
   --rounds   measurements of each receiver at each job; default 5
   --seconds  how long to watch the idle responder; default 10
   --json     write the figures there too; - for standard output, instead of the tables`
 
-const BENCHMARKS = ['rings', 'veth', 'idle', 'programs'] as const
+const BENCHMARKS = ['rings', 'veth', 'idle', 'programs', 'filter'] as const
 type Benchmark = (typeof BENCHMARKS)[number]
 
 interface Arguments {
@@ -89,6 +91,7 @@ if (settings === undefined) {
     veth: () => benchVeth({ rounds, say }),
     idle: () => benchIdle({ seconds, say }),
     programs: () => benchPrograms({ rounds, say }),
+    filter: () => benchFilter({ rounds, say }),
   }
   const sections: Section[] = []
   for (const name of benchmarks) {
