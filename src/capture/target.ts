@@ -1,7 +1,16 @@
 // Where a writer's bytes go: regular files, pipes, sockets and devices, without ever blocking the event loop.
 import { close, constants, fstatSync, ftruncate, open, openSync, write, writeSync, closeSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { EAGAIN, KernelError, WRITABLE, native, watchDescriptor } from '../kernel/index.js'
+import {
+  DISCONNECT,
+  EAGAIN,
+  KernelError,
+  WRITABLE,
+  check,
+  native,
+  watchDescriptor,
+  type NativeWatcher,
+} from '../kernel/index.js'
 
 const STDOUT = 1
 // include/linux/socket.h
@@ -19,6 +28,8 @@ export interface Target {
   write(bytes: Uint8Array, from: number, to: number): Promise<number>
   /** Takes the last `count` bytes back; false where that cannot be done. */
   takeBack(count: number): Promise<boolean>
+  /** Calls `onEnd` once when whoever reads is gone, even while nothing is written; where that can be known. */
+  watchEnd(onEnd: () => void): void
   close(): Promise<void>
 }
 
@@ -44,6 +55,7 @@ function descriptorTarget(fd: number, isOurs: boolean): Target {
       await truncateFile(fd, state.size - count)
       return true
     },
+    watchEnd: () => undefined,
     async close() {
       if (isOurs) await closeFile(fd)
     },
@@ -75,7 +87,25 @@ function socketTarget(): Target {
 
 /** Writes when the event loop says that there is room. */
 function waitingTarget(fd: number, attempt: (bytes: Uint8Array, from: number, to: number) => number): Target {
+  let watcher: NativeWatcher | undefined
+  let copy = -1
+  const unwatch = () => {
+    watcher?.close()
+    if (copy >= 0) native.close(copy)
+    watcher = undefined
+    copy = -1
+  }
   return {
+    watchEnd(onEnd) {
+      // A descriptor has one watcher on an event loop, and `writable` may need it.
+      copy = check(native.dup(fd), 'dup')
+      watcher = watchDescriptor(copy, () => {
+        unwatch()
+        onEnd()
+      })
+      watcher.start(DISCONNECT)
+      watcher.unref()
+    },
     async write(bytes, from, to) {
       for (;;) {
         const written = attempt(bytes, from, to)
@@ -85,6 +115,7 @@ function waitingTarget(fd: number, attempt: (bytes: Uint8Array, from: number, to
     },
     takeBack: () => Promise.resolve(false),
     close() {
+      unwatch()
       closeSync(fd)
       return Promise.resolve()
     },

@@ -322,6 +322,7 @@ export class CaptureWriter implements AsyncDisposable {
   }
 
   #fail(cause: unknown): void {
+    if (this.#failure) return
     this.#failure = new CaptureWriteError(this.#path, cause)
     for (const chunk of this.#queue) this.#stats.lost += chunk.packets
     this.#stats.lost += this.#current?.packets ?? 0
@@ -342,7 +343,15 @@ export class CaptureWriter implements AsyncDisposable {
   async #openFile(): Promise<void> {
     const { path, rotate } = this.#options
     this.#path = rotate ? numbered(path, this.#stats.files + 1, new Date()) : path
-    this.#target = await openTarget(this.#path)
+    const target = await openTarget(this.#path)
+    this.#target = target
+    target.watchEnd(() => {
+      // While something is written, that fails by itself.
+      if (this.#pump || this.#target !== target) return
+      this.#target = undefined
+      this.#fail(Object.assign(new Error('broken pipe, write'), { code: 'EPIPE' }))
+      void target.close()
+    })
     this.#stats.files++
     if (!rotate?.files) return
     this.#kept.push(this.#path)

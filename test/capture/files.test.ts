@@ -467,6 +467,24 @@ suite('trouble', () => {
     assert.equal(stats.given, stats.written + stats.lost)
   })
 
+  for (const through of ['a socket', 'a pipe']) {
+    test(`a reader of ${through} that goes away while nothing is written is noticed`, () => {
+      const order = childArguments({ packets: 3, length: 60, lingers: true })
+      const words = order.map((word) => `'${word}'`).join(' ')
+      const script = `${process.execPath} ${words} | head -c 24`
+      const { stderr } =
+        through === 'a pipe'
+          ? spawnSync('sh', ['-c', script], { encoding: 'utf8', timeout: 30_000 })
+          : spawnSync(process.execPath, ['-e', socketReader, process.execPath, ...order], {
+              encoding: 'utf8',
+              timeout: 30_000,
+            })
+      const { stats, code } = JSON.parse(stderr) as ChildReport
+      assert.equal(code, 'EPIPE')
+      assert.deepEqual([stats.given, stats.written + stats.lost], [3, 3])
+    })
+  }
+
   test('a shell pipe: the reader gets every packet, however slow it is', () => {
     const words = childArguments({ packets: 20_000, length: 500 }).map((word) => `'${word}'`)
     const script = `${process.execPath} ${words.join(' ')} | (sleep 0.3; tcpdump -nq -r - 2>/dev/null) | wc -l`
@@ -508,6 +526,12 @@ suite('trouble', () => {
     }
   })
 })
+
+/** Runs a command with a socket for its output, and closes that after the first bytes. */
+const socketReader = `
+  const [command, ...args] = process.argv.slice(1)
+  const child = require('node:child_process').spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  child.stdout.once('data', () => child.stdout.destroy())`
 
 /** Where the last packet of a pcapng file ends: only the statistics may come after the limit. */
 function packetsEnd(path: string): number {

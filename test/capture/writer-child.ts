@@ -8,6 +8,8 @@ export interface ChildOrder extends CaptureWriterOptions {
   length: number
   /** Wait for room; otherwise what is not taken is lost. */
   patient: boolean
+  /** When all is written, wait until writing fails. */
+  lingers?: boolean
 }
 
 const order = JSON.parse(process.argv[2]) as ChildOrder
@@ -27,6 +29,10 @@ try {
     else if (i % 1000 === 0) await new Promise((resolve) => setImmediate(resolve))
     writer.write(packet)
   }
+  await writer.flush()
+  const alive = setInterval(() => {}, 1000)
+  while (order.lingers && !writer.failure) await new Promise((resolve) => setTimeout(resolve, 5))
+  clearInterval(alive)
   await writer.close()
 } catch (error) {
   failure = error as CaptureWriteError
