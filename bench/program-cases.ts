@@ -22,21 +22,24 @@ const TWINS = ['test/programs/twins', 'test/bpf/builder/twins'].map((folder) => 
 export const INCLUDES = TWINS.map((folder) => `-I${folder}`)
 
 /** Programs that do nothing without settings, or whose twins have to be told. The others are as they come. */
-const chosen: Readonly<Record<string, { given?: GivenSettings; flags?: readonly string[] }>> = {
-  'redirect-ports': { given: { port: ['80', '10.0.0.1:443/tcp'] } },
-  sample: { flags: ['-DEVERY=100'] },
-  acl: { given: { allow: ['10.0.0.0/8'], deny: ['53/udp'] }, flags: ['-DOTHERWISE=XDP_PASS'] },
-  reflect: { given: { swap: ['ports'] }, flags: ['-DSWAP=2'] },
-  'count-flows': { flags: ['-DENTRIES=65536'] },
-  mirror: { flags: [`-DSNAP=${MAX_SNAP_LENGTH}`, '-DRING=8388608'] },
-  balance: { flags: ['-DCOUNT=2', '-DQUEUES=1'] },
-}
+const chosen: Readonly<Record<string, { given?: GivenSettings; twin?: string; flags?: readonly string[] }>> =
+  {
+    pass: { twin: 'verdict', flags: ['-DVERDICT=XDP_PASS'] },
+    drop: { twin: 'verdict', flags: ['-DVERDICT=XDP_DROP'] },
+    'redirect-ports': { given: { port: ['80', '10.0.0.1:443/tcp'] } },
+    sample: { flags: ['-DEVERY=100'] },
+    acl: { given: { allow: ['10.0.0.0/8'], deny: ['53/udp'] }, flags: ['-DOTHERWISE=XDP_PASS'] },
+    reflect: { given: { swap: ['ports'] }, flags: ['-DSWAP=2'] },
+    'count-flows': { flags: ['-DENTRIES=65536'] },
+    mirror: { flags: [`-DSNAP=${MAX_SNAP_LENGTH}`, '-DRING=8388608'] },
+    balance: { flags: ['-DCOUNT=2', '-DQUEUES=1'] },
+  }
 
 /** All shipped programs, and the responder, which cannot be chosen by name. */
 export function programCases(): ProgramCase[] {
   const named = [...shippedPrograms].map(([name, { define }]): ProgramCase => {
-    const { given = {}, flags = [] } = chosen[name] ?? {}
-    return { name, define: () => define(given, { queues: 1 }), twin: twinOf(name), flags }
+    const { given = {}, twin = name, flags = [] } = chosen[name] ?? {}
+    return { name, define: () => define(given, { queues: 1 }), twin: twinOf(twin), flags }
   })
   const define = () => ({ definition: defineResponder(1) })
   return [...named, { name: 'responder', define, twin: twinOf('responder'), flags: [] }]

@@ -43,7 +43,7 @@ export function prove(
 }
 
 /**
- * The twin in C of a program, loaded for the test with the program's maps; undefined without clang. Fails where the program has
+ * The twin in C of a program, from a folder of them, loaded for the test with the program's maps; undefined without clang. Fails where the program has
  * many more instructions.
  */
 export function twinOf(
@@ -52,12 +52,13 @@ export function twinOf(
   name: string,
   flags: readonly string[],
   maps: Readonly<Record<string, BpfMap>>,
+  folder = 'test/programs/twins',
 ): BpfProgram | undefined {
   if (needsClang) {
     t.diagnostic(`without its twin: ${needsClang}`)
     return undefined
   }
-  const object = compileTwin(`test/programs/twins/${name}.c`, flags)
+  const object = compileTwin(`${folder}/${name}.c`, flags)
   const [ours, clang] = [definition.assembled.bytes.length, object.link('program').bytes.length].map(
     (n) => n / 8,
   )
