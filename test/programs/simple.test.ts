@@ -1,7 +1,7 @@
 // The programs that hardly look at a packet: pass, drop, redirect and every-other, against their models and twins, and live.
 import assert from 'node:assert/strict'
 import { describe, test, type TestContext } from 'node:test'
-import { attachXdp, type BpfMap, type Verdict } from '../../src/bpf/index.js'
+import { attachXdp, type Verdict } from '../../src/bpf/index.js'
 import type { XdpDefinition } from '../../src/bpf/builder/index.js'
 import { ETH_P_ARP } from '../../src/packet/ethernet.js'
 import { defineEveryOther } from '../../src/programs/every-other.js'
