@@ -29,6 +29,7 @@ import {
   type XdpPacket,
   type XdpSocket,
 } from '../xsk/index.js'
+import type { LoopHandle } from '../xsk/loop.js'
 import { RouteCache, type Destination } from './route-cache.js'
 import { checksumsValid, headersOf, turnAround } from './udp-frame.js'
 import { UdpMessage, type MessageOrigin } from './udp-message.js'
@@ -100,6 +101,9 @@ export class UdpInterface {
   #macs: { high: number; low: number; mtu: number; vlan: number }[] = []
   #current: XdpSocket | undefined
   #deliveringTo: UdpEndpoint | undefined
+  // What keeps the event loop alive, and who wants it to.
+  readonly #handles = new Set<LoopHandle>()
+  readonly #holders = new Set<UdpEndpoint>()
   #isFlushPlanned = false
   #waiting = 0
   #users = 0
@@ -126,6 +130,7 @@ export class UdpInterface {
     this.routes = new RouteCache(this.index, namespace, () => this.#update())
     this.#update()
     this.#running = group.run(this.#handle, {
+      handles: this.#handles,
       ...(options.wait && { wait: options.wait }),
       ...(options.budget !== undefined && { budget: options.budget }),
     })
@@ -212,6 +217,7 @@ export class UdpInterface {
       }
     }
     this.#endpoints.set(endpoint, new Set())
+    this.keepAlive(endpoint, true)
     for (const port of endpoint.ports) {
       if (this.#slots[port] === 0) this.#slots[port] = this.#listeners.push([]) - 1
       this.#listeners[this.#slots[port]].push(endpoint)
@@ -229,10 +235,22 @@ export class UdpInterface {
     const keys = this.#endpoints.get(endpoint)
     if (!keys) return
     this.#endpoints.delete(endpoint)
+    // Whoever closes wants to see the end of it.
+    if (this.#endpoints.size > 0) this.keepAlive(endpoint, false)
     if (!this.#isClosed) for (const key of keys) this.#program.remove(endpointOf(key))
     for (const port of endpoint.ports) {
       const listeners = this.#listeners[this.#slots[port]]
       listeners.splice(listeners.indexOf(endpoint), 1)
+    }
+  }
+
+  /** Whether the event loop is to stay alive for an endpoint; it does by default, as long as there is one that wants it. */
+  keepAlive(endpoint: UdpEndpoint, wanted: boolean): void {
+    if (wanted) this.#holders.add(endpoint)
+    else this.#holders.delete(endpoint)
+    for (const handle of this.#handles) {
+      if (this.#holders.size > 0) handle.ref()
+      else handle.unref()
     }
   }
 

@@ -13,6 +13,9 @@ const IDLE = -2
 const OPEN = -1
 const ELSEWHERE = -3
 
+/** Texts of addresses kept. */
+const MAX_TEXTS = 1024
+
 /**
  * A received datagram. The object is reused for the next one, and what it gives is valid only until the handler returns:
  * copy what is to be kept.
@@ -44,6 +47,8 @@ export class UdpMessage {
   #address: string | undefined
   #text: Buffer
   #origin: MessageOrigin
+  // Of IPv4, by their bytes as a number: writing one costs several times as much as finding it.
+  readonly #texts = new Map<number, string>()
 
   constructor(bytes: Uint8Array, origin: MessageOrigin) {
     this.bytes = bytes
@@ -86,9 +91,19 @@ export class UdpMessage {
 
   #format(at: number): string {
     const { bytes } = this
-    if (this.family === 4) return formatIpv4(bytes, at)
+    if (this.family === 4) return this.#formatIpv4(at)
     const isLinkLocal = bytes[at] === 0xfe && (bytes[at + 1] & 0xc0) === 0x80
     return isLinkLocal ? `${formatIpv6(bytes, at)}%${this.#zone}` : formatIpv6(bytes, at)
+  }
+
+  #formatIpv4(at: number): string {
+    const key = this.view.getInt32(at)
+    let text = this.#texts.get(key)
+    if (text === undefined) {
+      if (this.#texts.size === MAX_TEXTS) this.#texts.clear()
+      this.#texts.set(key, (text = formatIpv4(this.bytes, at)))
+    }
+    return text
   }
 
   /** A view of the payload: makes an object. */
