@@ -37,5 +37,18 @@ export {
 } from './filter/index.js'
 export * from './xsk/index.js'
 export { RedirectProgram } from './programs/redirect.js'
-export { PingServer, Responder, type PingServerOptions, type ResponderCounts } from './serve/index.js'
+export {
+  PingServer,
+  Responder,
+  UdpMessage,
+  UdpServer,
+  createUdpServer,
+  defaultInterface,
+  type PingServerOptions,
+  type ResponderCounts,
+  type UdpCounts,
+  type UdpDropCounts,
+  type UdpHandler,
+  type UdpServerOptions,
+} from './serve/index.js'
 export * from './capture/index.js'
