@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { FilterError } from '../filter/index.js'
 import { OptionError, XdpError } from '../kernel/index.js'
+import { captureCommand } from './capture.js'
 import { checkCommand } from './check.js'
 import { demoCommand } from './demo.js'
 import { disasmCommand } from './disasm.js'
@@ -29,6 +30,7 @@ const program = new Command('xdp')
   .addHelpText('after', '\nExit status: 0 done, 1 refused or failed, 2 used wrongly.')
 
 for (const command of [
+  captureCommand(),
   pongCommand(),
   dropCommand(),
   loadCommand(),

@@ -1,0 +1,64 @@
+// The program of a diverting capture: what matches goes to the queue's socket, everything else stays the kernel's.
+import { counter, type BpfMap, type BpfProgram } from '../bpf/index.js'
+import { defineMap, defineXdp, type LoadedXdp, type XdpDefinition } from '../bpf/builder/index.js'
+import { requireMatch, type Filter } from '../filter/index.js'
+import { socketMap } from '../programs/sockets.js'
+
+const tooLongMap = defineMap({ type: 'percpu_array', name: 'too_long', value: counter, maxEntries: 1 })
+
+/** What is to be taken. */
+export interface DivertProgramOptions {
+  /** The most queues the device can ever have. */
+  queues: number
+  /** Default: everything. */
+  filter?: Filter | undefined
+  /** Bytes of the longest packet that a frame has room for. */
+  longest: number
+}
+
+/**
+ * ```
+ * packet ─┬─ does not match the filter, or is too short for it ─────┐
+ *         ├─ matches, longer than a frame ── counted ───────────────┼─→ pass to the kernel
+ *         └─ matches ── a socket in `sockets` at its queue? ── no ──┘
+ *                                                        └── yes ──→ redirect to it
+ * ```
+ *
+ * Kernel 5.18, for xdp_get_buff_len.
+ */
+export function defineDivert({ queues, filter, longest }: DivertProgramOptions): XdpDefinition {
+  const sockets = socketMap(queues)
+  return defineXdp('xdp_divert', (x) => {
+    requireMatch(x, filter)
+    x.if(x.packet.fullLength.gt(longest), () => {
+      x.lookup(tooLongMap, 0).orReturn('pass').increment()
+      return 'pass'
+    })
+    return x.redirectTo(sockets, x.queue)
+  })
+}
+
+/** The same, loaded, for `XdpGroup`. */
+export class DivertProgram {
+  readonly program: BpfProgram
+  readonly sockets: BpfMap<number, number>
+  readonly #tooLong: BpfMap<number, number[]>
+  readonly #loaded: LoadedXdp
+
+  constructor(options: DivertProgramOptions) {
+    // Jumbo packets reach the program only so: without it the device refuses it, or runs it in the slow path.
+    this.#loaded = defineDivert(options).load({ frags: true })
+    this.program = this.#loaded.program
+    this.sockets = this.#loaded.map(socketMap(0))
+    this.#tooLong = this.#loaded.map(tooLongMap)
+  }
+
+  /** Packets that matched, and passed for being longer than a frame. */
+  get tooLong(): number {
+    return (this.#tooLong.lookup(0) ?? []).reduce((sum, count) => sum + count, 0)
+  }
+
+  close(): void {
+    this.#loaded.close()
+  }
+}

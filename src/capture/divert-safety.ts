@@ -1,0 +1,115 @@
+// Whether this host needs an interface: what a capture that takes packets must not cut off unasked.
+import { readFileSync } from 'node:fs'
+import { XdpError, getInterface, inNamespace, type Namespace } from '../kernel/index.js'
+import { listAddresses, listDefaultRoutes, lookUpRoute } from '../kernel/netlink/index.js'
+import { formatIp, parseIp } from '../packet/address.js'
+
+const SSH_PORT = 22
+// include/net/tcp_states.h
+const TCP_ESTABLISHED = '01'
+
+interface Connection {
+  local: Uint8Array
+  remote: Uint8Array
+  localPort: number
+  remotePort: number
+}
+
+/**
+ * Why taking packets of an interface away would cut off this host, or the person at its keyboard, as the end of a
+ * sentence that begins with the interface: it is loopback, carries a default route, or an established SSH connection.
+ * Undefined for an interface that can spare its packets. Throws `NotFoundError`.
+ */
+export function hostNeeds(name: string, namespace?: Namespace): string | undefined {
+  const where = namespace === undefined ? {} : { namespace }
+  const { index, loopback } = getInterface(name, where)
+  if (loopback) return 'is what the programs of this host talk to each other over'
+  if (listDefaultRoutes(where).some((route) => route.ifindex === index))
+    return 'carries the default route of this host'
+  const own = listAddresses({ ...where, ifindex: index }).map(({ address }) => plain(address))
+  const isHere = ({ local, remote }: Connection): boolean =>
+    own.some((address) => isEqual(address, local)) || isRoutedBy(index, remote, where)
+  const session = sshConnections(namespace).find(isHere)
+  return session && `carries an SSH connection of this host, with ${formatIp(session.remote)}`
+}
+
+/**
+ * Throws `XdpError` `XDP_TAKES_TRAFFIC` for an interface that this host needs, unless its user consented; `NotFoundError` for
+ * one that is not there.
+ */
+export function requireSpare(name: string, consent: boolean, namespace?: Namespace): void {
+  const why = hostNeeds(name, namespace)
+  if (why === undefined || consent) return
+  throw new XdpError(
+    'XDP_TAKES_TRAFFIC',
+    `${name} ${why}, and everything that arrives there would be taken`,
+    'Add --take-traffic if that is what you want, or try it in a lab: `xdp lab up`.',
+  )
+}
+
+/** Established connections to or from port 22, and the one that this process was started over, whatever its port. */
+function sshConnections(namespace: Namespace | undefined): Connection[] {
+  const [client, clientPort, server, serverPort] = (process.env['SSH_CONNECTION'] ?? '').split(' ')
+  const [remote, local] = [parseIp(client), serverPort === undefined ? undefined : parseIp(server)]
+  const ours: Connection[] =
+    remote && local
+      ? [
+          {
+            local: plain(local),
+            remote: plain(remote),
+            localPort: Number(serverPort),
+            remotePort: Number(clientPort),
+          },
+        ]
+      : []
+  const tables = inNamespace(namespace, () => ['tcp', 'tcp6'].map(readTable))
+  const established = tables.flatMap(parseConnections)
+  return [...ours, ...established.filter((it) => it.localPort === SSH_PORT || it.remotePort === SSH_PORT)]
+}
+
+function readTable(name: string): string {
+  try {
+    return readFileSync(`/proc/thread-self/net/${name}`, 'latin1')
+  } catch {
+    return '' // A kernel without IPv6.
+  }
+}
+
+/** The established connections of /proc/net/tcp or tcp6 (net/ipv4/tcp_ipv4.c: get_tcp4_sock). */
+export function parseConnections(table: string): Connection[] {
+  return table.split('\n').flatMap((line) => {
+    const match = /^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]{2}) /.exec(line)
+    if (!match || match[5] !== TCP_ESTABLISHED) return []
+    const [, local, localPort, remote, remotePort] = match
+    return {
+      local: address(local),
+      remote: address(remote),
+      localPort: parseInt(localPort, 16),
+      remotePort: parseInt(remotePort, 16),
+    }
+  })
+}
+
+/** Words of 32 bits, printed as numbers of this machine, which is little-endian. */
+function address(text: string): Uint8Array {
+  const bytes = Buffer.from(text, 'hex')
+  return plain(bytes.swap32())
+}
+
+/** An IPv4 address that was mapped into IPv6 as what it is. */
+function plain(bytes: Uint8Array): Uint8Array {
+  const isMapped =
+    bytes.length === 16 && bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff
+  return isMapped && bytes[11] === 0xff ? bytes.slice(12) : bytes
+}
+
+const isEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
+/** Whether answers to an address leave by the interface. */
+function isRoutedBy(index: number, remote: Uint8Array, where: { namespace?: Namespace }): boolean {
+  try {
+    return lookUpRoute(remote, where).ifindex === index
+  } catch {
+    return false
+  }
+}

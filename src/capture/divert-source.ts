@@ -1,0 +1,194 @@
+// Packets taken by AF_XDP sockets on the interface's queues: the fastest way, and the host never sees what is taken.
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Filter } from '../filter/index.js'
+import { OptionError, type Namespace } from '../kernel/index.js'
+import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
+import { XdpGroup, type GroupWarning, type XdpGroupOptions, type XdpPacket } from '../xsk/index.js'
+import { DivertProgram } from './divert-program.js'
+import { LiveSource, xdpInterface } from './engine-live.js'
+import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
+
+/** How the sockets are to be: see `XdpGroupOptions`. */
+export type DivertSocketOptions = Pick<
+  XdpGroupOptions,
+  'queues' | 'copy' | 'attach' | 'rings' | 'umem' | 'batch' | 'busyPoll' | 'needWakeup' | 'preset'
+>
+
+export interface DivertSourceOptions extends DivertSocketOptions {
+  interface: string
+  namespace?: Namespace | undefined
+  /** Only what matches is taken; the rest passes to the host. */
+  filter?: Filter | undefined
+  /** The most bytes of a packet that are handed on. Default 262144: all. */
+  snapLength?: number | undefined
+  /** Where the program runs. Default `auto`. */
+  xdpMode?: 'auto' | 'native' | 'generic' | undefined
+}
+
+/** Bytes of a frame unless the memory is described otherwise: room for packets of 3840 bytes. */
+const FRAME_SIZE = 4096
+/** What the kernel keeps of a frame for itself (XDP_PACKET_HEADROOM). */
+const KERNEL_HEADROOM = 256
+/** AF_XDP tells no time of arrival: packets get the time at which they are read, the same for so many. */
+const PACKETS_A_CLOCK = 8
+// include/uapi/linux/bpf.h: enum xdp_action
+const XDP_REDIRECT = 4
+
+/**
+ * What arrives at an interface, taken away from the host. Packets longer than a frame stay the host's and count as lost
+ * in the kernel. Kernel 5.18. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, and `close()`.
+ */
+export class DivertSource implements PacketSource {
+  readonly mode = 'divert'
+  readonly name: string
+  readonly linkType = LINKTYPE_ETHERNET
+  readonly group: XdpGroup
+  readonly #program: DivertProgram
+  readonly #live: LiveSource
+  #isOpen = true
+  #isPaused = false
+  #isStopped = false
+  #control = new AbortController()
+  #run: Promise<void> | undefined
+  #time = 0
+  #clockLeft = 0
+
+  /**
+   * Opens the sockets and attaches the program; packets wait in the rings until `start`. Throws what `XdpGroup.open`
+   * throws, `UnsupportedError` for a link without Ethernet headers.
+   */
+  static async open(options: DivertSourceOptions): Promise<DivertSource> {
+    const { filter, snapLength = MAX_CAPTURED_LENGTH, xdpMode = 'auto', umem, ...rest } = options
+    const device = xdpInterface(options.interface, options.namespace)
+    const shape = {
+      frameSize: FRAME_SIZE,
+      ...(umem as { frameSize?: number; headroom?: number } | undefined),
+    }
+    const longest = shape.frameSize - KERNEL_HEADROOM - (shape.headroom ?? 0)
+    if (!(longest > 0))
+      throw new OptionError('umem.frameSize', `Frames of ${shape.frameSize} bytes hold no packet`)
+    let program: DivertProgram | undefined
+    const group = await XdpGroup.open({
+      ...rest,
+      umem: shape,
+      mode: xdpMode,
+      program: ({ queues }) => (program = new DivertProgram({ queues, filter, longest })),
+    })
+    return new DivertSource(
+      group,
+      program as DivertProgram,
+      new LiveSource(device, options.namespace, snapLength),
+    )
+  }
+
+  private constructor(group: XdpGroup, program: DivertProgram, live: LiveSource) {
+    this.group = group
+    this.name = group.interface
+    this.#program = program
+    this.#live = live
+    live.packet.verdict = XDP_REDIRECT
+  }
+
+  /** What is less than was asked for. */
+  get warnings(): readonly GroupWarning[] {
+    return this.group.warnings
+  }
+
+  start(sink: PacketSink): void {
+    this.#live.start(sink)
+    this.#drive()
+  }
+
+  pause(): void {
+    this.#isPaused = true
+    this.#control.abort()
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    this.#drive()
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#isOpen || this.#isStopped) return
+    this.#isStopped = true
+    this.group.attachment?.detach()
+    this.#control.abort()
+    await turn()
+    await this.#run
+    if (!this.#live.isStarted) return
+    try {
+      while (!this.#live.hasEnded && this.#isOpen && this.group.receive(this.#onPacket) > 0) await turn()
+    } catch (error) {
+      this.#live.end(error as Error)
+    }
+    await turn()
+  }
+
+  stats(): SourceStatistics {
+    this.#count()
+    const { stats } = this.#live
+    return { ...stats, dropped: { ...stats.dropped } }
+  }
+
+  async close(): Promise<void> {
+    if (!this.#isOpen) return
+    this.#count()
+    this.#isOpen = false
+    this.#live.close()
+    this.#control.abort()
+    await this.#run
+    await this.group.close()
+  }
+
+  #count(): void {
+    if (!this.#isOpen) return
+    const { dropped } = this.#live.stats
+    this.#live.countInterface()
+    try {
+      const { rxDropped, rxRingFull, fillRingEmpty } = this.group.statistics().kernel
+      const refused = rxDropped + rxRingFull + fillRingEmpty
+      dropped.kernel = refused + this.#program.tooLong
+      // A device counts as dropped what a socket refused: that is one loss, not two.
+      dropped.interface = Math.max(0, dropped.interface - refused)
+    } catch {
+      // The sockets are closed: the last counts stand.
+    }
+  }
+
+  #drive(): void {
+    if (this.#run || this.#isPaused || this.#isStopped || !this.#live.isStarted || this.#live.hasEnded) return
+    this.#run = this.#runGroup().finally(() => {
+      this.#run = undefined
+      // Resumed while the last packets before the pause were being handed on.
+      if (this.#isOpen) this.#drive()
+    })
+  }
+
+  async #runGroup(): Promise<void> {
+    this.#control = new AbortController()
+    const { signal } = this.#control
+    await turn()
+    try {
+      if (!signal.aborted) await this.group.run(this.#onPacket, { signal })
+    } catch (error) {
+      this.#live.end(error as Error)
+    }
+  }
+
+  readonly #onPacket = (received: XdpPacket): void => {
+    const live = this.#live
+    if (live.hasEnded) return
+    if (!live.isInBatch || --this.#clockLeft <= 0) {
+      this.#clockLeft = PACKETS_A_CLOCK
+      this.#time = live.clock.now()
+    }
+    const { packet } = live
+    packet.bytes = received.bytes
+    packet.offset = received.offset
+    packet.length = received.length
+    packet.queue = received.queue
+    live.clock.stamp(packet, this.#time)
+    live.handOn(received.length)
+  }
+}

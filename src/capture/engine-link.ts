@@ -1,0 +1,62 @@
+// Follows one interface: down, up again, gone.
+import { ENODEV, KernelError, getInterface, type Namespace } from '../kernel/index.js'
+import { NetworkMonitor } from '../kernel/netlink/monitor.js'
+
+/** Who wants to know, called from the event loop. */
+export interface LinkChanges {
+  changed: (isUp: boolean) => void
+  /** Called once. */
+  gone: (error: KernelError) => void
+}
+
+/** Follows an interface until it is closed or gone. Does not keep the event loop alive. */
+export class LinkWatch {
+  readonly #monitor: NetworkMonitor
+  readonly #look: () => boolean | undefined
+  readonly #changes: LinkChanges
+  #isUp: boolean
+  #next: NodeJS.Immediate | undefined
+  #isOpen = true
+
+  constructor(
+    { index, name, up }: { index: number; name: string; up: boolean },
+    namespace: Namespace | undefined,
+    changes: LinkChanges,
+  ) {
+    this.#changes = changes
+    this.#isUp = up
+    this.#look = () => {
+      try {
+        return getInterface(index, { namespace }).up
+      } catch (error) {
+        this.close()
+        const hint = (error as Error).message
+        changes.gone(new KernelError('recv', ENODEV, { about: `${name} is gone`, hint }))
+        return undefined
+      }
+    }
+    // Announcements come in swarms; one look answers for all of them.
+    const soon = () => (this.#next ??= setImmediate(this.#onAnnounced))
+    this.#monitor = new NetworkMonitor(
+      { neighbour: () => undefined, routes: soon, lost: soon },
+      namespace === undefined ? {} : { namespace },
+    )
+  }
+
+  readonly #onAnnounced = (): void => {
+    this.#next = undefined
+    if (!this.#isOpen) return
+    const isUp = this.#look()
+    if (isUp === undefined || isUp === this.#isUp) return
+    this.#isUp = isUp
+    this.#changes.changed(isUp)
+  }
+
+  /** Closing twice is harmless. */
+  close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    clearImmediate(this.#next)
+    this.#monitor.close()
+  }
+}

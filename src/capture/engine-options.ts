@@ -1,0 +1,87 @@
+// What a capture can be asked for, checked before anything is opened.
+import { compileFilter, type Filter } from '../filter/index.js'
+import { OptionError, type Namespace } from '../kernel/index.js'
+import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
+import type { DivertSocketOptions } from './divert-source.js'
+import type { PacketSource } from './source.js'
+
+/** The ways to an interface's packets. */
+export type LiveMode = 'divert' | 'mirror' | 'packet'
+
+export interface CaptureOptions {
+  interface: string
+  /** Where the interface is, if not in the caller's network namespace. */
+  namespace?: Namespace | undefined
+  /**
+   * `mirror`: an XDP program copies what arrives, which passes on; `packet`: AF_PACKET, what arrives and leaves;
+   * `divert`: AF_XDP sockets take what arrives away from the host. `auto`, the default, is mirror, and packet where that
+   * cannot be; `fallbacks` says why. It is never divert.
+   */
+  mode?: 'auto' | LiveMode | undefined
+  /** In tcpdump's filter language. Default: every packet. */
+  filter?: string | Filter | undefined
+  /** The most bytes of a packet that are kept: 1 to 262144, the default. */
+  snapLength?: number | undefined
+  /** Consents to `divert` on loopback, or an interface that carries a default route or an SSH connection. */
+  takeTraffic?: boolean | undefined
+  /** Have the interface take what is not addressed to it; `packet` only. Default true. */
+  promiscuous?: boolean | undefined
+  /** Packets that may wait between the source and the consumer. Default 10000. */
+  buffer?: number | undefined
+  /** Bytes that may wait there. Default 2048 a packet. */
+  bufferBytes?: number | undefined
+  /** Packets of a batch at most: what `forEachBatch` hands on, and what a socket takes at a time. Default 64. */
+  batch?: number | undefined
+  /** How long a packet may wait for its batch to fill: milliseconds. Default 0; the kernel's own block in `packet` 20. */
+  timeout?: number | undefined
+  /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB). */
+  ringBytes?: number | undefined
+  /** Where XDP programs run. Default `auto`. */
+  xdpMode?: 'auto' | 'native' | 'generic' | undefined
+  /** The sockets of `divert`. */
+  sockets?: Omit<DivertSocketOptions, 'batch'> | undefined
+  /** Opens the source instead of what the engine has for each mode: for tests, and sources of your own. */
+  openSource?: ((mode: LiveMode, options: CheckedCapture) => PacketSource | Promise<PacketSource>) | undefined
+}
+
+/** The options with what every source wants to know filled in. */
+export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode'> {
+  mode: 'auto' | LiveMode
+  filter: Filter | undefined
+  snapLength: number
+  batch: number
+  timeout: number
+}
+
+const MODES = ['auto', 'divert', 'mirror', 'packet']
+
+/** Throws `OptionError`, and `FilterError` for a filter that is none. */
+export function checkCapture(options: CaptureOptions): CheckedCapture {
+  const { mode = 'auto', snapLength = MAX_CAPTURED_LENGTH, batch = 64, timeout = 0 } = options
+  if (typeof options.interface !== 'string' || options.interface === '')
+    throw new OptionError('interface', 'No interface was named')
+  if (!MODES.includes(mode))
+    throw new OptionError('mode', `"${mode}" is no mode`, `Use one of ${MODES.join(', ')}.`)
+  inRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
+  inRange('batch', batch, 1, 65_536)
+  inRange('timeout', timeout, 0, 60_000)
+  const { filter } = options
+  return {
+    ...options,
+    mode,
+    snapLength,
+    batch,
+    timeout,
+    filter: typeof filter === 'string' ? compileUnlessEmpty(filter) : filter,
+  }
+}
+
+/** An expression without words takes every packet, and needs no program. */
+function compileUnlessEmpty(expression: string): Filter | undefined {
+  return expression.trim() === '' ? undefined : compileFilter(expression)
+}
+
+function inRange(option: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return
+  throw new OptionError(option, `${option} is ${value}`, `Use ${least} to ${most}.`)
+}

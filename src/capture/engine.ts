@@ -1,0 +1,454 @@
+// CaptureEngine: an interface's packets in one of three ways, for one consumer, with everything that was lost counted.
+import { EventEmitter } from 'node:events'
+import { Readable } from 'node:stream'
+import { StateError } from '../kernel/errors.js'
+import type { PacketRecord } from '../packet/pcap-record.js'
+import { requireSpare } from './divert-safety.js'
+import { openSource, type Fallback } from './engine-open.js'
+import { checkCapture, type CaptureOptions, type CheckedCapture, type LiveMode } from './engine-options.js'
+import { PacketQueue } from './queue.js'
+import type { PacketSink, PacketSource, SourceDrops, SourceMode, SourceStatistics } from './source.js'
+
+/** What an engine counts since it was opened, over all modes it had. */
+export interface CaptureStatistics {
+  mode: SourceMode
+  /** Packets and bytes (on the wire) that came from the kernel. */
+  packets: number
+  bytes: number
+  /** Packets that the consumer was given. */
+  processed: number
+  /** Packets that wait for the consumer now. */
+  waiting: number
+  /** Lost, by where: `consumer` is for want of room in the engine's own queue. */
+  dropped: SourceDrops & { consumer: number }
+  /** Times that packets came together from the kernel. */
+  batches: number
+  /** Failures of the source or the consumer. */
+  errors: number
+}
+
+/** What became of a switch of modes. */
+export interface ModeSwitch {
+  from: SourceMode
+  to: SourceMode
+  /** What may have happened to packets that came meanwhile: both XDP modes cannot be attached at once. */
+  between: 'some may be doubled' | 'some may be lost'
+}
+
+export interface EngineEvents {
+  /** `auto` could not have a mode. Those of `open` are emitted in the next turn of the event loop. */
+  fallback: [fallback: Fallback]
+  /** The interface went down, or came back. */
+  link: [isUp: boolean]
+  /** `switchMode` is done. */
+  mode: [change: ModeSwitch]
+  /** No more packets come: stopped, or (with an error) the interface is gone or the consumer threw. */
+  end: [error: Error | undefined]
+}
+
+/** A consumer that is called for each packet as it comes, without a queue. What it throws ends the capture. */
+export type PacketConsumer = Pick<PacketSink, 'packet' | 'batchEnd'>
+
+type State = 'open' | 'running' | 'ended' | 'closed'
+
+/** The source is paused above the one, resumed below the other. */
+const FULL = 0.75
+const SPARE = 0.5
+/** How often the kernel is asked at most how much was lost, to tell packets of it: milliseconds. */
+const LOSS_MS = 100
+
+/**
+ * Captures packets. `start()` and then take them by `for await`, `forEachBatch` or `readable()`, one of them: packets wait
+ * in a queue of bounded size, and in the kernel when that is full. Or `start({ packet })` to be called for each one
+ * without a queue. Needs `close()`.
+ */
+export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDisposable {
+  /** What `auto` could not have, and why. */
+  readonly fallbacks: Fallback[] = []
+  readonly #options: CheckedCapture
+  readonly #queue: PacketQueue
+  #source: PacketSource
+  #state: State = 'open'
+  #consumer: PacketConsumer | undefined
+  #isTaken = false
+  #isSwitching = false
+  #pausedBy = new Set<'queue' | 'caller'>()
+  readonly #past: SourceStatistics = noStatistics()
+  #processed = 0
+  #consumerDrops = 0
+  #errors = 0
+  #nextId = 0
+  #lost = { at: 0, known: 0, untold: 0 }
+  #stopped: Promise<void> | undefined
+
+  private constructor(options: CheckedCapture, source: PacketSource, queue: PacketQueue) {
+    super()
+    this.#options = options
+    this.#source = source
+    this.#queue = queue
+  }
+
+  /**
+   * Opens the source: packets are caught from now on, and wait in the kernel until `start`. Throws `OptionError`,
+   * `FilterError`, `NotFoundError`, `XdpError` `XDP_TAKES_TRAFFIC` for a divert that would cut off the host, and what the
+   * mode's own source throws.
+   */
+  static async open(options: CaptureOptions): Promise<CaptureEngine> {
+    const checked = checkCapture(options)
+    const queue = new PacketQueue({ packets: options.buffer, bytes: options.bufferBytes })
+    const fallbacks: Fallback[] = []
+    const source = await openSource(checked.mode, checked, (fallback) => fallbacks.push(fallback))
+    return CaptureEngine.#of(checked, source, queue, fallbacks)
+  }
+
+  /** An engine over a source that is open already: a file read back, say. The source is the engine's from now on. */
+  static over(
+    source: PacketSource,
+    options: Pick<CaptureOptions, 'buffer' | 'bufferBytes' | 'batch' | 'timeout'> = {},
+  ): CaptureEngine {
+    const queue = new PacketQueue({ packets: options.buffer, bytes: options.bufferBytes })
+    return CaptureEngine.#of(checkCapture({ ...options, interface: source.name }), source, queue, [])
+  }
+
+  static #of(
+    options: CheckedCapture,
+    source: PacketSource,
+    queue: PacketQueue,
+    fallbacks: Fallback[],
+  ): CaptureEngine {
+    const engine = new CaptureEngine(options, source, queue)
+    engine.fallbacks.push(...fallbacks)
+    // For listeners that are set as soon as there is something to set them on.
+    if (fallbacks.length > 0) setImmediate(() => fallbacks.forEach((it) => engine.emit('fallback', it)))
+    return engine
+  }
+
+  /** How packets are had now. */
+  get mode(): SourceMode {
+    return this.#source.mode
+  }
+
+  /** Whether an XDP program is at work: modes divert and mirror. */
+  get isUsingXdp(): boolean {
+    return this.mode === 'divert' || this.mode === 'mirror'
+  }
+
+  /** The source at work; it changes with the mode. Leave its `start`, `stop` and `close` to the engine. */
+  get source(): PacketSource {
+    return this.#source
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  /** Lets packets come. Throws `StateError` unless the engine was just opened. */
+  start(consumer?: PacketConsumer): void {
+    if (this.#state !== 'open')
+      throw new StateError(`The capture of ${this.#source.name} ${this.#was()} already`)
+    this.#consumer = consumer
+    this.#source.start(this.#sinkOf(this.#source))
+    this.#state = 'running'
+  }
+
+  /**
+   * Takes no more packets, and resolves when those that were caught before are in the queue or with the consumer; a queue
+   * may still be read to its end. Throws `StateError` unless the engine runs.
+   */
+  async stop(): Promise<void> {
+    if (this.#state !== 'running') throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
+    this.#stopped ??= this.#stop()
+    await this.#stopped
+  }
+
+  /** Ends everything at once; what waits is let go. Closing twice is harmless. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return
+    const hadEnded = this.#state !== 'running'
+    this.#state = 'closed'
+    await this.#source.close()
+    this.#queue.drop(this.#queue.length)
+    this.#queue.end()
+    if (!hadEnded) this.emit('end', undefined)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  stats(): CaptureStatistics {
+    const { packets, bytes, batches, dropped } = addUp(this.#past, this.#source.stats())
+    return {
+      mode: this.mode,
+      packets,
+      bytes,
+      processed: this.#processed,
+      waiting: this.#queue.length,
+      dropped: { ...dropped, consumer: this.#consumerDrops },
+      batches,
+      errors: this.#errors,
+    }
+  }
+
+  /** For a consumer without a queue: no packets until `resume`. They wait in the kernel, and are counted when lost there. */
+  pause(): void {
+    this.#hold('caller', true)
+  }
+
+  resume(): void {
+    this.#hold('caller', false)
+  }
+
+  /**
+   * Changes the mode while packets flow. Between `packet` and one of the XDP modes the new source opens before the old one
+   * ends, so that packets may come from both; between the XDP modes the old one ends first, and packets may be lost. When
+   * the new mode cannot be had, the engine is back in the old one and the error is thrown; `auto` chooses as `open` does.
+   */
+  async switchMode(mode: 'auto' | LiveMode): Promise<ModeSwitch> {
+    const from = this.mode
+    if (this.#state !== 'open' && this.#state !== 'running')
+      throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
+    if (from === 'file') throw new StateError('A file has no other mode')
+    if (this.#isSwitching) throw new StateError('The mode is being switched already')
+    checkCapture({ ...this.#options, mode })
+    this.#isSwitching = true
+    try {
+      const change = await this.#switch(from, mode)
+      if (change.from !== change.to) this.emit('mode', change)
+      return change
+    } finally {
+      this.#isSwitching = false
+    }
+  }
+
+  /** Each packet with bytes of its own. Leaving the loop stops the capture; throws what ended it. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<PacketRecord, void, void> {
+    this.#takeQueue()
+    const queue = this.#queue
+    try {
+      for (;;) {
+        for (let packet = queue.peek(); packet; packet = queue.peek()) {
+          const copy = packet.copy()
+          this.#taken(1)
+          yield copy
+        }
+        if (queue.ended) break
+        await queue.wait()
+      }
+      if (queue.error) throw queue.error
+    } finally {
+      if (this.#state === 'running') await this.stop()
+    }
+  }
+
+  /**
+   * Calls `handler` with packets, `batch` at most at a time, in order; with fewer when `timeout` is over. Waits for the
+   * promise that it returns: until then the packets, views into the queue, are valid. Resolves when the capture has
+   * ended; throws what ended it, or what the handler threw, which stops it.
+   */
+  async forEachBatch(handler: (packets: readonly PacketRecord[]) => unknown): Promise<void> {
+    this.#takeQueue()
+    const queue = this.#queue
+    const { batch, timeout } = this.#options
+    const packets: PacketRecord[] = []
+    for (;;) {
+      await queue.wait(batch, timeout)
+      packets.length = 0
+      for (let packet = queue.peek(0); packet && packets.length < batch; packet = queue.peek(packets.length))
+        packets.push(packet)
+      if (packets.length > 0) {
+        try {
+          await handler(packets)
+        } catch (error) {
+          this.#errors++
+          if (this.#state === 'running') await this.stop()
+          throw error
+        }
+        this.#taken(packets.length)
+      } else if (queue.ended) break
+    }
+    if (queue.error) throw queue.error
+  }
+
+  /** A stream of packets in object mode, each with bytes of its own. Destroying it stops the capture. */
+  readable(): Readable {
+    return Readable.from(this[Symbol.asyncIterator](), { objectMode: true })
+  }
+
+  #was(): string {
+    return { open: 'was not started', running: 'was started', ended: 'has ended', closed: 'is closed' }[
+      this.#state
+    ]
+  }
+
+  #takeQueue(): void {
+    if (this.#consumer)
+      throw new StateError('Packets go to the consumer that `start` was given, not into the queue')
+    if (this.#isTaken) throw new StateError('Another consumer takes the packets already')
+    if (this.#state === 'closed') throw new StateError(`The capture of ${this.#source.name} is closed`)
+    this.#isTaken = true
+  }
+
+  #taken(count: number): void {
+    this.#queue.drop(count)
+    this.#processed += count
+    if (this.#pausedBy.has('queue') && this.#queue.level <= SPARE) this.#hold('queue', false)
+  }
+
+  #hold(by: 'queue' | 'caller', isHeld: boolean): void {
+    const was = this.#pausedBy.size > 0
+    if (isHeld) this.#pausedBy.add(by)
+    else this.#pausedBy.delete(by)
+    const is = this.#pausedBy.size > 0
+    if (is === was || (this.#state !== 'open' && this.#state !== 'running')) return
+    if (is) this.#source.pause()
+    else this.#source.resume()
+  }
+
+  #sinkOf(source: PacketSource): PacketSink {
+    const isFile = source.mode === 'file'
+    const consumer = this.#consumer
+    const queue = this.#queue
+    const number = (packet: PacketRecord): void => {
+      if (isFile) return
+      packet.packetId = this.#nextId++
+      packet.dropCount = this.#lost.untold > 0 ? this.#lost.untold : -1
+      this.#lost.untold = 0
+    }
+    const packet = consumer
+      ? (packet: PacketRecord): void => {
+          number(packet)
+          this.#processed++
+          consumer.packet(packet)
+        }
+      : (packet: PacketRecord): void => {
+          number(packet)
+          if (!queue.push(packet)) {
+            this.#consumerDrops++
+            this.#lost.untold += 1 + Math.max(0, packet.dropCount)
+          }
+          if (queue.level >= FULL && !this.#pausedBy.has('queue')) this.#hold('queue', true)
+        }
+    return {
+      packet,
+      batchEnd: () => {
+        if (consumer) consumer.batchEnd?.()
+        else queue.notify()
+        if (!isFile) this.#askForLosses(source)
+      },
+      linkChanged: (isUp) => this.emit('link', isUp),
+      ended: (error) => {
+        if (source === this.#source) this.#end(error)
+      },
+    }
+  }
+
+  /** The next packet says how many were lost before it. */
+  #askForLosses(source: PacketSource): void {
+    const lost = this.#lost
+    const now = performance.now()
+    if (now - lost.at < LOSS_MS) return
+    lost.at = now
+    const { dropped } = source.stats()
+    const known = dropped.interface + dropped.kernel + dropped.ring
+    lost.untold += Math.max(0, known - lost.known)
+    lost.known = known
+  }
+
+  async #stop(): Promise<void> {
+    // What was paused comes in all the same: that is bounded by the kernel's rings, and what the queue refuses is counted.
+    await this.#source.stop()
+    if (this.#state === 'running') this.#end(undefined)
+  }
+
+  #end(error: Error | undefined): void {
+    if (this.#state !== 'running') return
+    this.#state = 'ended'
+    if (error) this.#errors++
+    this.#queue.end(error)
+    this.emit('end', error)
+  }
+
+  async #switch(from: LiveMode, mode: 'auto' | LiveMode): Promise<ModeSwitch> {
+    const old = this.#source
+    if (mode === from) return { from, to: from, between: 'some may be doubled' }
+    const onFallback = (fallback: Fallback): void => {
+      this.fallbacks.push(fallback)
+      this.emit('fallback', fallback)
+    }
+    const isXdp = from !== 'packet'
+    if (isXdp && mode !== 'packet') return this.#switchThroughNothing(old, from, mode, onFallback)
+    const next = await openSource(mode, this.#options, onFallback)
+    await this.#replace(old, next)
+    return { from, to: next.mode, between: 'some may be doubled' }
+  }
+
+  /** One program makes room for the other. */
+  async #switchThroughNothing(
+    old: PacketSource,
+    from: LiveMode,
+    mode: 'auto' | LiveMode,
+    onFallback: (fallback: Fallback) => void,
+  ): Promise<ModeSwitch> {
+    // What is known to be refused is refused before anything is given up.
+    if (mode === 'divert')
+      requireSpare(this.#options.interface, this.#options.takeTraffic ?? false, this.#options.namespace)
+    await this.#drain(old)
+    await old.close()
+    let next: PacketSource
+    try {
+      next = await openSource(mode, this.#options, onFallback)
+    } catch (error) {
+      await this.#goBack(old, from)
+      throw error
+    }
+    await this.#replace(old, next)
+    return { from, to: next.mode, between: 'some may be lost' }
+  }
+
+  /** To the mode before; when that cannot be had any more either, the capture ends. */
+  async #goBack(old: PacketSource, mode: LiveMode): Promise<void> {
+    try {
+      await this.#replace(old, await openSource(mode, this.#options, () => undefined))
+    } catch (error) {
+      this.#end(error as Error)
+    }
+  }
+
+  /** Everything that a source caught is handed on, and its counts are kept. */
+  async #drain(old: PacketSource): Promise<void> {
+    if (this.#state === 'running') await old.stop()
+    else await old.close()
+  }
+
+  async #replace(old: PacketSource, next: PacketSource): Promise<void> {
+    await this.#drain(old)
+    if (this.#state === 'closed' || this.#state === 'ended') {
+      await next.close()
+      throw new StateError(`The capture of ${next.name} ended while its mode was switched`)
+    }
+    Object.assign(this.#past, addUp(this.#past, old.stats()))
+    this.#lost.known = 0
+    this.#source = next
+    await old.close()
+    if (this.#pausedBy.size > 0) next.pause()
+    if (this.#state === 'running') next.start(this.#sinkOf(next))
+  }
+}
+
+function noStatistics(): SourceStatistics {
+  return { packets: 0, bytes: 0, batches: 0, dropped: { interface: 0, kernel: 0, ring: 0 } }
+}
+
+function addUp(a: SourceStatistics, b: SourceStatistics): SourceStatistics {
+  return {
+    packets: a.packets + b.packets,
+    bytes: a.bytes + b.bytes,
+    batches: a.batches + b.batches,
+    dropped: {
+      interface: a.dropped.interface + b.dropped.interface,
+      kernel: a.dropped.kernel + b.dropped.kernel,
+      ring: a.dropped.ring + b.dropped.ring,
+    },
+  }
+}

@@ -1,0 +1,157 @@
+// Packets copied by an XDP program into a ring buffer, while the originals pass on: disturbs nothing, sees what arrives.
+import { setImmediate as turn } from 'node:timers/promises'
+import { attachXdp, type XdpAttachment } from '../bpf/index.js'
+import { matchFilter, type Filter } from '../filter/index.js'
+import { inNamespace, type Namespace } from '../kernel/index.js'
+import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
+import { Mirror, type MirroredPacket } from '../programs/mirror.js'
+import { LiveSource, xdpInterface } from './engine-live.js'
+import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
+
+export interface MirrorSourceOptions {
+  interface: string
+  namespace?: Namespace | undefined
+  /** Only what matches is copied. */
+  filter?: Filter | undefined
+  /** The most bytes of a packet that are copied. Default 262144: all. */
+  snapLength?: number | undefined
+  /** Bytes of the ring: a power of two, at least a page. Default 8 MiB. */
+  ringBytes?: number | undefined
+  /** Where the program runs. Default `auto`: in the driver, in the generic path where that cannot be. */
+  xdpMode?: 'auto' | 'native' | 'generic' | undefined
+}
+
+/** Packets handed on before other work of the event loop has its turn. */
+const BUDGET = 256
+// include/uapi/linux/bpf.h: enum xdp_action
+const XDP_PASS = 2
+
+/** What arrives at an interface, mirrored. Kernel 5.18. Needs CAP_NET_ADMIN and CAP_BPF, and `close()`. */
+export class MirrorSource implements PacketSource {
+  readonly mode = 'mirror'
+  readonly name: string
+  readonly linkType = LINKTYPE_ETHERNET
+  /** How the program is attached. */
+  readonly attachment: XdpAttachment
+  readonly #mirror: Mirror
+  readonly #live: LiveSource
+  #isPaused = false
+  #isWatching = false
+  #isOpen = true
+
+  /**
+   * Loads and attaches the program; packets wait in the ring until `start`. Throws `NotFoundError`, `OptionError`,
+   * `UnsupportedError`, `XdpBusyError` when another program is attached, `VerifierError`, `KernelError`.
+   */
+  static open(options: MirrorSourceOptions): MirrorSource {
+    return new MirrorSource(options)
+  }
+
+  private constructor(options: MirrorSourceOptions) {
+    const { namespace, filter, ringBytes, xdpMode = 'auto', snapLength = MAX_CAPTURED_LENGTH } = options
+    const device = xdpInterface(options.interface, namespace)
+    this.name = device.name
+    this.#mirror = inNamespace(namespace, () =>
+      Mirror.load({
+        snapLength,
+        ...(ringBytes !== undefined && { ringBytes }),
+        ...(filter && { filter: (x) => matchFilter(x, filter) }),
+      }),
+    )
+    try {
+      this.#live = new LiveSource(device, namespace, snapLength)
+      this.#live.packet.verdict = XDP_PASS
+      this.attachment = attachXdp(this.#mirror.program, { interface: device.name, mode: xdpMode, namespace })
+    } catch (error) {
+      this.#mirror.close()
+      throw error
+    }
+  }
+
+  start(sink: PacketSink): void {
+    this.#live.start(sink)
+    this.#watch()
+  }
+
+  pause(): void {
+    this.#isPaused = true
+    this.#unwatch()
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    this.#watch()
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#isOpen) return
+    this.attachment.detach()
+    this.#isPaused = false
+    this.#unwatch()
+    await turn()
+    if (!this.#live.isStarted) return
+    // A program that is running on another processor may still be about to commit its record.
+    while (this.#isOpen && !this.#live.hasEnded && this.#mirror.ring.pending > 0) {
+      this.#mirror.consume(this.#onPacket, BUDGET)
+      await turn()
+    }
+  }
+
+  stats(): SourceStatistics {
+    this.#count()
+    const { stats } = this.#live
+    return { ...stats, dropped: { ...stats.dropped } }
+  }
+
+  close(): Promise<void> {
+    if (this.#isOpen) {
+      this.#count()
+      this.#isOpen = false
+      this.#unwatch()
+      this.#live.close()
+      try {
+        this.attachment.detach()
+      } finally {
+        this.attachment.close()
+        this.#mirror.close()
+      }
+    }
+    return Promise.resolve()
+  }
+
+  #count(): void {
+    if (!this.#isOpen) return
+    this.#live.countInterface()
+    this.#live.stats.dropped.ring = this.#mirror.lost
+  }
+
+  #watch(): void {
+    if (this.#isPaused || this.#isWatching || !this.#isOpen || !this.#live.isStarted || this.#live.hasEnded)
+      return
+    this.#isWatching = true
+    this.#mirror.watch(this.#onPacket, { budget: BUDGET })
+  }
+
+  #unwatch(): void {
+    if (!this.#isWatching) return
+    this.#isWatching = false
+    this.#mirror.ring.unwatch()
+  }
+
+  readonly #onPacket = (mirrored: MirroredPacket): void => {
+    const live = this.#live
+    if (live.hasEnded) return
+    const { packet } = live
+    packet.bytes = mirrored.bytes
+    packet.offset = mirrored.offset
+    packet.length = mirrored.captured
+    packet.queue = mirrored.queue
+    live.clock.stamp(packet, mirrored.time)
+    try {
+      live.handOn(mirrored.length)
+    } catch (error) {
+      this.#unwatch()
+      live.end(error as Error)
+    }
+  }
+}

@@ -1,0 +1,205 @@
+// Where captured packets go: lines of text or JSON on standard output, or a capture file.
+import { arch, cpus, release, type } from 'node:os'
+import {
+  CaptureWriteError,
+  CaptureWriter,
+  PacketFormatter,
+  loadServices,
+  packetToJsonLine,
+  type FormatOptions,
+  type RotateOptions,
+} from '../capture/index.js'
+import { openTarget, type Target } from '../capture/target.js'
+import type { PacketRecord } from '../packet/pcap-record.js'
+import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
+
+/** Takes packets, and says when it cannot keep up. */
+export interface CaptureOutput {
+  /** False when the packet was not taken; it is then lost. */
+  packet(packet: PacketRecord): boolean
+  batchEnd(): void
+  /** Whether the next packet will be taken. */
+  readonly hasRoom: boolean
+  /** Resolves when there is room again, or never will be because of `failure`. */
+  ready(): Promise<unknown>
+  readonly failure: Error | undefined
+  /** Packets not taken, or taken and then not written. */
+  readonly lost: number
+  /** Writes what waits. Throws what ended the writing. */
+  close(): Promise<void>
+}
+
+export interface OutputOptions {
+  format: 'text' | 'json' | 'pcapng' | 'pcap'
+  /** `-` is standard output. */
+  path: string
+  /** How text looks. */
+  text: FormatOptions
+  /** Names for port numbers, in text. */
+  names: boolean
+  rotate: RotateOptions | undefined
+  /** As soon as possible, in files too. */
+  immediate: boolean
+  interfaces: readonly InterfaceInfo[]
+  statistics: () => readonly (InterfaceStatistics | undefined)[]
+  version: string
+  onFailure: () => void
+}
+
+export async function openOutput(options: OutputOptions): Promise<CaptureOutput> {
+  const { format } = options
+  if (format === 'pcapng' || format === 'pcap') return FileOutput.open(options, format)
+  return new LineOutput(await openTarget('-'), lineOf(options), options.onFailure)
+}
+
+function lineOf({ format, text, names, interfaces }: OutputOptions): (packet: PacketRecord) => string {
+  if (format === 'json') {
+    const json = { interfaces: interfaces.map(({ name }) => name) }
+    return (packet) => packetToJsonLine(packet, json)
+  }
+  const formatter = new PacketFormatter({ ...text, ...(names && { service: loadServices() }) })
+  return (packet) => formatter.format(packet)
+}
+
+/** Bytes of text that may wait for whoever reads it. */
+const MOST_WAITING = 1 << 20
+
+/** Lines to standard output, written without ever blocking. */
+class LineOutput implements CaptureOutput {
+  readonly #target: Target
+  readonly #line: (packet: PacketRecord) => string
+  readonly #onFailure: () => void
+  #text = ''
+  #pump: Promise<void> | undefined
+  #waiting: (() => void)[] = []
+  #failure: Error | undefined
+  #lost = 0
+
+  constructor(target: Target, line: (packet: PacketRecord) => string, onFailure: () => void) {
+    this.#target = target
+    this.#line = line
+    this.#onFailure = onFailure
+  }
+
+  packet(packet: PacketRecord): boolean {
+    if (!this.hasRoom) {
+      this.#lost++
+      return false
+    }
+    this.#text += `${this.#line(packet)}\n`
+    return true
+  }
+
+  batchEnd(): void {
+    if (this.#text !== '' && !this.#failure) this.#pump ??= this.#write()
+  }
+
+  get hasRoom(): boolean {
+    return this.#text.length < MOST_WAITING && !this.#failure
+  }
+
+  async ready(): Promise<void> {
+    this.batchEnd()
+    while (!this.hasRoom && !this.#failure) await new Promise<void>((wake) => this.#waiting.push(wake))
+  }
+
+  get failure(): Error | undefined {
+    return this.#failure
+  }
+
+  get lost(): number {
+    return this.#lost
+  }
+
+  async close(): Promise<void> {
+    this.batchEnd()
+    while (this.#pump) await this.#pump
+    await this.#target.close()
+    if (this.#failure) throw this.#failure
+  }
+
+  async #write(): Promise<void> {
+    try {
+      while (this.#text !== '') {
+        const bytes = Buffer.from(this.#text)
+        this.#text = ''
+        this.#wake()
+        for (let at = 0; at < bytes.length;) at += await this.#target.write(bytes, at, bytes.length)
+      }
+    } catch (error) {
+      this.#failure = new CaptureWriteError('-', error)
+      this.#text = ''
+      this.#onFailure()
+    }
+    this.#pump = undefined
+    this.#wake()
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const wake of waiting) wake()
+  }
+}
+
+class FileOutput implements CaptureOutput {
+  readonly #writer: CaptureWriter
+  readonly #interfaces: readonly InterfaceInfo[]
+
+  private constructor(writer: CaptureWriter, interfaces: readonly InterfaceInfo[]) {
+    this.#writer = writer
+    this.#interfaces = interfaces
+  }
+
+  static async open(options: OutputOptions, format: 'pcapng' | 'pcap'): Promise<FileOutput> {
+    const { path, rotate, interfaces, statistics, version, onFailure } = options
+    const writer = await CaptureWriter.open({
+      path,
+      format,
+      rotate,
+      interfaces,
+      statistics,
+      flush: options.immediate ? 'immediate' : undefined,
+      section: {
+        hardware: `${cpus().at(0)?.model ?? 'unknown'} (${arch()})`,
+        os: `${type()} ${release()}`,
+        application: `xdp capture ${version}`,
+      },
+      onError: onFailure,
+    })
+    return new FileOutput(writer, interfaces)
+  }
+
+  packet(packet: PacketRecord): boolean {
+    // A file that describes an interface after its first packet: taken for one of the same kind.
+    if (packet.interfaceId >= this.#interfaces.length) {
+      const alike = this.#interfaces.findIndex(({ linkType = 1 }) => linkType === packet.linkType)
+      packet.interfaceId = Math.max(alike, 0)
+    }
+    return this.#writer.write(packet)
+  }
+
+  batchEnd(): void {
+    // The writer flushes by itself.
+  }
+
+  get hasRoom(): boolean {
+    return this.#writer.hasRoom
+  }
+
+  ready(): Promise<boolean> {
+    return this.#writer.ready()
+  }
+
+  get failure(): Error | undefined {
+    return this.#writer.failure
+  }
+
+  get lost(): number {
+    return this.#writer.stats.lost
+  }
+
+  close(): Promise<void> {
+    return this.#writer.close()
+  }
+}

@@ -1,0 +1,75 @@
+// What a capture says about itself on standard error: the statistics line, what was lost where, progress.
+import type { CaptureStatistics } from '../capture/engine.js'
+import type { SourceMode } from '../capture/source.js'
+
+/** What the modes are called in the statistics line. */
+const NAMES: Record<SourceMode, string> = {
+  divert: 'AF_XDP',
+  mirror: 'XDP_MIRROR',
+  packet: 'AF_PACKET',
+  file: 'FILE',
+}
+
+/** What the engine counted, and what the output could not take. */
+export interface Counts extends CaptureStatistics {
+  outputLost: number
+}
+
+/** All packets that are missing, wherever they were lost. */
+export function droppedOf({ dropped, outputLost }: Counts): number {
+  return dropped.interface + dropped.kernel + dropped.ring + dropped.consumer + outputLost
+}
+
+/** One line, for those who read logs by program. */
+export function statisticsLine(counts: Counts): string {
+  return (
+    `Capture statistics: mode=${NAMES[counts.mode]} packets_received=${counts.packets} bytes_received=${counts.bytes} ` +
+    `packets_processed=${counts.processed - counts.outputLost} packets_dropped=${droppedOf(counts)} ` +
+    `batches=${counts.batches} errors=${counts.errors}`
+  )
+}
+
+/** Where packets were lost, as a sentence; undefined when none were. */
+export function lossSentence(counts: Counts): string | undefined {
+  const { dropped } = counts
+  const places = [
+    [dropped.interface, 'by the interface'],
+    [dropped.kernel, "in the kernel's ring"],
+    [dropped.ring, 'in the ring buffer of the XDP program'],
+    [dropped.consumer + counts.outputLost, 'because the output was too slow'],
+  ] as const
+  const lost = places.filter(([count]) => count > 0).map(([count, where]) => `${count} ${where}`)
+  return lost.length === 0 ? undefined : `lost ${lost.join(', ')}`
+}
+
+const PROGRESS_MS = 250
+
+/** How far it is, on one line of a terminal that is written over; nothing elsewhere. */
+export class Progress {
+  readonly #timer: NodeJS.Timeout | undefined
+  #isShown = false
+
+  constructor(read: () => Counts, isWanted: boolean) {
+    if (!isWanted) return
+    this.#timer = setInterval(() => {
+      const counts = read()
+      const missing = droppedOf(counts)
+      const rest = missing > 0 ? `, ${missing.toLocaleString('en-US')} lost` : ''
+      process.stderr.write(
+        `\r\x1b[K${counts.processed.toLocaleString('en-US')} packets, ${counts.bytes.toLocaleString('en-US')} bytes${rest}`,
+      )
+      this.#isShown = true
+    }, PROGRESS_MS).unref()
+  }
+
+  /** Makes room for a line of log. */
+  clear(): void {
+    if (this.#isShown) process.stderr.write('\r\x1b[K')
+    this.#isShown = false
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.clear()
+  }
+}
