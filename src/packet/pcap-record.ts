@@ -57,7 +57,8 @@ export class PacketRecord {
   /** A record with bytes of its own. */
   copy(): PacketRecord {
     const copy = Object.assign(new PacketRecord(), this)
-    copy.bytes = this.bytes.slice(this.offset, this.offset + this.length)
+    // Not the `slice` of a Buffer, which shares its bytes.
+    copy.bytes = new Uint8Array(this.bytes.subarray(this.offset, this.offset + this.length))
     copy.offset = 0
     return copy
   }

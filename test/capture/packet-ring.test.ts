@@ -197,6 +197,35 @@ suite('packet ring', { skip: needsRoot }, () => {
     assert.equal(keeper.end, undefined)
   })
 
+  test('waits for an interface that is down', async (t) => {
+    const lab = createTestLab(t)
+    setInterfaceUp(lab.a.interface, false, lab.a)
+    const ring = openRing(t, lab)
+    const keeper = new Keeper(ours)
+    ring.start(keeper)
+    await until('the sink knows', () => keeper.links.length === 1)
+    setInterfaceUp(lab.a.interface, true, lab.a)
+    await until('the sink knows', () => keeper.links.length === 2)
+    assert.deepEqual(keeper.links, [false, true])
+    await until('the link runs', () => lab.interfaces().b.running)
+    senderAt(t, lab.b)(frameOf(70))
+    await until('the packet came', () => keeper.packets.length === 1)
+  })
+
+  test('has the interface take everything as long as it is open, unless told not to', async (t) => {
+    const lab = createTestLab(t)
+    const promiscuity = async () => {
+      const { stdout } = await lab.exec('a', 'ip', ['-details', '-json', 'link', 'show', lab.a.interface])
+      return (JSON.parse(stdout) as { promiscuity: number }[])[0].promiscuity
+    }
+    openRing(t, lab, { promiscuous: false })
+    assert.equal(await promiscuity(), 0)
+    const ring = openRing(t, lab)
+    assert.equal(await promiscuity(), 1)
+    await ring.close()
+    assert.equal(await promiscuity(), 0)
+  })
+
   test('ends with an error when the interface is gone', async (t) => {
     const lab = createTestLab(t)
     const ring = openRing(t, lab)

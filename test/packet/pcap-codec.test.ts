@@ -293,6 +293,15 @@ test('damaged files end in packets or a problem: no exception, no reading outsid
   )
 })
 
+test('a copy of a record has bytes of its own, whatever they were in', () => {
+  for (const bytes of [Uint8Array.of(1, 2, 3), Buffer.from([1, 2, 3])]) {
+    const copy = record(bytes, { offset: 1, length: 2 }).copy()
+    bytes.fill(9)
+    assert.deepEqual([...copy.bytes], [2, 3])
+    assert.equal(copy.offset, 0)
+  }
+})
+
 test('a reader of pcap does not take its header for a packet when there is no more', () => {
   const reader = new PcapReader()
   assert.equal(reader.next(new PacketRecord()), 'more')
