@@ -1,0 +1,19 @@
+// What a stage is: it looks at packets on their way, changes or drops them.
+import type { XdpPacket } from '../xsk/index.js'
+
+/** One of the two ways through a forwarder, or the only one when packets go back where they came from. */
+export interface ForwardWay {
+  /** 0 for what arrives on `in`, 1 for what arrives on `out`. */
+  readonly index: number
+  /** The device that the packet came from. */
+  readonly from: string
+  /** The device that it leaves by. */
+  readonly to: string
+}
+
+/**
+ * Called for each packet, in the order of the stages, before its hardware addresses are rewritten. The packet is a reused
+ * cursor into the shared memory: change its bytes in place, move `offset` or change `length` within the frame (256 bytes
+ * before a received packet are free). `'drop'` ends its way; anything else, and it goes on.
+ */
+export type StageHandler = (packet: XdpPacket, way: ForwardWay) => 'drop' | undefined | void
