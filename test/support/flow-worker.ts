@@ -3,6 +3,8 @@ import type { WorkerModule } from '../../src/xsk/index.js'
 
 export interface FlowWorkerData {
   verdict?: 'transmit'
+  /** Keep no numbers: for more packets than memory should hold. */
+  forget?: boolean
 }
 
 export type FlowWorkerOrder = 'report' | 'exit'
@@ -21,6 +23,7 @@ const start: WorkerModule<FlowWorkerData | undefined> = ({ port, workerData }) =
     port.postMessage(flows)
   })
   return ({ view, offset }) => {
+    if (workerData?.forget) return workerData.verdict
     const source = view.getUint16(offset + SOURCE_PORT_AT)
     const numbers = flows.get(source)
     const number = view.getUint32(offset + PAYLOAD_AT)

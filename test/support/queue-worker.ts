@@ -7,6 +7,8 @@ import { isOurs } from './xsk.js'
 export interface QueueWorkerData {
   /** What to do with a packet once its number is kept. Default: nothing. */
   verdict?: 'transmit'
+  /** Keep no numbers: for more packets than memory should hold. */
+  forget?: boolean
   /** Fail before the first packet, on the queues named. */
   failOn?: number[]
 }
@@ -54,6 +56,7 @@ const start: WorkerModule<QueueWorkerData | undefined> = ({ port, workerData, qu
     handler: (packet) => {
       if (!isOurs(packet)) return
       if (doomed === 'throw') throw new Error('on purpose')
+      if (workerData?.forget) return workerData.verdict
       numbers.push(packet.view.getUint32(packet.offset + 14))
       queues.add(packet.queue)
       if (toHold-- > 0) return 'hold'

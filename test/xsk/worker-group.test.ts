@@ -14,6 +14,7 @@ import {
   type XdpWorkerGroup,
   type XdpWorkerGroupOptions,
 } from '../../src/xsk/index.js'
+import { startFlood } from '../support/flood.js'
 import { createQuietLab, needsRoot, openDescriptors } from '../support/lab.js'
 import type { QueueWorkerData, QueueWorkerOrder, QueueWorkerReport } from '../support/queue-worker.js'
 import { attachedAt, frameOf, linkPackets, until } from '../support/xsk.js'
@@ -117,8 +118,11 @@ describe('a group of workers', { skip: needsRoot }, () => {
     assert.deepEqual(group.warnings, [])
     assert.equal(attachedAt(lab.a).length, 1)
     const senders = await openSenders(t, lab)
-    await senders.send(500)
-    await until('all are there', () => packetsOf(group).every((count) => count === 500))
+    // As many at a time as the rings hold, whenever the threads get their turns.
+    for (let sent = 100; sent <= 500; sent += 100) {
+      await senders.send(100)
+      await until('all are there', () => packetsOf(group).every((count) => count === sent))
+    }
     const reports = await Promise.all(group.workers.map((w) => ask(w, group)))
     for (const [queue, report] of reports.entries()) {
       assert.deepEqual(report.numbers, senders.sent[queue])
@@ -177,6 +181,9 @@ describe('a group of workers', { skip: needsRoot }, () => {
       assert.match(error.message, how === 'throw' || how === 'reject' ? /on purpose/ : /queue 1 of .* ended/)
       await restarted
       assert.deepEqual([victim.state, victim.restarts], ['running', 1])
+      await until('the others have theirs', () =>
+        [0, 2].every((queue) => packetsOf(group)[queue] === senders.sent[queue].length),
+      )
       const before = victim.statistics().rx.packets
       const mark = senders.sent[1].length
       await senders.send(50)
@@ -192,6 +199,37 @@ describe('a group of workers', { skip: needsRoot }, () => {
       }
     })
   }
+
+  it('keeps every frame when threads are ended in the middle of a flood', async (t) => {
+    const lab = createQuietLab(t, { queues: 2 })
+    const group = await openWorkers(t, lab, {
+      workerData: { verdict: 'transmit', forget: true },
+      restart: { ...soon, limit: 100 },
+    })
+    const floods = [startFlood(t, lab.b, frameOf(64)), startFlood(t, lab.b, frameOf(128))]
+    for (let i = 0; i < 6; i++) {
+      const before = group.statistics().rx.packets
+      await until('packets flow', () => group.statistics().rx.packets > before + 1000)
+      const restarted = once(group, 'restart')
+      if (i % 2) void group.workers[i % 4 === 1 ? 0 : 1].terminate()
+      else group.post(i % 4 === 0 ? 0 : 1, 'throw' satisfies QueueWorkerOrder)
+      await restarted
+    }
+    const before = packetsOf(group)
+    await until('packets flow', () => group.statistics().rx.packets > before[0] + before[1] + 1000)
+    for (const flood of floods) await flood.stop()
+    const isAtRest = () => {
+      const { rx, tx, completion } = group.statistics().frames
+      return rx + tx + completion === 0
+    }
+    await until('nothing is under way', isAtRest)
+    for (const w of group.workers) {
+      const { frames } = w.statistics()
+      assert.equal(frames.free + frames.fill, 256, JSON.stringify(frames))
+    }
+    const sum = group.workers.map((w) => w.statistics().rx.packets).reduce((a, b) => a + b)
+    assert.equal(group.statistics().rx.packets, sum)
+  })
 
   it('leaves nothing behind, after many crashes too', async (t) => {
     const lab = createQuietLab(t, { queues: 2 })

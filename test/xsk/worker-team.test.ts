@@ -11,6 +11,7 @@ import {
   type XdpWorkerGroupOptions,
 } from '../../src/xsk/index.js'
 import type { FlowWorkerData, FlowWorkerOrder, FlowWorkerReport } from '../support/flow-worker.js'
+import { startFlood } from '../support/flood.js'
 import { createQuietLab, needsRoot, openDescriptors } from '../support/lab.js'
 import { attachedAt, openAt, until } from '../support/xsk.js'
 
@@ -177,6 +178,39 @@ describe('several workers on one queue', { skip: needsRoot }, () => {
       group.workers.map(({ restarts }) => restarts),
       [1, 1, 1],
     )
+  })
+
+  it('keep every frame when they are ended in the middle of a flood', async (t) => {
+    const lab = createQuietLab(t)
+    const group = await openTeam(t, lab, {
+      workerData: { verdict: 'transmit', forget: true },
+      restart: { delayMs: 1, maxDelayMs: 1, limit: 100 },
+    })
+    // One flow: one worker has all the packets, the others lend it their frames.
+    const flood = startFlood(
+      t,
+      lab.b,
+      buildPacket({
+        ipv4: { src: Uint8Array.of(10, 0, 0, 1), dst: Uint8Array.of(10, 0, 0, 2) },
+        udp: { srcPort: 1, dstPort: 9 },
+        payload: new Uint8Array(8),
+      }),
+    )
+    for (let i = 0; i < 4; i++) {
+      const before = taken(group)
+      await until('packets flow', () => taken(group) > before + 1000)
+      const restarted = once(group, 'restart')
+      void group.workers[i % 3].terminate()
+      await restarted
+    }
+    const before = taken(group)
+    await until('packets flow', () => taken(group) > before + 1000)
+    await flood.stop()
+    await until('nothing is under way', () => {
+      const { rx, tx, completion } = group.statistics().frames
+      return rx + tx + completion === 0
+    })
+    assertAllHome(group, 3)
   })
 
   it('go on without one that is given up: its flows go to the kernel', async (t) => {
