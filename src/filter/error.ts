@@ -52,7 +52,8 @@ export class FilterError extends XdpError {
   readonly suggestion: string | undefined
 
   constructor(expression: string, { code, sentence, at, expected, suggestion, hint }: FilterProblem) {
-    const asked = expected === undefined ? '' : `; expected ${expected}`
+    // A word that was probably meant says enough.
+    const asked = expected === undefined || suggestion !== undefined ? '' : `; expected ${expected}`
     const meant = suggestion === undefined ? '' : `; did you mean "${suggestion}"?`
     super(code, `${brief(sentence)}${asked}${meant}\n${pointInto(expression, at)}`, hint)
     this.expression = expression

@@ -4,9 +4,10 @@
 // bare, and take the qualifiers of what came before; within parentheses stand either whole tests, or names alone.
 import { FilterError, type Span, spanning } from './error.js'
 import { parseArithmetic, parsePrimary } from './parse-arithmetic.js'
+import { parseByte, parseDirection, parseEncapsulation, parseLlc, parseValue } from './parse-words.js'
 import { TokenReader } from './reader.js'
 import type { Token } from './tokens.js'
-import type { Addressed, Arithmetic, Direction, Encapsulation, Qualifiers, Relation, Tree } from './tree.js'
+import type { Addressed, Arithmetic, Qualifiers, Relation, Tree } from './tree.js'
 import { FOREIGN, type Protocol, isProtocol, suggest } from './words.js'
 
 /** A piece of an expression, before it is known what it is used for. */
@@ -100,7 +101,7 @@ class Parser {
       const tree: Tree = { kind: 'value', value: { kind: 'number', value: peek.value! }, at: peek }
       return this.#continued({ is: 'number', tree, number: peek.value! })
     }
-    if (VALUES.has(peek.kind)) return { is: 'value', tree: this.#value(), bare: true }
+    if (VALUES.has(peek.kind)) return { is: 'value', tree: parseValue(reader), bare: true }
     if (reader.peekIs('-')) return this.#compared(parseArithmetic(reader))
     if (peek.kind === 'keyword') return this.#keyword(peek)
     return reader.unexpected(TESTS)
@@ -189,17 +190,17 @@ class Parser {
         return test({ kind: word, length: number.value!, at: spanning(peek, number) })
       }
       case 'byte':
-        return test(this.#byte())
+        return test(parseByte(reader))
       case 'vlan':
       case 'mpls':
       case 'pppoes':
       case 'geneve':
-        return test(this.#encapsulation(word))
+        return test(parseEncapsulation(reader, word))
       case 'pppoed':
         reader.next()
         return test({ kind: 'pppoed', at: peek })
       case 'llc':
-        return test(this.#llc())
+        return test(parseLlc(reader))
       case 'rnr':
         return this.#refuse(peek, `"rnr" is about OpenBSD's packet filter, unless it stands behind llc`)
       case 'and':
@@ -241,7 +242,7 @@ class Parser {
   /** Direction and type, then what they apply to. */
   #qualified(protocol: Protocol | undefined, start: Token): Tree {
     const reader = this.#reader
-    const direction = this.#direction()
+    const direction = parseDirection(reader)
     const { peek } = reader
     let type: Addressed | undefined
     if (peek.kind === 'keyword') {
@@ -274,19 +275,6 @@ class Parser {
     return { kind: 'qualified', qualifiers, tree, at: spanning(start, tree.at) }
   }
 
-  #direction(): Direction | undefined {
-    const reader = this.#reader
-    const first = reader.peek.text
-    if (reader.peek.kind !== 'keyword' || (first !== 'src' && first !== 'dst')) return undefined
-    reader.next()
-    if (!reader.joins) return first
-    const join = reader.next().text
-    const other = first === 'src' ? 'dst' : 'src'
-    if (!reader.peekOf('keyword', other)) reader.unexpected(`"${other}"`)
-    reader.next()
-    return join === 'or' ? 'src or dst' : 'src and dst'
-  }
-
   /** What stands behind qualifiers: a name or number, or several in parentheses, any of them negated. */
   #values(expected = 'a name, number or address'): Tree {
     const reader = this.#reader
@@ -306,7 +294,7 @@ class Parser {
       reader.next()
       return { kind: 'value', value: { kind: 'number', value: peek.value! }, at: peek }
     }
-    if (VALUES.has(peek.kind)) return this.#value()
+    if (VALUES.has(peek.kind)) return parseValue(reader)
     if (peek.kind === 'keyword') {
       throw reader.error(
         `"${peek.text}" is a word of the language`,
@@ -315,67 +303,5 @@ class Parser {
       )
     }
     return reader.unexpected(expected)
-  }
-
-  #value(): Tree {
-    const reader = this.#reader
-    const token = reader.next()
-    const text = token.text
-    if (token.kind === 'ipv4' || token.kind === 'ipv6') {
-      if (reader.peekIs('/')) {
-        reader.next()
-        const bits = reader.number('a prefix length')
-        const kind = token.kind === 'ipv4' ? 'ipv4 prefix' : 'ipv6 prefix'
-        return { kind: 'value', value: { kind, text, bits: bits.value! }, at: spanning(token, bits) }
-      }
-      if (token.kind === 'ipv4' && reader.peekOf('keyword', 'mask')) {
-        reader.next()
-        if (!reader.peekOf('ipv4')) reader.unexpected('a mask, such as 255.255.255.0')
-        const mask = reader.next()
-        return {
-          kind: 'value',
-          value: { kind: 'ipv4 net', text, mask: mask.text },
-          at: spanning(token, mask),
-        }
-      }
-    }
-    const kind = token.kind as 'name' | 'ipv4' | 'ipv6' | 'mac' | 'arcnet'
-    return { kind: 'value', value: { kind, text }, at: token }
-  }
-
-  /** `byte 12 = 8` */
-  #byte(): Tree {
-    const reader = this.#reader
-    const start = reader.next()
-    const offset = reader.number('the offset of a byte').value!
-    const { peek } = reader
-    if (peek.kind !== 'operator' || !['&', '|', '<', '>', '='].includes(peek.text))
-      reader.unexpected('one of & | < > =')
-    const operator = reader.next().text as '&' | '|' | '<' | '>' | '='
-    const value = reader.number('a number')
-    return { kind: 'byte', offset, operator, value: value.value!, at: spanning(start, value) }
-  }
-
-  #encapsulation(header: Encapsulation): Tree {
-    const reader = this.#reader
-    const start = reader.next()
-    const number = reader.parenthesizedNumber()
-    return {
-      kind: 'encapsulation',
-      header,
-      number: number?.value,
-      at: number ? spanning(start, number.at) : start,
-    }
-  }
-
-  #llc(): Tree {
-    const reader = this.#reader
-    const start = reader.next()
-    const { peek } = reader
-    if (peek.kind !== 'name' && !(peek.kind === 'keyword' && peek.text === 'rnr')) {
-      return { kind: 'llc', type: undefined, at: start }
-    }
-    reader.next()
-    return { kind: 'llc', type: peek.text, at: spanning(start, peek) }
   }
 }

@@ -143,7 +143,7 @@ describe('the forms of a filter', () => {
   })
 
   it('help jumps that reach further than 255 instructions', () => {
-    const filter = compileFilter(Array.from({ length: 200 }, (_, port) => `port ${port * 2}`).join(' or '))
+    const filter = compileFilter(Array.from({ length: 150 }, (_, port) => `tcp port ${port * 2}`).join(' or '))
     const program = readClassic(filter.toClassicBpf())
     assert.ok(program.length > filter.program.length)
     assert.ok(classicTakes(filter, web))
@@ -151,9 +151,7 @@ describe('the forms of a filter', () => {
   })
 
   it('say so when the kernel could not take them', () => {
-    const filter = compileFilter(Array.from({ length: 700 }, (_, at) => `ether[${at}] = 1`).join(' or '))
-    assert.equal(filter.toClassicBpf().length % 8, 0)
-    const large = compileFilter(Array.from({ length: 2500 }, (_, at) => `ether[${at}] = 1`).join(' or '))
+    const large = compileFilter(Array.from({ length: 2100 }, (_, at) => `ether[${at}] = 1`).join(' or '))
     assert.throws(
       () => large.toClassicBpf(),
       (error: unknown) => error instanceof FilterError && error.code === 'XDP_FILTER_TOO_LARGE',
