@@ -8,6 +8,7 @@ import { checkCommand } from './check.js'
 import { demoCommand } from './demo.js'
 import { disasmCommand } from './disasm.js'
 import { dropCommand } from './drop.js'
+import { echoCommand } from './echo.js'
 import { filterCommand } from './filter.js'
 import { generateCommand } from './generate.js'
 import { labCommand } from './lab.js'
@@ -32,6 +33,7 @@ const program = new Command('xdp')
 for (const command of [
   captureCommand(),
   pongCommand(),
+  echoCommand(),
   dropCommand(),
   loadCommand(),
   unloadCommand(),

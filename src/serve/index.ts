@@ -11,3 +11,4 @@ export {
   type UdpHandler,
   type UdpServerOptions,
 } from './udp.js'
+export { notifyManager, type Readiness } from './readiness.js'

@@ -36,6 +36,8 @@ const next = async (socket: Socket): Promise<[Buffer, nodeDgram.RemoteInfo]> =>
 const once = (emitter: events.EventEmitter, name: string) =>
   events.once(emitter, name, { signal: AbortSignal.timeout(10_000) })
 
+const codeOf = (error: NodeJS.ErrnoException | null): string | undefined => error?.code
+
 const thrown = (work: () => unknown): string | undefined => {
   try {
     work()
@@ -187,7 +189,7 @@ export const behaviours: Record<string, (dgram: Dgram, peer: Peer) => Promise<un
       thrown(() => wrong(Buffer.from('x'), -1, 1, port, peer4)),
     ]
     const failed = (payload: Buffer, host: string) =>
-      new Promise<unknown>((done) => socket.send(payload, port, host, (error) => done(error?.code)))
+      new Promise<unknown>((done) => socket.send(payload, port, host, (error) => done(codeOf(error))))
     const later = [await failed(Buffer.alloc(65_508), peer4), await failed(Buffer.alloc(1), '203.0.113.1')]
     socket.close()
     codes.push(
@@ -311,7 +313,7 @@ export const behaviours: Record<string, (dgram: Dgram, peer: Peer) => Promise<un
     const socket = await bound(dgram.createSocket('udp4'), 0)
     const broadcast = own4.replace(/\d+$/, '255')
     const refused = await new Promise<unknown>((done) =>
-      socket.send('x', 9, broadcast, (error) => done(error?.code)),
+      socket.send('x', 9, broadcast, (error) => done(codeOf(error))),
     )
     socket.setBroadcast(true)
     const allowed = await new Promise<unknown>((done) =>

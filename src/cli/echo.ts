@@ -1,0 +1,146 @@
+// xdp echo: a UDP server that answers with what it was sent (RFC 862), and an example of how a service starts and stops.
+import { Command, InvalidArgumentError } from 'commander'
+import { XdpError, getInterface } from '../kernel/index.js'
+import { parsePort } from '../programs/settings.js'
+import { createUdpServer, defaultInterface, notifyManager, type UdpServer } from '../serve/index.js'
+import { requireUp } from './require-up.js'
+import { describeGroup } from './run-group.js'
+import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { TrafficPrinter } from './traffic.js'
+
+interface EchoFlags extends SocketFlags {
+  port: number[]
+  address?: string[]
+  vlan?: number[]
+  kernelSocket: boolean
+  requireNative?: boolean
+  requireZeroCopy?: boolean
+}
+
+export function echoCommand(): Command {
+  return addSocketOptions(new Command('echo'))
+    .summary('answer UDP datagrams with what is in them')
+    .description(
+      'Answers every UDP datagram to a port with its own bytes, from AF_XDP sockets. Everything else passes to the kernel ' +
+        'as before. Runs until SIGINT or SIGTERM, and tells systemd when it is ready.',
+    )
+    .argument('[interface]', 'the interface to answer on (default: the one of the default route)')
+    .option('-p, --port <port>', 'the port to answer on (repeatable; default: 7)', addPort)
+    .option(
+      '-a, --address <address>',
+      'answer at this address only (repeatable; default: all of the interface)',
+      add,
+    )
+    .option('--vlan <id>', 'answer on this VLAN too (repeatable; default: those with an interface)', addVlan)
+    .option('--no-kernel-socket', "do without the kernel's socket, and so without fragments")
+    .option('--require-native', 'fail unless the program runs in the driver')
+    .option('--require-zero-copy', 'fail unless the device writes into our memory itself')
+    .action(async (given: string | undefined, flags: EchoFlags) => {
+      const name = given ?? chooseInterface()
+      requireUp(name)
+      const { port = [7], address, vlan, kernelSocket } = flags
+      const server = await createUdpServer(
+        {
+          ...groupOptions(name, flags),
+          port,
+          kernelSocket,
+          ...(address && { addresses: address }),
+          ...(vlan && { vlans: vlan }),
+        },
+        (message) => void message.reply(),
+      )
+      try {
+        requireGranted(server, flags)
+        await run(server, flags)
+      } finally {
+        await server.close()
+      }
+      const { received, receivedByKernel, replied } = server.counts
+      const { damaged, unwanted } = server.drops
+      console.error(
+        `xdp: answered ${replied} of ${received} datagrams; ${receivedByKernel} more came by the kernel, ` +
+          `${damaged} were damaged, ${unwanted} for nobody here`,
+      )
+    })
+}
+
+function chooseInterface(): string {
+  const name = defaultInterface()
+  console.error(`xdp: taking ${name}, the interface of the default route`)
+  return name
+}
+
+/** Throws `XDP_REQUIRED` with the reason when the kernel gave less than the user cannot do without. */
+function requireGranted({ group }: UdpServer, flags: EchoFlags): void {
+  const { attachment, sockets } = group
+  if (flags.requireNative && attachment?.mode !== 'native') {
+    throw new XdpError(
+      'XDP_REQUIRED',
+      `${group.interface} runs the program in ${attachment?.mode} mode, and native mode is required` +
+        (attachment?.fallbackReason === undefined ? '' : `: ${attachment.fallbackReason}`),
+      'Leave --require-native out to run all the same.',
+    )
+  }
+  const copying = sockets.filter(({ copy }) => copy.got !== 'zero-copy')
+  if (flags.requireZeroCopy && copying.length > 0) {
+    const queues = copying.map(({ queue }) => queue).join(', ')
+    throw new XdpError(
+      'XDP_REQUIRED',
+      `${group.interface} copies the packets of queue ${queues}, and zero copy is required: its driver has none, or not now`,
+      'Leave --require-zero-copy out to run all the same.',
+    )
+  }
+}
+
+async function run(server: UdpServer, flags: EchoFlags): Promise<void> {
+  const { group } = server
+  const status = `echoing UDP port ${server.ports.join(', ')} on ${describeGroup(group)}`
+  const traffic = new TrafficPrinter(() => group.statistics(), flags)
+  let finish: () => void = () => undefined
+  let fail: (error: Error) => void = () => undefined
+  const stopped = new Promise<void>((resolve, reject) => {
+    finish = resolve
+    fail = reject
+  })
+  const timer = setInterval(() => {
+    try {
+      traffic.print()
+    } catch (error) {
+      fail(error as Error) // the interface is gone, say
+    }
+  }, flags.interval * 1000)
+  process.once('SIGINT', finish).once('SIGTERM', finish)
+  try {
+    for (const { message } of group.warnings) console.error(`xdp: warning: ${message}`)
+    for (const socket of group.sockets) {
+      const index = getInterface(socket.interface).index
+      console.error(`INFO Binding socket to interface index ${index} queue ${socket.queue}...`)
+      console.error(`INFO Bound in ${socket.copy.got} mode`)
+      console.error(`INFO AF_XDP socket ready on ${socket.interface}:${socket.queue}`)
+    }
+    console.error(`xdp: ${status}`)
+    notifyManager('ready', status)
+    await Promise.race([stopped, server.closed])
+    notifyManager('stopping')
+    traffic.print()
+  } finally {
+    clearInterval(timer)
+    process.off('SIGINT', finish).off('SIGTERM', finish)
+  }
+}
+
+function addPort(text: string, list: number[] = []): number[] {
+  const port = parsePort(text)
+  if (port === undefined) throw new InvalidArgumentError('Use a port from 0 to 65535.')
+  return [...list, port]
+}
+
+function addVlan(text: string, list: number[] = []): number[] {
+  if (!/^\d{1,4}$/.test(text) || Number(text) > 4094)
+    throw new InvalidArgumentError('Use an id from 0 to 4094.')
+  return [...list, Number(text)]
+}
+
+function add(text: string, list: string[] = []): string[] {
+  return [...list, text]
+}

@@ -1,0 +1,145 @@
+// xdp echo as a service: how it starts, what it demands, whom it tells, how it ends.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { readFile, rm } from 'node:fs/promises'
+import { describe, it } from 'node:test'
+import { queryXdp } from '../../src/bpf/index.js'
+import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
+import { XDP, Running, startXdp, xdp } from './xdp.js'
+
+const READY = /^xdp: echoing .*\n/m
+
+describe('xdp echo', { skip: needsRoot }, () => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    it(`echoes, says what it got, and ends on ${signal} with nothing left`, async (t) => {
+      const lab = createTestLab(t, { isolated: false, queues: 2 })
+      const echo = await startXdp(t, ['echo', lab.name, '--port', '7007'], READY)
+      const [, mode, copy] = /: program \d+ in (\w+) mode by link, packets by (.*)\n/.exec(
+        (await echo.waitFor('stderr', READY))[0],
+      ) as RegExpExecArray
+      assert.deepEqual(
+        queryXdp(lab.name).map((program) => [program.mode, program.kind]),
+        [[mode, 'link']],
+      )
+      assert.equal(copy, 'copy')
+      for (const queue of [0, 1]) {
+        await echo.waitFor(
+          'stderr',
+          new RegExp(
+            `^INFO Binding socket to interface index ${lab.a.ifindex} queue ${queue}\\.\\.\\.\n` +
+              `INFO Bound in copy mode\nINFO AF_XDP socket ready on ${lab.name}:${queue}\n`,
+            'm',
+          ),
+        )
+      }
+      for (const [kind, host] of [
+        ['UDP4', lab.a.ipv4],
+        ['UDP6', `[${lab.a.ipv6}]`],
+      ]) {
+        const { stdout } = await lab.exec('b', 'socat', ['-t2', '-', `${kind}:${host}:7007`], {
+          input: 'hello',
+        })
+        assert.equal(stdout, 'hello')
+      }
+      const { status, stderr, stdout } = await echo.stop(signal)
+      assert.equal(status, 0)
+      assert.match(stdout, /AF_XDP RX: +2 pkts/)
+      assert.match(
+        stderr,
+        /^xdp: answered 2 of 2 datagrams; 0 more came by the kernel, 0 were damaged, 0 for nobody here$/m,
+      )
+      assert.deepEqual(queryXdp(lab.name), [])
+    })
+  }
+
+  it('takes the interface of the default route, and says so', async (t) => {
+    const lab = createTestLab(t)
+    const inside = async (args: string[]) => lab.exec('a', XDP[0], [XDP[1], 'echo', ...args])
+    const none = await inside([])
+    assert.equal(none.status, 1)
+    assert.match(none.stderr, /^xdp: There is no default route .* Name the interface\.\n$/)
+    await lab.exec('a', 'ip', ['route', 'add', 'default', 'via', lab.b.ipv4])
+    const child = lab.spawn('a', XDP[0], [XDP[1], 'echo'], { stdio: ['ignore', 'ignore', 'pipe'] })
+    let said = ''
+    const ended = new Promise((resolve) => child.once('close', resolve))
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      const wasReady = READY.test(said)
+      said += text
+      if (!wasReady && READY.test(said)) child.kill('SIGTERM')
+    })
+    assert.equal(await ended, 0, said)
+    assert.ok(said.startsWith(`xdp: taking ${lab.a.interface}, the interface of the default route\n`), said)
+    assert.match(said, /^xdp: echoing UDP port 7 on /m)
+  })
+
+  it('fails with the reason where native mode or zero copy is required and not to be had', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const generic = await xdp(['echo', lab.name, '--require-native', '--mode', 'generic'])
+    assert.equal(generic.status, 1)
+    assert.match(
+      generic.stderr,
+      /^xdp: \S+ runs the program in generic mode, and native mode is required.*\n$/,
+    )
+    const copy = await xdp(['echo', lab.name, '--require-zero-copy'])
+    assert.equal(copy.status, 1)
+    assert.match(copy.stderr, /^xdp: \S+ copies the packets of queue 0, and zero copy is required: .*\n$/m)
+    assert.deepEqual(queryXdp(lab.name), [])
+    const native = await startXdp(t, ['echo', lab.name, '--require-native'], READY)
+    assert.equal((await native.stop()).status, 0)
+  })
+
+  it('tells the service manager when it is ready and when it stops', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const name = uniqueName('notify-')
+    // A datagram socket of an abstract name, as systemd has it, and one with a path.
+    for (const [listen, path] of [
+      [`ABSTRACT-RECV:${name}`, `@${name}`],
+      [`UNIX-RECV:/tmp/${name}`, `/tmp/${name}`],
+    ]) {
+      // Where it was left by its end, a path is in the way.
+      t.after(() => rm(`/tmp/${name}`, { force: true }))
+      const manager = spawn('socat', ['-u', `${listen}`, '-'], { stdio: ['ignore', 'pipe', 'inherit'] })
+      t.after(() => manager.kill('SIGKILL'))
+      let told = ''
+      manager.stdout.setEncoding('utf8').on('data', (text: string) => (told += text))
+      const isThere = new RegExp(`${path}$`, 'm')
+      for (let tries = 0; !isThere.test(await readFile('/proc/net/unix', 'utf8')); tries++)
+        assert.ok(tries < 1000)
+      const echo = new Running(XDP[0], [XDP[1], 'echo', lab.name], {
+        env: { ...process.env, NOTIFY_SOCKET: path },
+      })
+      await echo.waitFor('stderr', READY)
+      while (!told.includes('READY=1')) await new Promise((resolve) => setTimeout(resolve, 5))
+      assert.match(told, /^READY=1\nSTATUS=echoing UDP port 7 on /)
+      const { status, stderr } = await echo.stop('SIGTERM')
+      assert.equal(status, 0, stderr)
+      while (!told.includes('STOPPING=1')) await new Promise((resolve) => setTimeout(resolve, 5))
+      manager.kill('SIGKILL')
+    }
+  })
+
+  it('fails when the service manager named a socket that is not there', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const echo = new Running(XDP[0], [XDP[1], 'echo', lab.name], {
+      env: { ...process.env, NOTIFY_SOCKET: '/tmp/nobody-listens-here' },
+    })
+    const { status, stderr } = await echo.end
+    assert.equal(status, 1)
+    assert.match(stderr, /sendto \(NOTIFY_SOCKET .*ENOENT/)
+    assert.deepEqual(queryXdp(lab.name), [])
+  })
+
+  it('refuses ports, addresses and VLANs that cannot be', async () => {
+    for (const [option, value] of [
+      ['--port', '65536'],
+      ['--port', 'x'],
+      ['--vlan', '4095'],
+    ]) {
+      const { status, stderr } = await xdp(['echo', 'lo', option, value])
+      assert.equal(status, 2, stderr)
+    }
+    const { status, stderr } = await xdp(['echo', 'lo', '--address', 'example.org'])
+    assert.equal(status, 2, stderr)
+    assert.equal((await xdp(['echo', 'nothere0'])).status, 1)
+  })
+})
