@@ -325,6 +325,52 @@ describe('two devices of one group', { skip: needsRoot }, () => {
     })
   }
 
+  it('register the memory each where the kernel cannot share it, and hand packets over all the same', async (t) => {
+    // As before kernel 5.10, or when only one of the devices has zero copy.
+    t.mock.getter(Umem.prototype, 'boundSocket', () => undefined)
+    const registrations = countRegistrations(t)
+    const { left, right, group, toRight } = await between(t)
+    assert.equal(registrations(), 4)
+    const receiver = await openGroup(t, right.b)
+    generatorAt(t, left.b).send(numbered(42), 30)
+    let forwarded = 0
+    await until('all were taken', () => {
+      for (const socket of group.sockets.slice(0, 2)) {
+        socket.receive((packet) => {
+          if (isOurs(packet) && toRight[packet.queue].transmit(packet.offset, packet.length)) forwarded++
+        })
+      }
+      return forwarded === 30
+    })
+    const got: number[] = []
+    await until('all have arrived', () => {
+      receiver.receive((packet) => {
+        if (isOurs(packet)) got.push(packet.view.getUint32(packet.offset + 14))
+      })
+      return got.length === 30
+    })
+    assert.ok(got.every((number) => number === 42))
+    await assertAllHome(group)
+  })
+
+  it('do not depend on each other: one that is gone leaves the memory to the other', async (t) => {
+    const [left, right] = [createQuietLab(t), createQuietLab(t)]
+    const umem = Umem.create({ frames: 128 })
+    t.after(() => umem.close())
+    const share = ({ interface: name, namespace }: LabEnd, first: number) => {
+      const options = checkOptions({ interface: name, namespace, attach: 'none', ...small })
+      return openBoundSocket(options, { umem, slice: { first, count: 64 } })
+    }
+    const registrations = countRegistrations(t)
+    const gone = await share(left.a, 0)
+    assert.equal((await left.exec('a', 'ip', ['link', 'delete', left.a.interface])).status, 0)
+    // The first socket is bound to nothing any more (EBADF): there is nothing of it to share.
+    const other = await share(right.a, 64)
+    assert.equal(registrations(), 2)
+    gone.close()
+    other.close()
+  })
+
   it('run in both directions at once', async (t) => {
     const { left, right, group, toLeft, toRight } = await between(t)
     const runs = group.sockets.map((socket, i) => {
