@@ -314,6 +314,39 @@ describe('a group of workers', { skip: needsRoot }, () => {
     await again
   })
 
+  it('has workers on two devices, with one memory', async (t) => {
+    const [left, right] = [createQuietLab(t, { queues: 2 }), createQuietLab(t)]
+    const { interface: name, namespace } = right.a
+    const group = await openWorkers(t, left, { others: [{ interface: name, namespace }] })
+    assert.deepEqual(
+      group.workers.map(({ queue }) => queue),
+      [0, 1, 0],
+    )
+    assert.equal(group.attachments.length, 2)
+    assert.equal(group.umem.frames, 3 * 256)
+    const [first, second] = [await openSenders(t, left), await openSenders(t, right)]
+    await first.send(20)
+    await second.send(30)
+    await until('all are there', () => packetsOf(group).join() === '20,20,30')
+    const reports = await Promise.all(group.workers.map((w) => ask(w, group)))
+    assert.deepEqual(
+      reports.map(({ numbers }) => numbers),
+      [...first.sent, ...second.sent],
+    )
+    // A message to a queue is one to that queue of either device.
+    assert.ok(group.post(0, { hold: 1 } satisfies QueueWorkerOrder))
+    await Promise.all(group.workers.map((w) => ask(w, group)))
+    await first.send(1)
+    await second.send(1)
+    await until('one is held on each', () => group.statistics().frames.held === 2)
+    assert.deepEqual(
+      group.workers.map((w) => w.statistics().frames.held),
+      [1, 0, 1],
+    )
+    await group.close()
+    assert.deepEqual([...attachedAt(left.a), ...attachedAt(right.a)], [])
+  })
+
   for (const preset of ['highThroughput', 'lowLatency'] as const) {
     it(`works with the preset ${preset}`, async (t) => {
       const lab = createQuietLab(t, { queues: 2 })
