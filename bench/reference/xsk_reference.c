@@ -1,9 +1,10 @@
 // The yardstick: the benchmark's three jobs over libxdp's rings, as a C programmer would write them.
 //
-//   xsk_reference rxdrop|txpush|l2fwd -i IF [-q QUEUE] [-m native|skb] [-f FRAMES] [-r RING] [-b BATCH]
+//   xsk_reference rxdrop|txpush|l2fwd|udpecho -i IF [-q QUEUE] [-m native|skb] [-f FRAMES] [-r RING] [-b BATCH]
 //                 [-s BYTES] [-n COUNT] [-B] [-W]
 //
-// rxdrop receives and forgets; l2fwd swaps the MAC addresses and sends back; txpush sends as fast as it goes.
+// rxdrop receives and forgets; l2fwd swaps the MAC addresses and sends back; udpecho swaps the addresses and ports of UDP
+// over IPv4 too; txpush sends as fast as it goes.
 // Prints "ready" when packets can come. SIGUSR2 starts the measurement anew; SIGTERM, or COUNT packets, end it:
 // then one JSON line says what happened since. While nothing comes it sleeps in poll(); with -B it busy-polls.
 #include <errno.h>
@@ -221,6 +222,27 @@ static inline void swap_macs(unsigned char *packet)
 	memcpy(packet + 6, destination, 6);
 }
 
+static inline void swap(unsigned char *a, unsigned char *b, unsigned count)
+{
+	unsigned char kept[6];
+
+	memcpy(kept, a, count);
+	memcpy(a, b, count);
+	memcpy(b, kept, count);
+}
+
+// Answers UDP over IPv4 without options; says whether it was that. The checksums stay what they are.
+static inline bool turn_around(unsigned char *packet, unsigned length)
+{
+	if (length < 42 || packet[12] != 0x08 || packet[13] != 0x00 || packet[14] != 0x45 || packet[23] != 17 ||
+	    (packet[20] & 0x3f) || packet[21])
+		return false;
+	swap_macs(packet);
+	swap(packet + 26, packet + 30, 4);
+	swap(packet + 34, packet + 36, 2);
+	return true;
+}
+
 // Each job takes one batch and answers how many packets that was.
 
 static unsigned rxdrop(const struct settings *s, struct port *p)
@@ -239,31 +261,40 @@ static unsigned rxdrop(const struct settings *s, struct port *p)
 	return count;
 }
 
-static unsigned l2fwd(const struct settings *s, struct port *p)
+static inline unsigned reflect(const struct settings *s, struct port *p, bool echo)
 {
 	__u32 from, to = 0;
 	unsigned count = xsk_ring_cons__peek(&p->rx, s->batch, &from);
-	unsigned room = count ? xsk_ring_prod__reserve(&p->tx, count, &to) : 0;
+	unsigned sent = 0, room = count ? xsk_ring_prod__reserve(&p->tx, count, &to) : 0;
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&p->rx, from++);
 		total.bytes += packet->len;
-		if (i >= room) {
+		if (sent >= room) {
 			total.dropped_tx++;
 			release(p, packet->addr);
 			continue;
 		}
-		swap_macs(xsk_umem__get_data(p->area, packet->addr));
+		if (!echo)
+			swap_macs(xsk_umem__get_data(p->area, packet->addr));
+		else if (!turn_around(xsk_umem__get_data(p->area, packet->addr), packet->len)) {
+			release(p, packet->addr);
+			continue;
+		}
+		sent++;
 		*xsk_ring_prod__tx_desc(&p->tx, to++) = (struct xdp_desc){ .addr = packet->addr, .len = packet->len };
 	}
-	xsk_ring_prod__submit(&p->tx, room);
+	xsk_ring_prod__submit(&p->tx, sent);
 	xsk_ring_cons__release(&p->rx, count);
 	p->lent_rx -= count;
-	p->lent_tx += room;
+	p->lent_tx += sent;
 	flush(s, p);
 	refill(p);
 	return count;
 }
+
+static unsigned l2fwd(const struct settings *s, struct port *p) { return reflect(s, p, false); }
+static unsigned udpecho(const struct settings *s, struct port *p) { return reflect(s, p, true); }
 
 static unsigned txpush(const struct settings *s, struct port *p)
 {
@@ -356,7 +387,7 @@ static void parse(int argc, char **argv, struct settings *s)
 	s->job = argv[optind];
 	if (!s->job || !s->interface || s->batch < 1 || s->batch > MAX_BATCH || s->size < 14 || s->size > FRAME_SIZE ||
 	    s->frames < 1) {
-		fprintf(stderr, "usage: xsk_reference rxdrop|txpush|l2fwd -i INTERFACE [options]\n");
+		fprintf(stderr, "usage: xsk_reference rxdrop|txpush|l2fwd|udpecho -i INTERFACE [options]\n");
 		exit(2);
 	}
 }
@@ -370,7 +401,10 @@ int main(int argc, char **argv)
 	unsigned count;
 
 	parse(argc, argv, &s);
-	job = strcmp(s.job, "rxdrop") == 0 ? rxdrop : strcmp(s.job, "l2fwd") == 0 ? l2fwd : txpush;
+	job = strcmp(s.job, "rxdrop") == 0    ? rxdrop
+	      : strcmp(s.job, "l2fwd") == 0   ? l2fwd
+	      : strcmp(s.job, "udpecho") == 0 ? udpecho
+					      : txpush;
 	set_up(&s, &p);
 	signal(SIGTERM, on_end);
 	signal(SIGINT, on_end);
