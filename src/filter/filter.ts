@@ -47,6 +47,7 @@ export interface Stages {
   readonly checked: Checked | undefined
   readonly graph: Block
   readonly optimised: Block
+  readonly asksForTags: boolean
   /** libpcap's program, which may loop. */
   readonly program: readonly Instruction[]
 }
@@ -66,7 +67,8 @@ function compile(
   const graph = lower(generated?.test, snapLength)
   // libpcap's optimiser does not understand jumps within blocks.
   const optimised = generated?.hasJumps ? graph : shorten(graph, expression)
-  return { tokens, tree, checked, graph, optimised, program: linearize(optimised) }
+  const asksForTags = generated?.asksForTags ?? false
+  return { tokens, tree, checked, graph, optimised, asksForTags, program: linearize(optimised) }
 }
 
 /** The graph as libpcap's optimiser leaves it. What it refuses is refused. */
@@ -128,6 +130,14 @@ export class Filter {
   }
 
   /**
+   * Whether the expression asks for VLAN tags (`vlan`). The kernel takes a tag off a frame before packet sockets see it: there such
+   * a filter must run behind what puts the tag back.
+   */
+  get asksForTags(): boolean {
+    return this.#stages.asksForTags
+  }
+
+  /**
    * Whether an Ethernet frame matches: `length` bytes from `offset` on, of which `wireLength` were there when it was sent. What
    * lies beyond `length` is not looked at: a test that would need it fails the packet.
    */
@@ -137,8 +147,8 @@ export class Filter {
 
   /**
    * The filter as `struct sock_filter[]`, 8 bytes each, for SO_ATTACH_FILTER: libpcap's code, but that loops (`protochain`) are
-   * written out, and that what the kernel would refuse or read otherwise says what libpcap means. The kernel takes a VLAN tag off
-   * before packet sockets see the frame. Throws `FilterError` (`XDP_FILTER_TOO_LARGE`) above 4096 instructions.
+   * written out, and that what the kernel would refuse or read otherwise says what libpcap means. See `asksForTags` too. Throws
+   * `FilterError` (`XDP_FILTER_TOO_LARGE`) above 4096 instructions.
    */
   toClassicBpf(): Uint8Array {
     const bytes = encode(this.#program)

@@ -143,7 +143,9 @@ describe('the forms of a filter', () => {
   })
 
   it('help jumps that reach further than 255 instructions', () => {
-    const filter = compileFilter(Array.from({ length: 150 }, (_, port) => `tcp port ${port * 2}`).join(' or '))
+    const filter = compileFilter(
+      Array.from({ length: 150 }, (_, port) => `tcp port ${port * 2}`).join(' or '),
+    )
     const program = readClassic(filter.toClassicBpf())
     assert.ok(program.length > filter.program.length)
     assert.ok(classicTakes(filter, web))
@@ -156,6 +158,12 @@ describe('the forms of a filter', () => {
       () => large.toClassicBpf(),
       (error: unknown) => error instanceof FilterError && error.code === 'XDP_FILTER_TOO_LARGE',
     )
+  })
+
+  it('say whether they ask for VLAN tags', () => {
+    assert.ok(compileFilter('ip or not (vlan 5 and tcp)').asksForTags)
+    assert.ok(!compileFilter('ip or mpls').asksForTags)
+    assert.ok(!compileFilter('').asksForTags)
   })
 
   it('explain each of their stages', () => {

@@ -43,6 +43,8 @@ export class Frame {
   labels = 0
   /** Whether we are in a Geneve tunnel, in which there may be no link header at all. */
   inGeneve = false
+  /** Whether a test asked for VLAN tags. */
+  asksForTags = false
   /** Whether statements jump among themselves, which the optimizer does not understand. */
   hasJumps = false
   readonly #used = new Array<boolean>(BPF_MEMWORDS).fill(false)

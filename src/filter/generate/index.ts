@@ -15,10 +15,13 @@ import { Unsupported } from './unsupported.js'
 /** How many tests are too many for anyone: each takes an instruction at least, and the kernel takes 4096 of classic BPF. */
 const MAX_TESTS = 4096
 
-/** The tests of a filter, and whether the optimizer may touch them. */
+/** The tests of a filter. */
 export interface Generated {
   readonly test: Test
+  /** Whether they jump within: the optimizer does not understand that. */
   readonly hasJumps: boolean
+  /** Whether one of them is `vlan`. */
+  readonly asksForTags: boolean
 }
 
 /** Makes the tests. Throws `FilterError` for what has no sense in its place. */
@@ -47,7 +50,7 @@ export function generate(checked: Checked, expression: string): Generated {
     }
   }
   const test = visit(checked)
-  return { test, hasJumps: frame.hasJumps }
+  return { test, hasJumps: frame.hasJumps, asksForTags: frame.asksForTags }
 }
 
 /** Says where in the expression what goes wrong goes wrong. */

@@ -40,6 +40,7 @@ export function vlan(frame: Frame, id: number | undefined): Test {
   const [first, ...rest] = VLAN_TYPES.map((type) => linkType(frame, type))
   const tagged = or(first, ...rest)
   const test = id === undefined ? tagged : and(tagged, equals(frame, 'network', 0, 2, id, 0xfff))
+  frame.asksForTags = true
   frame.payloadAt = further(frame.payloadAt, TAG_LENGTH)
   frame.typeAt = further(frame.typeAt, TAG_LENGTH)
   return test
