@@ -3,7 +3,13 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { Filter } from '../filter/index.js'
 import { OptionError, type Namespace } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
-import { XdpGroup, type GroupWarning, type XdpGroupOptions, type XdpPacket } from '../xsk/index.js'
+import {
+  XdpGroup,
+  type GroupWarning,
+  type KernelStatistics,
+  type XdpGroupOptions,
+  type XdpPacket,
+} from '../xsk/index.js'
 import { DivertProgram } from './divert-program.js'
 import { LiveSource, xdpInterface } from './engine-live.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
@@ -50,6 +56,7 @@ export class DivertSource implements PacketSource {
   #isStopped = false
   #control = new AbortController()
   #run: Promise<void> | undefined
+  #kernel: KernelStatistics
   #time = 0
   #clockLeft = 0
 
@@ -86,12 +93,18 @@ export class DivertSource implements PacketSource {
     this.name = group.interface
     this.#program = program
     this.#live = live
+    this.#kernel = group.statistics().kernel
     live.packet.verdict = XDP_REDIRECT
   }
 
   /** What is less than was asked for. */
   get warnings(): readonly GroupWarning[] {
     return this.group.warnings
+  }
+
+  /** The kernel's counters of the sockets, as of the last `stats()`. */
+  get kernel(): KernelStatistics {
+    return this.#kernel
   }
 
   start(sink: PacketSink): void {
@@ -146,7 +159,8 @@ export class DivertSource implements PacketSource {
     const { dropped } = this.#live.stats
     this.#live.countInterface()
     try {
-      const { rxDropped, rxRingFull, fillRingEmpty } = this.group.statistics().kernel
+      this.#kernel = this.group.statistics().kernel
+      const { rxDropped, rxRingFull, fillRingEmpty } = this.#kernel
       const refused = rxDropped + rxRingFull + fillRingEmpty
       dropped.kernel = refused + this.#program.tooLong
       // A device counts as dropped what a socket refused: that is one loss, not two.

@@ -8,7 +8,7 @@ import { MirrorSource } from './mirror-source.js'
 import { PacketRing } from './packet-ring.js'
 import type { PacketSource } from './source.js'
 
-/** A mode that `auto` tried and could not have. */
+/** A mode that was tried and could not have. */
 export interface Fallback {
   mode: LiveMode
   /** One sentence. */
@@ -16,19 +16,16 @@ export interface Fallback {
   error: Error
 }
 
-const AUTO: readonly LiveMode[] = ['mirror', 'packet']
 /** Of a ring of AF_PACKET. */
 const BLOCK_SIZE = 262_144
 
-/** Opens what `mode` asks for. Fallbacks are reported as they happen; throws what the last mode threw. */
+/** Opens the first of the modes that can be had. Fallbacks are reported as they happen; throws what the last mode threw. */
 export async function openSource(
-  mode: 'auto' | LiveMode,
+  modes: readonly LiveMode[],
   options: CheckedCapture,
   onFallback: (fallback: Fallback) => void,
 ): Promise<PacketSource> {
-  if (mode !== 'auto') return openMode(mode, options)
-  const [last] = AUTO.slice(-1)
-  for (const mode of AUTO.slice(0, -1)) {
+  for (const mode of modes.slice(0, -1)) {
     try {
       return await openMode(mode, options)
     } catch (error) {
@@ -36,7 +33,7 @@ export async function openSource(
       onFallback({ mode, reason: error.message, error })
     }
   }
-  return openMode(last, options)
+  return openMode(modes[modes.length - 1], options)
 }
 
 /** What was asked for wrongly is as wrong in every mode. */
@@ -46,15 +43,15 @@ function canFallBack(error: unknown): error is XdpError {
 }
 
 function openMode(mode: LiveMode, options: CheckedCapture): PacketSource | Promise<PacketSource> {
-  const { interface: name, namespace, filter, snapLength, ringBytes, xdpMode } = options
+  const { interface: name, namespace, filter, snapLength, ringBytes, xdpMode, queues = 'all' } = options
   if (mode === 'divert') requireSpare(name, options.takeTraffic ?? false, namespace)
   if (options.openSource) return options.openSource(mode, options)
   const common = { interface: name, namespace, filter, snapLength }
   switch (mode) {
     case 'divert':
-      return DivertSource.open({ ...common, ...options.sockets, xdpMode, batch: options.batch })
+      return DivertSource.open({ batch: options.batch, ...options.sockets, ...common, queues, xdpMode })
     case 'mirror':
-      return MirrorSource.open({ ...common, ringBytes, xdpMode })
+      return MirrorSource.open({ ...common, queues, ringBytes, xdpMode })
     case 'packet':
       return PacketRing.open({
         ...common,

@@ -15,9 +15,9 @@ export interface CaptureOptions {
   /**
    * `mirror`: an XDP program copies what arrives, which passes on; `packet`: AF_PACKET, what arrives and leaves;
    * `divert`: AF_XDP sockets take what arrives away from the host. `auto`, the default, is mirror, and packet where that
-   * cannot be; `fallbacks` says why. It is never divert.
+   * cannot be; `fallbacks` says why. It is never divert. A list is tried in its order.
    */
-  mode?: 'auto' | LiveMode | undefined
+  mode?: 'auto' | LiveMode | readonly LiveMode[] | undefined
   /** In tcpdump's filter language. Default: every packet. */
   filter?: string | Filter | undefined
   /** The most bytes of a packet that are kept: 1 to 262144, the default. */
@@ -36,44 +36,57 @@ export interface CaptureOptions {
   timeout?: number | undefined
   /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB). */
   ringBytes?: number | undefined
+  /** The receive queues to capture, in `divert` and `mirror`. Default `all`. */
+  queues?: 'all' | readonly number[] | undefined
   /** Where XDP programs run. Default `auto`. */
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
   /** The sockets of `divert`. */
-  sockets?: Omit<DivertSocketOptions, 'batch'> | undefined
+  sockets?: Omit<DivertSocketOptions, 'queues'> | undefined
   /** Opens the source instead of what the engine has for each mode: for tests, and sources of your own. */
   openSource?: ((mode: LiveMode, options: CheckedCapture) => PacketSource | Promise<PacketSource>) | undefined
 }
 
 /** The options with what every source wants to know filled in. */
 export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode'> {
-  mode: 'auto' | LiveMode
+  modes: readonly LiveMode[]
   filter: Filter | undefined
   snapLength: number
   batch: number
   timeout: number
 }
 
-const MODES = ['auto', 'divert', 'mirror', 'packet']
+const MODES: readonly LiveMode[] = ['divert', 'mirror', 'packet']
+const AUTO: readonly LiveMode[] = ['mirror', 'packet']
 
 /** Throws `OptionError`, and `FilterError` for a filter that is none. */
 export function checkCapture(options: CaptureOptions): CheckedCapture {
   const { mode = 'auto', snapLength = MAX_CAPTURED_LENGTH, batch = 64, timeout = 0 } = options
   if (typeof options.interface !== 'string' || options.interface === '')
     throw new OptionError('interface', 'No interface was named')
-  if (!MODES.includes(mode))
-    throw new OptionError('mode', `"${mode}" is no mode`, `Use one of ${MODES.join(', ')}.`)
+  const modes = modesOf(mode)
   inRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
   inRange('batch', batch, 1, 65_536)
   inRange('timeout', timeout, 0, 60_000)
   const { filter } = options
   return {
     ...options,
-    mode,
+    modes,
     snapLength,
     batch,
     timeout,
     filter: typeof filter === 'string' ? compileUnlessEmpty(filter) : filter,
   }
+}
+
+/** The modes to try, in this order. Throws `OptionError` for what is none. */
+export function modesOf(mode: NonNullable<CaptureOptions['mode']>): readonly LiveMode[] {
+  const modes = mode === 'auto' ? AUTO : typeof mode === 'string' ? [mode] : mode
+  for (const mode of modes) {
+    if (!MODES.includes(mode))
+      throw new OptionError('mode', `"${mode}" is no mode`, `Use auto, ${MODES.join(', ')}.`)
+  }
+  if (modes.length === 0) throw new OptionError('mode', 'No mode was named', `Use auto, ${MODES.join(', ')}.`)
+  return modes
 }
 
 /** An expression without words takes every packet, and needs no program. */

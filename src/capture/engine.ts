@@ -5,7 +5,13 @@ import { StateError } from '../kernel/errors.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
 import { requireSpare } from './divert-safety.js'
 import { openSource, type Fallback } from './engine-open.js'
-import { checkCapture, type CaptureOptions, type CheckedCapture, type LiveMode } from './engine-options.js'
+import {
+  checkCapture,
+  modesOf,
+  type CaptureOptions,
+  type CheckedCapture,
+  type LiveMode,
+} from './engine-options.js'
 import { PacketQueue } from './queue.js'
 import type { PacketSink, PacketSource, SourceDrops, SourceMode, SourceStatistics } from './source.js'
 
@@ -97,7 +103,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     const checked = checkCapture(options)
     const queue = new PacketQueue({ packets: options.buffer, bytes: options.bufferBytes })
     const fallbacks: Fallback[] = []
-    const source = await openSource(checked.mode, checked, (fallback) => fallbacks.push(fallback))
+    const source = await openSource(checked.modes, checked, (fallback) => fallbacks.push(fallback))
     return CaptureEngine.#of(checked, source, queue, fallbacks)
   }
 
@@ -210,10 +216,10 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
       throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
     if (from === 'file') throw new StateError('A file has no other mode')
     if (this.#isSwitching) throw new StateError('The mode is being switched already')
-    checkCapture({ ...this.#options, mode })
+    const modes = modesOf(mode)
     this.#isSwitching = true
     try {
-      const change = await this.#switch(from, mode)
+      const change = await this.#switch(from, modes)
       if (change.from !== change.to) this.emit('mode', change)
       return change
     } finally {
@@ -369,16 +375,16 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     this.emit('end', error)
   }
 
-  async #switch(from: LiveMode, mode: 'auto' | LiveMode): Promise<ModeSwitch> {
+  async #switch(from: LiveMode, modes: readonly LiveMode[]): Promise<ModeSwitch> {
     const old = this.#source
-    if (mode === from) return { from, to: from, between: 'some may be doubled' }
+    if (modes[0] === from) return { from, to: from, between: 'some may be doubled' }
     const onFallback = (fallback: Fallback): void => {
       this.fallbacks.push(fallback)
       this.emit('fallback', fallback)
     }
     const isXdp = from !== 'packet'
-    if (isXdp && mode !== 'packet') return this.#switchThroughNothing(old, from, mode, onFallback)
-    const next = await openSource(mode, this.#options, onFallback)
+    if (isXdp && modes[0] !== 'packet') return this.#switchThroughNothing(old, from, modes, onFallback)
+    const next = await openSource(modes, this.#options, onFallback)
     await this.#replace(old, next)
     return { from, to: next.mode, between: 'some may be doubled' }
   }
@@ -387,17 +393,17 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   async #switchThroughNothing(
     old: PacketSource,
     from: LiveMode,
-    mode: 'auto' | LiveMode,
+    modes: readonly LiveMode[],
     onFallback: (fallback: Fallback) => void,
   ): Promise<ModeSwitch> {
     // What is known to be refused is refused before anything is given up.
-    if (mode === 'divert')
+    if (modes[0] === 'divert')
       requireSpare(this.#options.interface, this.#options.takeTraffic ?? false, this.#options.namespace)
     await this.#drain(old)
     await old.close()
     let next: PacketSource
     try {
-      next = await openSource(mode, this.#options, onFallback)
+      next = await openSource(modes, this.#options, onFallback)
     } catch (error) {
       await this.#goBack(old, from)
       throw error
@@ -409,7 +415,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   /** To the mode before; when that cannot be had any more either, the capture ends. */
   async #goBack(old: PacketSource, mode: LiveMode): Promise<void> {
     try {
-      await this.#replace(old, await openSource(mode, this.#options, () => undefined))
+      await this.#replace(old, await openSource([mode], this.#options, () => undefined))
     } catch (error) {
       this.#end(error as Error)
     }

@@ -1,6 +1,8 @@
 // Packets copied by an XDP program into a ring buffer, while the originals pass on: disturbs nothing, sees what arrives.
 import { setImmediate as turn } from 'node:timers/promises'
 import { attachXdp, type XdpAttachment } from '../bpf/index.js'
+import type { Condition, Xdp } from '../bpf/builder/index.js'
+import { LOAD_LENGTH } from '../filter/classic.js'
 import { matchFilter, type Filter } from '../filter/index.js'
 import { inNamespace, type Namespace } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
@@ -13,6 +15,8 @@ export interface MirrorSourceOptions {
   namespace?: Namespace | undefined
   /** Only what matches is copied. */
   filter?: Filter | undefined
+  /** Only what arrives on these queues is copied. Default `all`. */
+  queues?: 'all' | readonly number[] | undefined
   /** The most bytes of a packet that are copied. Default 262144: all. */
   snapLength?: number | undefined
   /** Bytes of the ring: a power of two, at least a page. Default 8 MiB. */
@@ -23,6 +27,8 @@ export interface MirrorSourceOptions {
 
 /** Packets handed on before other work of the event loop has its turn. */
 const BUDGET = 256
+/** Packets of interfaces with an MTU up to this are in one buffer: a page without its headroom and what the kernel adds. */
+const ONE_BUFFER = 3000
 // include/uapi/linux/bpf.h: enum xdp_action
 const XDP_PASS = 2
 
@@ -35,6 +41,8 @@ export class MirrorSource implements PacketSource {
   readonly attachment: XdpAttachment
   readonly #mirror: Mirror
   readonly #live: LiveSource
+  /** The filter, where the program cannot judge. */
+  readonly #judge: Filter | undefined
   #isPaused = false
   #isWatching = false
   #isOpen = true
@@ -48,14 +56,19 @@ export class MirrorSource implements PacketSource {
   }
 
   private constructor(options: MirrorSourceOptions) {
-    const { namespace, filter, ringBytes, xdpMode = 'auto', snapLength = MAX_CAPTURED_LENGTH } = options
+    const { namespace, ringBytes, xdpMode = 'auto', snapLength = MAX_CAPTURED_LENGTH } = options
     const device = xdpInterface(options.interface, namespace)
     this.name = device.name
+    // The program sees the length of a packet's first buffer only.
+    const isJudgedHere =
+      device.mtu > ONE_BUFFER && (options.filter?.program ?? []).some(({ code }) => code === LOAD_LENGTH)
+    this.#judge = isJudgedHere ? options.filter : undefined
+    const wanted = conditionOf(isJudgedHere ? { ...options, filter: undefined } : options)
     this.#mirror = inNamespace(namespace, () =>
       Mirror.load({
         snapLength,
         ...(ringBytes !== undefined && { ringBytes }),
-        ...(filter && { filter: (x) => matchFilter(x, filter) }),
+        ...(wanted && { filter: wanted }),
       }),
     )
     try {
@@ -141,17 +154,30 @@ export class MirrorSource implements PacketSource {
   readonly #onPacket = (mirrored: MirroredPacket): void => {
     const live = this.#live
     if (live.hasEnded) return
+    const { bytes, offset, captured, length } = mirrored
+    if (this.#judge && !this.#judge.matches(bytes, offset, captured, length)) return
     const { packet } = live
-    packet.bytes = mirrored.bytes
-    packet.offset = mirrored.offset
-    packet.length = mirrored.captured
+    packet.bytes = bytes
+    packet.offset = offset
+    packet.length = captured
     packet.queue = mirrored.queue
     live.clock.stamp(packet, mirrored.time)
     try {
-      live.handOn(mirrored.length)
+      live.handOn(length)
     } catch (error) {
       this.#unwatch()
       live.end(error as Error)
     }
+  }
+}
+
+/** What the program is to ask of a packet; undefined for nothing. */
+function conditionOf({ filter, queues = 'all' }: MirrorSourceOptions): ((x: Xdp) => Condition) | undefined {
+  if (queues === 'all') return filter && ((x) => matchFilter(x, filter))
+  return (x) => {
+    const isOfQueue = x.queue.in([...queues])
+    if (!filter) return isOfQueue
+    x.require(isOfQueue)
+    return matchFilter(x, filter)
   }
 }

@@ -1,5 +1,5 @@
 // The command line of `xdp capture`: what is tcpdump's has tcpdump's letter.
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { LiveMode } from '../capture/engine-options.js'
 import type { FormatOptions } from '../capture/index.js'
 import { parseSeconds } from './socket-options.js'

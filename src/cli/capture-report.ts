@@ -1,6 +1,7 @@
 // What a capture says about itself on standard error: the statistics line, what was lost where, progress.
 import type { CaptureStatistics } from '../capture/engine.js'
 import type { SourceMode } from '../capture/source.js'
+import type { KernelStatistics } from '../xsk/index.js'
 
 /** What the modes are called in the statistics line. */
 const NAMES: Record<SourceMode, string> = {
@@ -26,6 +27,14 @@ export function statisticsLine(counts: Counts): string {
     `Capture statistics: mode=${NAMES[counts.mode]} packets_received=${counts.packets} bytes_received=${counts.bytes} ` +
     `packets_processed=${counts.processed - counts.outputLost} packets_dropped=${droppedOf(counts)} ` +
     `batches=${counts.batches} errors=${counts.errors}`
+  )
+}
+
+/** The kernel's own counters of the sockets, in one line of the same kind. */
+export function xdpStatisticsLine(kernel: KernelStatistics): string {
+  return (
+    `XDP statistics: rx_dropped=${kernel.rxDropped} rx_ring_full=${kernel.rxRingFull} ` +
+    `fill_ring_empty=${kernel.fillRingEmpty} rx_invalid_descriptors=${kernel.rxInvalidDescriptors}`
   )
 }
 

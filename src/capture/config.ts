@@ -1,0 +1,299 @@
+// The configuration of a capture in YAML: the keys, what they may be, and the options they come to.
+import * as v from 'valibot'
+import { parse, stringify, YAMLParseError } from 'yaml'
+import { OptionError } from '../kernel/errors.js'
+import type { CaptureOptions, LiveMode } from './engine-options.js'
+
+// include/uapi/linux/if_link.h
+const XDP_FLAGS_SKB_MODE = 2
+const XDP_FLAGS_DRV_MODE = 4
+const XDP_FLAGS_HW_MODE = 8
+// include/uapi/linux/if_xdp.h
+const XDP_SHARED_UMEM = 1
+const XDP_COPY = 2
+const XDP_ZEROCOPY = 4
+const XDP_USE_NEED_WAKEUP = 8
+const XDP_USE_SG = 16
+
+const UNITS: Readonly<Record<string, number>> = {
+  us: 0.001,
+  µs: 0.001,
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+}
+
+const whole = (least: number, most: number) =>
+  v.pipe(
+    v.number(`is no number`),
+    v.integer('is no whole number'),
+    v.minValue(least, `is below ${least}`),
+    v.maxValue(most, `is above ${most}`),
+  )
+const switchOf = v.boolean('is neither true nor false')
+const powerOfTwo = (least: number, most: number) =>
+  v.pipe(
+    whole(least, most),
+    v.check((value) => (value & (value - 1)) === 0, 'is no power of two'),
+  )
+/** `100ms`, `10s`, `1m`: milliseconds, which may not be above `most`. */
+const duration = (most: number) =>
+  v.pipe(
+    v.string('is no duration: write 100ms, 10s or 1m'),
+    v.regex(/^\d+(\.\d+)?(us|µs|ms|s|m|h)$/, 'is no duration: write 100ms, 10s or 1m'),
+    v.transform((text) => {
+      const [, number, unit] = /^([\d.]+)(\D+)$/.exec(text) as RegExpExecArray
+      return Number(number) * UNITS[unit]
+    }),
+    v.maxValue(most, `is above ${formatDuration(most)}`),
+  )
+const queue = whole(0, 65_535)
+
+const captureKeys = {
+  interface: v.pipe(v.string('is no name'), v.minLength(1, 'is empty')),
+  mode: v.picklist(['auto', 'divert', 'mirror', 'packet'], 'is not auto, divert, mirror or packet'),
+  use_xdp: switchOf,
+  xdp_queue_id: v.union(
+    [queue, v.literal('all'), v.pipe(v.array(queue), v.minLength(1))],
+    'is neither a queue, nor a list of queues, nor all',
+  ),
+  take_traffic: switchOf,
+  filter: v.string('is no text'),
+  snap_length: whole(1, 262_144),
+  buffer_size: whole(1, 1 << 24),
+  batch_size: whole(1, 65_536),
+  timeout: duration(60_000),
+  enable_stats: switchOf,
+  stats_interval: v.pipe(duration(86_400_000), v.minValue(1, 'is below 1ms')),
+}
+const xdpKeys = {
+  umem_size: whole(4096, 2 ** 32 - 4096),
+  num_frames: whole(1, 2 ** 21),
+  frame_size: powerOfTwo(2048, 4096),
+  rx_ring_size: powerOfTwo(1, 2 ** 20),
+  tx_ring_size: powerOfTwo(1, 2 ** 20),
+  fill_ring_size: powerOfTwo(1, 2 ** 20),
+  comp_ring_size: powerOfTwo(1, 2 ** 20),
+  batch_size: whole(1, 65_536),
+  flags: v.pipe(
+    whole(0, 15),
+    v.check(
+      (flags) => (flags & XDP_FLAGS_HW_MODE) === 0,
+      'asks for hardware mode, which sockets cannot have',
+    ),
+    v.check(
+      (flags) => (flags & XDP_FLAGS_SKB_MODE) === 0 || (flags & XDP_FLAGS_DRV_MODE) === 0,
+      'asks for generic and native mode at once',
+    ),
+  ),
+  bind_flags: v.pipe(
+    whole(0, 31),
+    v.check(
+      (flags) => (flags & XDP_COPY) === 0 || (flags & XDP_ZEROCOPY) === 0,
+      'asks for copying and zero copy at once',
+    ),
+  ),
+  enable_stats: switchOf,
+}
+
+const schema = v.strictObject(
+  {
+    capture: v.optional(
+      v.strictObject(v.entriesFromObjects([v.partial(v.object(captureKeys))]), problem),
+      {},
+    ),
+    xdp: v.optional(v.strictObject(v.entriesFromObjects([v.partial(v.object(xdpKeys))]), problem), {}),
+  },
+  problem,
+)
+
+/** A checked configuration, under the keys of the file; durations are milliseconds. What was not given is undefined. */
+export type CaptureConfig = v.InferOutput<typeof schema>
+
+/** What is said of a value that is no mapping, or of a key that is none. */
+function problem({ expected, received }: { expected: string | null; received: string }): string {
+  return expected === 'never'
+    ? 'is no key'
+    : received === 'undefined'
+      ? 'is missing'
+      : 'is no mapping of keys'
+}
+
+/** Reads a configuration. Throws `OptionError` whose message begins with the key at fault: `xdp.rx_ring_size is …`. */
+export function parseConfig(text: string, name = 'the configuration'): CaptureConfig {
+  let value: unknown
+  try {
+    value = parse(text) ?? {}
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw error
+    const [sentence] = error.message.split('\n')
+    throw new OptionError('config', `${name}: ${sentence.replace(/:$/, '')}`, 'A configuration is YAML.')
+  }
+  return checkConfig(value, name)
+}
+
+/** The same for a value that is there already. */
+export function checkConfig(value: unknown, name = 'the configuration'): CaptureConfig {
+  const result = v.safeParse(schema, value)
+  if (result.success) return result.output
+  const [issue] = result.issues
+  const path = v.getDotPath(issue) ?? ''
+  const shown = issue.message === 'is no key' || path === '' ? '' : ` (${JSON.stringify(issue.input)})`
+  throw new OptionError(
+    path || 'config',
+    `${name}: ${path || 'it'}${shown} ${issue.message}`,
+    issue.message === 'is no key' ? `The keys are ${keysBeside(path)}.` : undefined,
+  )
+}
+
+function keysBeside(path: string): string {
+  const [section, key] = path.split('.')
+  if (key === undefined) return 'capture and xdp'
+  return Object.keys(section === 'xdp' ? xdpKeys : captureKeys).join(', ')
+}
+
+/** One configuration with what another says in its place. */
+export function mergeConfig(below: CaptureConfig, above: CaptureConfig): CaptureConfig {
+  return {
+    capture: { ...below.capture, ...given(above.capture) },
+    xdp: { ...below.xdp, ...given(above.xdp) },
+  }
+}
+
+/** As YAML, to be read by `parseConfig` again. */
+export function printConfig({ capture, xdp }: CaptureConfig): string {
+  const text = (value: unknown, key: string) =>
+    typeof value === 'number' && (key === 'timeout' || key === 'stats_interval')
+      ? formatDuration(value)
+      : value
+  const inOrder = (keys: object, values: Readonly<Record<string, unknown>>) =>
+    given(Object.fromEntries(Object.keys(keys).map((key) => [key, text(values[key], key)])))
+  return stringify({ capture: inOrder(captureKeys, capture), xdp: inOrder(xdpKeys, xdp) })
+}
+
+/** Milliseconds in the largest unit that needs no fraction. */
+export function formatDuration(milliseconds: number): string {
+  for (const unit of ['h', 'm', 's', 'ms']) {
+    if (milliseconds % UNITS[unit] === 0 && milliseconds >= UNITS[unit])
+      return `${milliseconds / UNITS[unit]}${unit}`
+  }
+  return milliseconds === 0 ? '0ms' : `${Math.round(milliseconds * 1000)}us`
+}
+
+/** What holds where nothing else is said. */
+export const DEFAULT_CONFIG: CaptureConfig = {
+  capture: {
+    mode: 'auto',
+    xdp_queue_id: 'all',
+    snap_length: 262_144,
+    buffer_size: 10_000,
+    batch_size: 64,
+    timeout: 0,
+    enable_stats: true,
+  },
+  xdp: {
+    umem_size: 4096 * 4096,
+    num_frames: 4096,
+    frame_size: 4096,
+    rx_ring_size: 2048,
+    tx_ring_size: 2048,
+    fill_ring_size: 2048,
+    comp_ring_size: 2048,
+    batch_size: 64,
+    flags: 0,
+    bind_flags: XDP_USE_NEED_WAKEUP,
+    enable_stats: false,
+  },
+}
+
+/** What is less than the configuration asks for. */
+export interface ConfigWarning {
+  /** `xdp.bind_flags`. */
+  key: string
+  message: string
+}
+
+/** The options for `CaptureEngine.open`, and what of the configuration cannot be honoured. */
+export function configOptions(config: CaptureConfig): { options: CaptureOptions; warnings: ConfigWarning[] } {
+  const { capture, xdp } = config
+  const warnings: ConfigWarning[] = []
+  const warn = (key: string, message: string) => warnings.push({ key, message: `${key} ${message}` })
+  const bind = xdp.bind_flags
+  if (bind !== undefined && bind & XDP_SHARED_UMEM)
+    warn('xdp.bind_flags', 'asks for a shared UMEM: all queues share one anyway')
+  if (bind !== undefined && bind & XDP_USE_SG)
+    warn(
+      'xdp.bind_flags',
+      'asks for packets in several frames, which the sockets do not take: longer packets pass',
+    )
+  const options: CaptureOptions = {
+    interface: capture.interface ?? '',
+    mode: modesOf(capture.mode, capture.use_xdp),
+    filter: capture.filter,
+    snapLength: capture.snap_length,
+    takeTraffic: capture.take_traffic,
+    buffer: capture.buffer_size,
+    batch: capture.batch_size,
+    timeout: capture.timeout === undefined ? undefined : Math.round(capture.timeout),
+    queues: typeof capture.xdp_queue_id === 'number' ? [capture.xdp_queue_id] : capture.xdp_queue_id,
+    xdpMode: modeOf(xdp.flags ?? 0),
+    sockets: {
+      umem: given({ frames: framesOf(xdp, warn), frameSize: xdp.frame_size }),
+      rings: given({
+        rx: xdp.rx_ring_size,
+        tx: xdp.tx_ring_size,
+        fill: xdp.fill_ring_size,
+        completion: xdp.comp_ring_size,
+      }),
+      ...given({ batch: xdp.batch_size }),
+      ...(bind !== undefined && {
+        copy: bind & XDP_ZEROCOPY ? 'zero-copy' : bind & XDP_COPY ? 'copy' : 'auto',
+        needWakeup: (bind & XDP_USE_NEED_WAKEUP) !== 0,
+      }),
+    },
+  }
+  return { options, warnings }
+}
+
+/** The keys of `xdp:` that were given and say nothing to a capture in this mode. */
+export function idleKeys({ capture, xdp }: CaptureConfig, mode: string): ConfigWarning[] {
+  const idle: string[] = []
+  for (const key of Object.keys(given(xdp))) {
+    if (mode === 'divert' || (key === 'flags' && mode === 'mirror')) continue
+    idle.push(`xdp.${key}`)
+  }
+  if (mode === 'packet' && capture.xdp_queue_id !== undefined && capture.xdp_queue_id !== 'all')
+    idle.push('capture.xdp_queue_id')
+  return idle.map((key) => ({ key, message: `${key} has no effect in mode ${mode}` }))
+}
+
+/** `use_xdp` is what it is in the systems that have the key: AF_XDP where it can be had, or the next best. */
+function modesOf(mode: 'auto' | LiveMode | undefined, useXdp: boolean | undefined): CaptureOptions['mode'] {
+  if (mode !== undefined && mode !== 'auto') return mode
+  if (useXdp === undefined) return 'auto'
+  return useXdp ? ['divert', 'mirror', 'packet'] : 'packet'
+}
+
+function modeOf(flags: number): 'auto' | 'native' | 'generic' {
+  return flags & XDP_FLAGS_SKB_MODE ? 'generic' : flags & XDP_FLAGS_DRV_MODE ? 'native' : 'auto'
+}
+
+/** Frames of a socket: as many as were asked for, but no more than the memory has room for. */
+function framesOf(
+  { umem_size: size, num_frames: frames, frame_size: frameSize = 4096 }: CaptureConfig['xdp'],
+  warn: (key: string, message: string) => void,
+): number | undefined {
+  if (size === undefined) return frames
+  const room = Math.floor(size / frameSize)
+  if (frames === undefined || frames === room) return room
+  if (frames > room)
+    warn('xdp.num_frames', `is ${frames}, but xdp.umem_size has room for ${room}: that many are made`)
+  return Math.min(frames, room)
+}
+
+function given<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>
+  }
+}

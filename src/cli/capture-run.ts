@@ -1,0 +1,242 @@
+// One run of `xdp capture`: an engine, an output, and what is said about them.
+import { readFileSync } from 'node:fs'
+import type { CaptureEngine } from '../capture/engine.js'
+import { FileSource } from '../capture/index.js'
+import { DivertSource } from '../capture/divert-source.js'
+import { OptionError, XdpError, getInterface } from '../kernel/index.js'
+import type { PacketRecord } from '../packet/pcap-record.js'
+import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
+import { textOptions, type CaptureFlags } from './capture-flags.js'
+import { openOutput, type CaptureOutput } from './capture-output.js'
+import { Progress, lossSentence, statisticsLine, xdpStatisticsLine, type Counts } from './capture-report.js'
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
+
+/** How it is run, beside what the flags say of the output. */
+export interface RunSettings {
+  /** The filter, to be noted in files. */
+  filter: string
+  snapLength: number | undefined
+  /** Packets wait in the engine's queue and come in batches; else each goes to the output as it comes. */
+  isQueued: boolean
+  /** Whether statistics are printed, and how often: milliseconds. */
+  statistics: boolean
+  interval: number | undefined
+  /** The kernel's statistics of the sockets too. */
+  xdpStatistics: boolean
+}
+
+/** One run: an engine, an output, and what is said about them. */
+export class Capture {
+  readonly #engine: CaptureEngine
+  readonly #flags: CaptureFlags
+  readonly #settings: RunSettings
+  readonly #format: 'text' | 'json' | 'pcapng' | 'pcap'
+  #progress: Progress | undefined
+  #output: CaptureOutput | undefined
+  #left: number
+  #taken = 0
+  #isPaused = false
+  #finish: () => void = () => undefined
+
+  constructor(engine: CaptureEngine, flags: CaptureFlags, settings: RunSettings) {
+    this.#engine = engine
+    this.#flags = flags
+    this.#settings = settings
+    this.#format = formatOf(flags)
+    this.#left = flags.count ?? Infinity
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const engine = this.#engine
+    let failure: Error | undefined
+    const finished = new Promise<void>((resolve) => (this.#finish = resolve))
+    signal.addEventListener('abort', this.#finish)
+    engine.on('end', (error) => {
+      failure = error
+      this.#finish()
+    })
+    engine.on('link', (isUp) => this.#say(`${engine.source.name} is ${isUp ? 'up again' : 'down'}`))
+    const output = (this.#output = await this.#openOutput())
+    const tell = () => this.#tell()
+    const { interval, statistics } = this.#settings
+    process.on('SIGUSR1', tell)
+    const timer = interval === undefined || !statistics ? undefined : setInterval(tell, interval)
+    const showsProgress = process.stderr.isTTY && this.#flags.write !== undefined
+    this.#progress = new Progress(() => this.#counts(), showsProgress)
+    try {
+      this.#announce()
+      const consumed = this.#start(output)
+      if (signal.aborted) this.#finish()
+      await finished
+      if (engine.state === 'running') await engine.stop()
+      await consumed
+    } finally {
+      clearInterval(timer)
+      process.off('SIGUSR1', tell)
+      this.#progress.close()
+      try {
+        await this.#closeOutput(output)
+      } finally {
+        if (statistics && engine.mode !== 'file') this.#tell()
+      }
+    }
+    if (failure) throw failure
+  }
+
+  /** Resolves when the last packet is with the output; what ends the capture is told by the engine. */
+  async #start(output: CaptureOutput): Promise<void> {
+    const engine = this.#engine
+    if (!this.#settings.isQueued) {
+      engine.start({ packet: (packet) => this.#onPacket(packet, output), batchEnd: () => output.batchEnd() })
+      return
+    }
+    engine.start()
+    const done = engine.forEachBatch(async (packets) => {
+      for (const packet of packets) {
+        if (this.#left <= 0) return
+        if (!output.hasRoom) await output.ready()
+        this.#put(packet, output)
+      }
+      output.batchEnd()
+    })
+    await done.catch(() => this.#finish())
+  }
+
+  #onPacket(packet: PacketRecord, output: CaptureOutput): void {
+    if (this.#left <= 0) return
+    this.#put(packet, output)
+    if (!output.hasRoom) this.#wait(output)
+  }
+
+  #put(packet: PacketRecord, output: CaptureOutput): void {
+    output.packet(packet)
+    this.#taken++
+    if (--this.#left <= 0) this.#finish()
+  }
+
+  /** No packets until the output has room again. */
+  #wait(output: CaptureOutput): void {
+    if (this.#isPaused || output.failure) return
+    this.#isPaused = true
+    this.#engine.pause()
+    void output.ready().then(() => {
+      this.#isPaused = false
+      this.#engine.resume()
+    })
+  }
+
+  #openOutput(): Promise<CaptureOutput> {
+    const { rotateSize, rotateSeconds, rotateFiles, write = '-', immediate } = this.#flags
+    const isRotated = rotateSize !== undefined || rotateSeconds !== undefined
+    if (rotateFiles !== undefined && !isRotated)
+      throw new OptionError('rotate-files', 'Nothing says when to begin the next file', 'Add -C or -G.')
+    return openOutput({
+      format: this.#format,
+      path: write,
+      text: textOptions(this.#flags),
+      names: !this.#flags.numeric,
+      rotate: isRotated ? { bytes: rotateSize, seconds: rotateSeconds, files: rotateFiles } : undefined,
+      immediate: immediate ?? false,
+      interfaces: this.#interfaces(),
+      statistics: () => this.#statistics(),
+      version,
+      onFailure: () => this.#finish(),
+    })
+  }
+
+  /** A reader that went away has what it wanted: that is no failure. */
+  async #closeOutput(output: CaptureOutput): Promise<void> {
+    try {
+      await output.close()
+    } catch (error) {
+      if (!(error instanceof XdpError && error.code === 'EPIPE')) throw error
+    }
+  }
+
+  #interfaces(): InterfaceInfo[] {
+    const { source } = this.#engine
+    if (source instanceof FileSource) {
+      const { interfaces } = source.reader
+      return interfaces.length > 0 ? [...interfaces] : [{ linkType: source.linkType }]
+    }
+    const { mac } = getInterface(source.name)
+    return [
+      {
+        name: source.name,
+        linkType: source.linkType,
+        ...(mac && { mac }),
+        ...(this.#settings.snapLength !== undefined && { snapLength: this.#settings.snapLength }),
+        ...(this.#settings.filter !== '' && { filter: this.#settings.filter }),
+      },
+    ]
+  }
+
+  #statistics(): (InterfaceStatistics | undefined)[] {
+    if (this.#engine.mode === 'file') return []
+    const { packets, dropped } = this.#engine.stats()
+    const now = Date.now()
+    const lost = dropped.kernel + dropped.ring
+    return [
+      {
+        seconds: Math.floor(now / 1000),
+        nanoseconds: (now % 1000) * 1e6,
+        received: packets + lost,
+        interfaceDropped: dropped.interface,
+        systemDropped: lost,
+        delivered: packets,
+      },
+    ]
+  }
+
+  #announce(): void {
+    const { source, mode } = this.#engine
+    for (const { mode, reason } of this.#engine.fallbacks) this.#say(`cannot have mode ${mode}: ${reason}`)
+    if (mode === 'file') this.#say(`reading ${source.name}`)
+    else this.#say(`capturing on ${source.name} in mode ${mode}: ${WHAT[mode]}`)
+    if (source instanceof DivertSource)
+      for (const { message } of source.warnings) this.#say(`warning: ${message}`)
+  }
+
+  #counts(): Counts {
+    // What came after the last packet that was asked for is nobody's.
+    return { ...this.#engine.stats(), processed: this.#taken, outputLost: this.#output?.lost ?? 0 }
+  }
+
+  #tell(): void {
+    const counts = this.#counts()
+    this.#progress?.clear()
+    console.error(statisticsLine(counts))
+    const { source } = this.#engine
+    if (this.#settings.xdpStatistics && source instanceof DivertSource)
+      console.error(xdpStatisticsLine(source.kernel))
+    const losses = lossSentence(counts)
+    if (losses !== undefined) this.#say(losses)
+  }
+
+  #say(sentence: string): void {
+    this.#progress?.clear()
+    console.error(`xdp: ${sentence}`)
+  }
+}
+
+const WHAT = {
+  divert: 'what arrives is taken away from the host',
+  mirror: 'what arrives, copied by an XDP program; what leaves is seen with --mode packet',
+  packet: 'what arrives and leaves, by AF_PACKET',
+} as const
+
+function formatOf(flags: CaptureFlags): 'text' | 'json' | 'pcapng' | 'pcap' {
+  const { write, json } = flags
+  const format = flags.format ?? (json ? 'json' : undefined)
+  if (write === undefined) return format ?? 'text'
+  if (format === 'text' || format === 'json')
+    throw new OptionError(
+      'format',
+      `Files are not written as ${format}`,
+      'Leave -w out and redirect standard output.',
+    )
+  return format ?? (/\.(pcap|cap|dmp)$/.test(write) ? 'pcap' : 'pcapng')
+}
