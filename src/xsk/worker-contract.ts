@@ -58,5 +58,5 @@ export interface WorkerSetup {
 /** Of the group to a thread, over the control port. */
 export type WorkerOrder = 'stop'
 
-/** Of a thread to the group: `ready` for packets, or at its end with nothing left to send. */
-export type WorkerReport = 'ready' | 'stopped'
+/** Of a thread to the group: it is ready for packets. */
+export type WorkerReport = 'ready'

@@ -43,10 +43,10 @@ if (typeof task?.handler !== 'function') {
 }
 say('ready')
 await socket.run(task.handler, { ...run, signal: stop.signal })
-while (socket.receive(task.handler) > 0);
+// The group has seen to it that no more come. A module that stops its socket by itself has had enough.
+if (stop.signal.aborted) while (socket.receive(task.handler) > 0);
 await task.stop?.()
 // What cannot be sent now, because the device is down, say, is lost with the socket.
 await socket.drain().catch(() => undefined)
-say('stopped')
 // Whatever else the module keeps open does not keep the thread.
 process.exit(0)

@@ -42,13 +42,13 @@ export class GroupWorker {
   readonly cpu: number | undefined
   readonly #plan: WorkerPlan
   readonly #counters: Float64Array
-  /** @internal Set by the team, as the rest of this paragraph. */
+  /** Set by its team, as the next three. */
   state: WorkerState = 'stopped'
   /** Times that a new thread has taken the place of one that had ended by itself. */
   restarts = 0
-  /** @internal Crashes in a row. */
+  /** Crashes in a row. */
   crashes = 0
-  /** @internal Called when a thread that was ready has ended without having been told to. */
+  /** Called when a thread that was ready has ended without having been told to. */
   onCrash: (error: Error, ranForMs: number) => void = () => undefined
   #thread: Worker | undefined
   #bound: BoundSocket | undefined
@@ -174,9 +174,8 @@ export class GroupWorker {
     thread.on('message', (message) => this.#plan.onMessage(this, message))
     const ready = new Promise<void>((resolve, reject) => {
       control.on('message', (report: WorkerReport) => {
-        // One that stops because its module says so is not to be replaced.
-        if (report === 'stopped') this.#isToEnd = true
-        readyAt ??= performance.now()
+        if (report !== 'ready') return
+        readyAt = performance.now()
         resolve()
       })
       this.#ended = new Promise((end) => {

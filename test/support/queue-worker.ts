@@ -14,7 +14,7 @@ export interface QueueWorkerData {
 }
 
 /** What a worker can be told. */
-export type QueueWorkerOrder = 'report' | 'throw' | 'reject' | 'exit' | 'hang' | { hold: number }
+export type QueueWorkerOrder = 'report' | 'throw' | 'reject' | 'exit' | 'stop' | 'hang' | { hold: number }
 
 /** The answer to `report`, and what every worker says when it starts. */
 export interface QueueWorkerReport {
@@ -29,7 +29,14 @@ export interface QueueWorkerReport {
   queues: number[]
 }
 
-const start: WorkerModule<QueueWorkerData | undefined> = ({ port, workerData, queue, worker, workers }) => {
+const start: WorkerModule<QueueWorkerData | undefined> = ({
+  port,
+  socket,
+  workerData,
+  queue,
+  worker,
+  workers,
+}) => {
   const numbers: number[] = []
   const queues = new Set<number>()
   let toHold = 0
@@ -47,6 +54,7 @@ const start: WorkerModule<QueueWorkerData | undefined> = ({ port, workerData, qu
     if (order === 'report') port.postMessage(report())
     else if (order === 'reject') void Promise.reject(new Error('on purpose'))
     else if (order === 'exit') process.exit(3)
+    else if (order === 'stop') socket.stop()
     else if (order === 'hang') for (;;);
     else if (order === 'throw') doomed = order
     else toHold = order.hold

@@ -155,7 +155,7 @@ describe('a group of workers', { skip: needsRoot }, () => {
     assert.equal(group.statistics().frames.free, 2 * 256)
   })
 
-  for (const how of ['throw', 'reject', 'exit', 'terminate'] as const) {
+  for (const how of ['throw', 'reject', 'exit', 'stop', 'terminate'] as const) {
     it(`starts another thread for one that ends by ${how}; the other queues lose nothing`, async (t) => {
       const lab = createQuietLab(t, { queues: 3 })
       const group = await openWorkers(t, lab)
