@@ -13,6 +13,8 @@ interface EchoFlags extends SocketFlags {
   address?: string[]
   vlan?: number[]
   kernelSocket: boolean
+  rateLimit?: number
+  ban?: number
   requireNative?: boolean
   requireZeroCopy?: boolean
 }
@@ -33,12 +35,22 @@ export function echoCommand(): Command {
     )
     .option('--vlan <id>', 'answer on this VLAN too (repeatable; default: those with an interface)', addVlan)
     .option('--no-kernel-socket', "do without the kernel's socket, and so without fragments")
+    .option(
+      '--rate-limit <packets>',
+      'packets a second that each source may send (default: no limit)',
+      addNumber,
+    )
+    .option(
+      '--ban <seconds>',
+      'with --rate-limit: drop everything from who exceeds it for so long',
+      addNumber,
+    )
     .option('--require-native', 'fail unless the program runs in the driver')
     .option('--require-zero-copy', 'fail unless the device writes into our memory itself')
     .action(async (given: string | undefined, flags: EchoFlags) => {
       const name = given ?? chooseInterface()
       requireUp(name)
-      const { port = [7], address, vlan, kernelSocket } = flags
+      const { port = [7], address, vlan, kernelSocket, rateLimit: perSecond, ban: banSeconds = 0 } = flags
       const server = await createUdpServer(
         {
           ...groupOptions(name, flags),
@@ -46,12 +58,15 @@ export function echoCommand(): Command {
           kernelSocket,
           ...(address && { addresses: address }),
           ...(vlan && { vlans: vlan }),
+          ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
         },
         (message) => void message.reply(),
       )
+      let limited: number | undefined
       try {
         requireGranted(server, flags)
         await run(server, flags)
+        limited = server.rateLimit?.limited
       } finally {
         await server.close()
       }
@@ -59,7 +74,8 @@ export function echoCommand(): Command {
       const { damaged, unwanted } = server.drops
       console.error(
         `xdp: answered ${replied} of ${received} datagrams; ${receivedByKernel} more came by the kernel, ` +
-          `${damaged} were damaged, ${unwanted} for nobody here`,
+          `${damaged} were damaged, ${unwanted} for nobody here` +
+          (limited === undefined ? '' : `, ${limited} more than their source may send`),
       )
     })
 }
@@ -133,6 +149,11 @@ function addPort(text: string, list: number[] = []): number[] {
   const port = parsePort(text)
   if (port === undefined) throw new InvalidArgumentError('Use a port from 0 to 65535.')
   return [...list, port]
+}
+
+function addNumber(text: string): number {
+  if (!/^\d+(?:\.\d+)?$/.test(text)) throw new InvalidArgumentError('Use a number.')
+  return Number(text)
 }
 
 function addVlan(text: string, list: number[] = []): number[] {

@@ -6,6 +6,8 @@ export {
   UdpServer,
   createUdpServer,
   defaultInterface,
+  type RateLimit,
+  type RateLimitOptions,
   type UdpCounts,
   type UdpDropCounts,
   type UdpHandler,

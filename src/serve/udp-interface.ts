@@ -20,7 +20,8 @@ import {
   parseHeaders,
   parseIp,
 } from '../packet/index.js'
-import { RedirectPortsProgram } from '../programs/redirect-ports.js'
+import { RateLimit, defineRateLimit, type RateLimitOptions } from '../programs/rate-limit.js'
+import { RedirectPortsProgram, defineRedirectPorts } from '../programs/redirect-ports.js'
 import {
   XdpGroup,
   type RunOptions,
@@ -43,6 +44,8 @@ export interface UdpInterfaceOptions
   namespace?: Namespace | undefined
   /** VLANs to take tagged packets of. Default: those that VLAN interfaces on the interface are for. */
   vlans?: readonly number[] | undefined
+  /** What each source address may send to all servers on the interface: the program drops the rest. Default: no limit. */
+  rateLimit?: RateLimitOptions | undefined
 }
 
 /** Somebody who wants datagrams. */
@@ -84,6 +87,8 @@ export class UdpInterface {
   readonly group: XdpGroup
   readonly routes: RouteCache
   readonly drops: UdpDropCounts = { damaged: 0, unwanted: 0, unresolved: 0 }
+  /** Undefined without one. */
+  readonly rateLimit: RateLimit | undefined
   readonly #key: string
   readonly #options: UdpInterfaceOptions
   readonly #program: RedirectPortsProgram
@@ -112,7 +117,7 @@ export class UdpInterface {
   private constructor(
     key: string,
     group: XdpGroup,
-    program: RedirectPortsProgram,
+    { program, limit }: { program: RedirectPortsProgram; limit: RateLimit | undefined },
     options: UdpInterfaceOptions,
   ) {
     const { namespace } = options
@@ -122,6 +127,7 @@ export class UdpInterface {
     this.index = getInterface(options.interface, { namespace }).index
     this.group = group
     this.#program = program
+    this.rateLimit = limit
     this.#frameSize = group.umem.frameSize
     for (const socket of group.sockets) this.#byQueue[socket.queue] = socket
     this.#message = new UdpMessage(group.umem.bytes, {
@@ -172,14 +178,22 @@ export class UdpInterface {
         `Set an MTU of at most ${frameSize - FRAME_OVERHEAD}${given === undefined ? '' : ', or use larger frames'}.`,
       )
     }
-    const programs: RedirectPortsProgram[] = []
+    const guard = options.rateLimit && defineRateLimit(options.rateLimit)
+    const parts: { program: RedirectPortsProgram; limit: RateLimit | undefined }[] = []
+    const load = ({ queues }: { queues: number }) => {
+      const vlans = true
+      const loaded = defineRedirectPorts(queues, { vlans, ...(guard && { guard }) }).load()
+      const program = new RedirectPortsProgram(loaded, { vlans })
+      parts.push({ program, limit: guard && new RateLimit(loaded) })
+      return program
+    }
     const group = await XdpGroup.open({
       ...options,
       umem: options.umem && 'bytes' in options.umem ? options.umem : { ...options.umem, frameSize },
-      program: ({ queues }) => (programs[0] = RedirectPortsProgram.load({ queues, vlans: true })),
+      program: load,
     })
     try {
-      return new UdpInterface(key, group, programs[0], options)
+      return new UdpInterface(key, group, parts[0], options)
     } catch (error) {
       await group.close()
       throw error
@@ -187,7 +201,14 @@ export class UdpInterface {
   }
 
   // Who shares an interface gets it as it is; what was demanded must hold.
-  #requireGranted({ mode, copy }: UdpInterfaceOptions): void {
+  #requireGranted({ mode, copy, rateLimit }: UdpInterfaceOptions): void {
+    if (rateLimit && rateLimit !== this.#options.rateLimit) {
+      throw new OptionError(
+        'rateLimit',
+        `${this.name} is in use by a server of this thread already, and its limit cannot be changed`,
+        'Give the limit to the first server, or this very object to all.',
+      )
+    }
     const got = this.group.attachment?.mode
     const copies = this.group.sockets.map((socket) => socket.copy.got)
     if ((mode ?? 'auto') !== 'auto' && mode !== got) {

@@ -11,6 +11,7 @@ import {
 } from '../kernel/index.js'
 import type { NetlinkOptions } from '../kernel/index.js'
 import { formatIp, parseIp } from '../packet/index.js'
+import type { RateLimit } from '../programs/rate-limit.js'
 import type { XdpGroup } from '../xsk/index.js'
 import {
   UdpInterface,
@@ -23,6 +24,7 @@ import { UdpMessage } from './udp-message.js'
 
 export { UdpMessage } from './udp-message.js'
 export type { UdpDropCounts } from './udp-interface.js'
+export type { RateLimit, RateLimitOptions } from '../programs/rate-limit.js'
 
 /** What a server takes, and how. The options of `XdpGroup` apply to the first server of a thread on an interface. */
 export interface UdpServerOptions extends Omit<UdpInterfaceOptions, 'interface'> {
@@ -183,6 +185,11 @@ export class UdpServer implements AsyncDisposable {
   /** What the interface has taken and given to nobody. Shared likewise. */
   get drops(): Readonly<UdpDropCounts> {
     return this.#interface.drops
+  }
+
+  /** The limit on each source, which counts what it drops; undefined without one. Shared likewise. */
+  get rateLimit(): RateLimit | undefined {
+    return this.#interface.rateLimit
   }
 
   /** The interface's name. */
