@@ -160,11 +160,8 @@ export class DivertSource implements PacketSource {
     this.#live.countInterface()
     try {
       this.#kernel = this.group.statistics().kernel
-      const { rxDropped, rxRingFull, fillRingEmpty } = this.#kernel
-      const refused = rxDropped + rxRingFull + fillRingEmpty
-      dropped.kernel = refused + this.#program.tooLong
-      // A device counts as dropped what a socket refused: that is one loss, not two.
-      dropped.interface = Math.max(0, dropped.interface - refused)
+      // fillRingEmpty counts attempts to find a frame; the packet that found none is in rxDropped (__xsk_rcv).
+      dropped.kernel = this.#kernel.rxDropped + this.#kernel.rxRingFull + this.#program.tooLong
     } catch {
       // The sockets are closed: the last counts stand.
     }

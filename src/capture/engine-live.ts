@@ -105,8 +105,8 @@ export class LiveSource {
   /** Counts of the interface itself, or the last ones when it is gone. */
   countInterface(): void {
     try {
-      const { rxDropped } = getInterface(this.#device.index, { namespace: this.#namespace }).stats
-      this.stats.dropped.interface = Math.max(0, rxDropped - this.#device.stats.rxDropped)
+      const { rxMissed } = getInterface(this.#device.index, { namespace: this.#namespace }).stats
+      this.stats.dropped.interface = Math.max(0, rxMissed - this.#device.stats.rxMissed)
     } catch {
       // Gone: the last count stands.
     }

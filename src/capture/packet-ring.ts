@@ -283,7 +283,7 @@ export class PacketRing implements PacketSource {
 const LOOK_MS = 100
 
 function interfaceDrops({ stats }: Interface): number {
-  return stats.rxDropped
+  return stats.rxMissed
 }
 
 function checkRange(option: string, value: number, least: number, most: number): void {

@@ -56,6 +56,8 @@ export interface LinkStats {
   rxDropped: number
   txDropped: number
   multicast: number
+  /** Lost for want of room in the device's ring: unlike `rxDropped`, never what the host's stack had no use for. */
+  rxMissed: number
 }
 
 // IF_OPER_* of include/uapi/linux/if.h, in the order of their numbers
@@ -310,5 +312,6 @@ function decodeStats(bytes: Uint8Array): LinkStats {
     rxDropped: counter(6),
     txDropped: counter(7),
     multicast: counter(8),
+    rxMissed: counter(15),
   }
 }
