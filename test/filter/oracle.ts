@@ -58,6 +58,9 @@ function numbersIn(file: Uint8Array, packets: number): { matches: Uint8Array; co
   return { matches, count }
 }
 
+/** Of a processor, for one run of tcpdump: libpcap's `ip6 protochain` goes round for ever on some packets. */
+const MOST_SECONDS = 20
+
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
 /** Asks tcpdump about expressions over packets: about 4 ms each, on two processors at once. */
@@ -107,7 +110,7 @@ async function askAll<T>(
         i % 2 === worker ? `${command} -- ${quoted(text)} >${i}.out 2>${i}.err || rm -f ${i}.out\n` : '',
       )
       const path = join(folder, `worker${worker}.sh`)
-      writeFileSync(path, lines.join(''))
+      writeFileSync(path, [`ulimit -t ${MOST_SECONDS}\n`, ...lines].join(''))
       return path
     })
     const ends = await Promise.all(
