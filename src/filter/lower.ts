@@ -10,7 +10,10 @@ const verdict = (k: number): Block => ({
   ifFalse: undefined,
 })
 
-/** The graph of a test, or (without one) of a filter that takes everything. Gives its first block. `snapLength` is what a match returns. */
+/**
+ * The graph of a test, or (without one) of a filter that takes everything. Gives its first block. `snapLength` is what a match
+ * returns.
+ */
 export function lower(test: Test | undefined, snapLength: number): Block {
   const matched = verdict(snapLength)
   return test ? enter(test, matched, verdict(0)) : matched

@@ -46,7 +46,10 @@ export const IPPROTO_SCTP = 132
 /** Network layer protocol identifiers of OSI (ISO/IEC TR 9577). */
 export const ISO_PROTOCOLS = { clnp: 0x81, esis: 0x82, isis: 0x83 } as const
 
-/** Types of IS-IS packets (ISO 10589) by the words for them, in the order of libpcap's tests; 17 is the hello of point-to-point links. */
+/**
+ * Types of IS-IS packets (ISO 10589) by the words for them, in the order of libpcap's tests; 17 is the hello of point-to-point
+ * links.
+ */
 export const ISIS_TYPES = {
   l1: [26, 24, 18, 15, 17],
   l2: [27, 25, 20, 16, 17],

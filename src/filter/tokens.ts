@@ -154,7 +154,7 @@ function numberOf(expression: string, text: string, at: Span): number {
     refuse(`"${text}" begins with 0, so it is octal, but has a digit above 7`)
   }
   const value = octal ? parseInt(text, 8) : Number(text)
-  return value > 0xffff_ffff ? refuse(`The number ${text} does not fit in 32 bits`) : value
+  return value > 0xffff_ffff ? refuse(`The number "${text}" does not fit in 32 bits`) : value
 }
 
 /** The longest beginning that looks like an IPv6 address, colons counted and the rest left to the address parser. */

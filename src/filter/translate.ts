@@ -26,7 +26,7 @@ import {
 import { A, X, lifetimes } from './lifetimes.js'
 import type { Instruction } from './linear.js'
 
-/** The largest offset into the packet that the verifier can be convinced of, twice (MAX_PACKET_OFF of kernel/bpf/verifier.c is 65535). */
+/** The largest offset into the packet that the verifier can be convinced of twice: MAX_PACKET_OFF (kernel/bpf/verifier.c) is 65535. */
 const MAX_OFFSET = 0x7fff
 const LOW = 0xffff_ffffn
 
