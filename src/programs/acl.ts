@@ -1,9 +1,13 @@
 // The access list: packets are allowed or denied by hardware address, network, protocol and port.
 import type { BpfProgram } from '../bpf/index.js'
-import { type LoadedXdp, type Value, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
-import { ETH_HLEN, ETH_P_IP, ETH_P_IPV6, VLAN_HLEN } from '../packet/ethernet.js'
-import { IP_OFFSET } from '../packet/ipv4.js'
-import { IPV6_HLEN } from '../packet/ipv6.js'
+import {
+  type LoadedXdp,
+  type Transport,
+  type Value,
+  type XdpDefinition,
+  defineXdp,
+} from '../bpf/builder/index.js'
+import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 import {
   ALLOW,
@@ -28,11 +32,7 @@ import {
   writeRule,
 } from './acl-rules.js'
 import { passDiscovery } from './discovery.js'
-import { stepOverExtensions } from './extension-headers.js'
 import { type ShippedProgram, oneWord } from './shipped.js'
-
-/** The most IPv6 extension headers that are stepped over. */
-export const MAX_EXTENSIONS = 8
 
 /** How an access list is built. */
 export interface AclOptions {
@@ -87,23 +87,23 @@ export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions
     const protocol = x.let(x.u32(0))
     // Where the protocol's header is, counted from the start of the packet; 0: nowhere.
     const at = x.let(x.u32(0))
-    const payloadAt = eth.tags.mul(VLAN_HLEN).add(ETH_HLEN)
+    const carries = (transport: Transport): void => {
+      protocol.set(transport.protocol.u32())
+      x.if(transport.isLater.not(), () => at.set(transport.offset))
+    }
     x.if(eth.type.eq(ETH_P_IP), () => {
       const ip = eth.ipv4()
       inTablesOf(4)
       src.fields.address.field(0, 'be32').set(ip.src)
       dst.fields.address.field(0, 'be32').set(ip.dst)
-      protocol.set(ip.protocol.u32())
-      x.if(ip.fragment.hasNone(IP_OFFSET), () => at.set(payloadAt.add(ip.headerLength)))
+      carries(ip.transport({ fragments: 'later' }))
     })
       .elseIf(eth.type.eq(ETH_P_IPV6), () => {
         const ip = eth.ipv6()
         inTablesOf(6)
         src.fields.address.set(ip.src)
         dst.fields.address.set(ip.dst)
-        protocol.set(ip.nextHeader.u32())
-        at.set(payloadAt.add(IPV6_HLEN))
-        stepOverExtensions(x, protocol, at, MAX_EXTENSIONS)
+        carries(ip.transport({ fragments: 'later' }))
       })
       .else(conclude)
 

@@ -2,7 +2,6 @@
 import type { BpfMap, BpfProgram } from '../bpf/index.js'
 import { type LoadedXdp, type XdpDefinition, defineMap, defineXdp } from '../bpf/builder/index.js'
 import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
-import { MAX_EXTENSIONS } from './flow-key.js'
 import { type Count, countValue, sumCounts } from './count.js'
 import type { ShippedProgram } from './shipped.js'
 
@@ -19,7 +18,7 @@ const countMap = defineMap({
 /**
  * ```
  * packet, up to two VLAN tags ─┬─ IPv4, with or without options ── by protocol ──────────────┐
- *                              ├─ IPv6 ── by protocol, behind up to four extension headers ──┤
+ *                              ├─ IPv6 ── by protocol, behind up to 8 extension headers ─────┤
  *                              ├─ ARP ───────────────────────────────────────────────────────┼─→ counted, pass
  *                              ├─ another type (a third tag too) ── as `other` ──────────────┤
  *                              └─ too short or malformed for that ── as `malformed` ─────────┘
@@ -35,7 +34,7 @@ export function defineCountProtocols(): XdpDefinition {
       const eth = x.packet.ethernet({ vlans: 2 })
       x.if(eth.type.eq(ETH_P_IP), () => slot.set(eth.ipv4().protocol.u32()))
         .elseIf(eth.type.eq(ETH_P_IPV6), () => {
-          const { protocol } = eth.ipv6().transport({ fragments: 'any', extensions: MAX_EXTENSIONS })
+          const { protocol } = eth.ipv6().transport({ fragments: 'any' })
           slot.set(protocol.u32().or(SLOTS.ipv6))
         })
         .elseIf(eth.type.eq(ETH_P_ARP), () => slot.set(SLOTS.arp))

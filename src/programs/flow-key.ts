@@ -5,12 +5,6 @@ import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 import { MAPPED_IPV4 } from './mapped-address.js'
 
-/**
- * The most IPv6 extension headers that are stepped over; packets with more count as malformed. Each one more lets the verifier take
- * twice as long.
- */
-export const MAX_EXTENSIONS = 4
-
 /** 40 bytes without padding. */
 export const flowKey = struct({
   /** IPv4 as ::ffff:a.b.c.d. */
@@ -30,8 +24,8 @@ export type FlowKey = Decoded<typeof flowKey>
 
 /**
  * Writes the flow of a packet, whose Ethernet header was read with `vlans`, into `key`: IPv4 with or without options, IPv6 with
- * up to `MAX_EXTENSIONS` extension headers. `notIp` says what becomes of other packets. Where a packet is short or malformed
- * the program ends, or the attempt that it is in.
+ * up to eight extension headers. `notIp` says what becomes of other packets. Where a packet is short or malformed the program
+ * ends, or the attempt that it is in.
  */
 export function writeFlow(
   x: Xdp,
@@ -67,7 +61,7 @@ export function writeFlow(
       fields.version.set(6)
       fields.src.set(ip.src)
       fields.dst.set(ip.dst)
-      writeProtocol(ip.transport({ fragments: 'any', extensions: MAX_EXTENSIONS }))
+      writeProtocol(ip.transport({ fragments: 'any' }))
     })
     .else(notIp)
 }

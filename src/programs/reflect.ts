@@ -1,14 +1,9 @@
 // The reflector: packets go back where they came from.
 import { type Field, type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
-import { ETH_HLEN, ETH_P_IP, ETH_P_IPV6, VLAN_HLEN } from '../packet/ethernet.js'
-import { IPV6_HLEN } from '../packet/ipv6.js'
+import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
 import { passDiscovery } from './discovery.js'
-import { stepOverExtensions } from './extension-headers.js'
 import { type ShippedProgram, oneWord } from './shipped.js'
-
-/** The most IPv6 extension headers that are stepped over. */
-const MAX_EXTENSIONS = 8
 
 /** What to exchange: hardware addresses; IP addresses too; ports too. */
 export type ReflectSwap = 'macs' | 'addresses' | 'ports'
@@ -45,12 +40,10 @@ export function defineReflect(swap: ReflectSwap = 'macs'): XdpDefinition {
         .elseIf(eth.type.eq(ETH_P_IPV6), () => {
           const ip = eth.ipv6()
           if (swap === 'ports') {
-            const protocol = x.let(ip.nextHeader.u32())
-            const at = x.let(eth.tags.mul(VLAN_HLEN).add(ETH_HLEN + IPV6_HLEN))
-            stepOverExtensions(x, protocol, at, MAX_EXTENSIONS)
-            x.require(at.value.ne(0).and(protocol.value.in([IPPROTO_UDP, IPPROTO_TCP])))
-            const ports = x.packet.bytesAt(at.value, 4)
-            exchange(ports.field(0, 'be16'), ports.field(2, 'be16'))
+            const transport = ip.transport()
+            x.require(transport.protocol.in([IPPROTO_UDP, IPPROTO_TCP]))
+            const { srcPort, dstPort } = transport.ports()
+            exchange(srcPort, dstPort)
           }
           ip.src.swap(ip.dst)
         })

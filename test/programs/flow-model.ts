@@ -18,7 +18,7 @@ export type Walk =
       at: number
     }
 
-const MOST_EXTENSIONS = 4
+const MOST_EXTENSIONS = 8
 const malformed: Walk = { kind: 'malformed' }
 
 /** Walks a packet as far as its IP protocol. */

@@ -2,7 +2,7 @@
 import type { AnyCodec } from '../codec.js'
 import { type Block, type Operand, isPure } from './ir.js'
 import { type Kind, constant } from './kinds.js'
-import { programError, statementLocation } from './location.js'
+import { oneStatement, programError, statementLocation } from './location.js'
 import { type Init, initialize } from './memory.js'
 import {
   type Branches,
@@ -64,9 +64,11 @@ export class Body<R> {
   }
   /** A struct on the stack. Members that `init` leaves out are zero. */
   struct<C extends AnyCodec>(codec: C, init?: Init<C>): Local<C> {
-    const local = this.uninitialized(codec)
-    initialize(local.place, codec, init)
-    return local
+    return oneStatement(() => {
+      const local = this.uninitialized(codec)
+      initialize(local.place, codec, init)
+      return local
+    })
   }
   /** A piece of the stack for a codec's type, of which every byte is for you to write before it is read. */
   uninitialized<C extends AnyCodec>(codec: C): Local<C> {
@@ -87,14 +89,16 @@ export class Body<R> {
 
   /** Goes on only where the condition holds; elsewhere the program ends, with `result` or its `otherwise`. */
   require(condition: Condition, result?: R): void {
-    const value = result === undefined ? undefined : this.#result(result)
-    const [yes, no] = this.#split(condition.test)
-    this.tracer.moveTo(no)
-    if (no) {
-      if (value === undefined) this.tracer.fail()
-      else this.tracer.terminate({ op: 'return', value })
-    }
-    this.tracer.moveTo(yes)
+    oneStatement(() => {
+      const value = result === undefined ? undefined : this.#result(result)
+      const [yes, no] = this.#split(condition.test)
+      this.tracer.moveTo(no)
+      if (no) {
+        if (value === undefined) this.tracer.fail()
+        else this.tracer.terminate({ op: 'return', value })
+      }
+      this.tracer.moveTo(yes)
+    })
   }
 
   /** Does what a failed check does: ends the program with its `otherwise`, or leaves the attempt. Nothing may follow on this path. */
@@ -257,7 +261,7 @@ export class Body<R> {
     if (test.op === 'constant') return test.value ? [point, undefined] : [undefined, point]
     const yes = tracer.newBlock(point.versions)
     const no = tracer.newBlock(point.versions)
-    this.#test(test, yes, no)
+    oneStatement(() => this.#test(test, yes, no))
     return [
       { ...point, block: yes },
       { ...point, block: no },

@@ -5,7 +5,7 @@ export { createMap, defineMap, type MapDefinition, type MapOf, type MapOptions }
 export { Bytes, Elements, Field, type Init, type Ref } from './memory.js'
 export { Arp, Ethernet, Packet, type EthernetOptions } from './packet.js'
 export { Ipv4, type Ipv4Options } from './ipv4.js'
-export { Ipv6, type Ipv6TransportOptions } from './ipv6.js'
+export { Ipv6, MAX_EXTENSIONS, type Ipv6TransportOptions } from './ipv6.js'
 export { Icmp, Ports, Tcp, Transport, type TransportOptions, Udp } from './transport.js'
 export { LoadedXdp, XdpDefinition, defineXdp, type XdpLoadOptions, type XdpOptions } from './program.js'
 export { Condition, Value, Variable, type ShiftCount, type Term } from './value.js'

@@ -2,6 +2,7 @@
 import { IPV4_AT, IPV4_HLEN, IP_MF, IP_OFFSET } from '../../packet/ipv4.js'
 import { updateChecksum } from './checksum.js'
 import { Header, needAt } from './header.js'
+import { oneStatement } from './location.js'
 import { type Field, Field as FieldOf, type Place, further } from './memory.js'
 import { Transport, type TransportOptions } from './transport.js'
 import type { Condition, Term } from './value.js'
@@ -81,26 +82,46 @@ export class Ipv4 extends Header {
     return first.u32().and(0x0f).shl(2)
   }
 
-  /** What it carries. A later fragment carries no transport header: it ends the program with `otherwise`, unless `fragments` is `any`. */
-  transport({ fragments = 'first' }: TransportOptions = {}): Transport {
+  /** What it carries. A later fragment carries no transport header: it ends the program with `otherwise`, unless `fragments` says something else. */
+  transport(options: TransportOptions = {}): Transport {
+    return oneStatement(() => this.#transport(options))
+  }
+
+  #transport({ fragments = 'first' }: TransportOptions): Transport {
     const { tracer } = this.place
     if (fragments === 'first' && this.#options.fragments !== false) {
       tracer.unless('!&', 32, this.fragment.operand, this.fragment.term(IP_OFFSET))
     }
-    const payload =
-      this.#options.options === false
-        ? further(this.place, IPV4_HLEN)
-        : { ...this.place, base: tracer.alu('add', 64, this.place.base, this.headerLength.operand) }
-    return new Transport(payload, this.protocol, fragments === 'any' ? this.isFragment : undefined)
+    const payload = this.#options.options === false ? further(this.place, IPV4_HLEN) : this.#behindOptions()
+    switch (fragments) {
+      case 'first':
+        return new Transport(payload, this.protocol)
+      case 'later':
+        return new Transport(payload, this.protocol, { later: this.fragment.hasAny(IP_OFFSET) })
+      case 'any':
+        return new Transport(payload, this.protocol, { any: this.isFragment })
+    }
+  }
+
+  #behindOptions(): Place {
+    const { place } = this
+    const { tracer } = place
+    const length = this.headerLength.operand
+    const start = place.start === undefined ? undefined : tracer.alu('add', 32, place.start, length)
+    return {
+      ...place,
+      base: tracer.alu('add', 64, place.base, length),
+      ...(start !== undefined && { start }),
+    }
   }
 
   /** Writes the source address and keeps the header's checksum right; that of UDP and TCP is for `updateChecksum`. */
   rewriteSrc(address: Term<'be32'>): void {
-    this.#rewrite(this.src, address)
+    oneStatement(() => this.#rewrite(this.src, address))
   }
   /** Writes the destination address; as `rewriteSrc`. */
   rewriteDst(address: Term<'be32'>): void {
-    this.#rewrite(this.dst, address)
+    oneStatement(() => this.#rewrite(this.dst, address))
   }
   /** Takes one from the time to live and keeps the checksum right. Test it first: 0 becomes 255. */
   decrementTtl(): void {

@@ -1,10 +1,11 @@
 // Where in the TypeScript source a statement of a program stands: found quickly, since every statement asks.
 import { readFileSync } from 'node:fs'
-import { SourceMap, findSourceMap } from 'node:module'
+import { findSourceMap } from 'node:module'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OptionError } from '../../kernel/errors.js'
 import { type SourceLocation, sourceText } from '../source.js'
+import { type LineMap, decodeSourceMap } from './source-map.js'
 
 // This folder is the builder's own; whoever calls from outside wrote the statement.
 const here = new URL('.', import.meta.url).href
@@ -16,11 +17,27 @@ const ownFolders = [here, here.replace('/dist/src/', '/src/')].flatMap((url) => 
  */
 export function statementLocation(): SourceLocation | undefined {
   if (!tracking) return undefined
+  if (statement) return statement.at
   // Most statements are a few calls away; the more frames are taken, the longer it takes.
   return nearestCaller(8) ?? nearestCaller(60)
 }
 
+/**
+ * Writes one statement: all of its instructions stand where it does, and the stack is looked at once. `write` may not call what
+ * comes from outside, which has statements of its own.
+ */
+export function oneStatement<T>(write: () => T): T {
+  if (statement || !tracking) return write()
+  statement = { at: statementLocation() }
+  try {
+    return write()
+  } finally {
+    statement = undefined
+  }
+}
+
 let tracking = true
+let statement: { readonly at: SourceLocation | undefined } | undefined
 
 /** Builds programs without looking up where their statements stand: for generated programs, which stand nowhere. */
 export function withoutLocations<T>(build: () => T): T {
@@ -79,24 +96,36 @@ function original(file: string, line: number, column: number): SourceLocation {
   return location
 }
 
-const maps = new Map<string, SourceMap | undefined>()
+const maps = new Map<string, LineMap | undefined>()
 
 function mapped(path: string, line: number, column: number): SourceLocation | undefined {
-  if (!maps.has(path)) maps.set(path, findSourceMap(path) ?? mapBeside(path))
-  const entry = maps.get(path)?.findEntry(line - 1, column - 1)
-  if (!entry || !('originalSource' in entry)) return undefined
-  const source = entry.originalSource
-  const file = source.startsWith('file:') ? fileURLToPath(source) : resolve(dirname(path), source)
-  return { file, line: entry.originalLine + 1, column: entry.originalColumn + 1 }
+  if (!maps.has(path)) maps.set(path, mapBeside(path) ?? loadedMap(path))
+  const entry = maps.get(path)?.find(line - 1, column - 1)
+  if (!entry) return undefined
+  const file = entry.source.startsWith('file:')
+    ? fileURLToPath(entry.source)
+    : resolve(dirname(path), entry.source)
+  return { file, line: entry.line + 1, column: entry.column + 1 }
 }
 
-function mapBeside(path: string): SourceMap | undefined {
+function mapBeside(path: string): LineMap | undefined {
   try {
-    return new SourceMap(
-      JSON.parse(readFileSync(`${path}.map`, 'utf8')) as ConstructorParameters<typeof SourceMap>[0],
-    )
+    return decodeSourceMap(readFileSync(`${path}.map`, 'utf8'))
   } catch {
     return undefined // TypeScript run as it is, or JavaScript without a map
+  }
+}
+
+/** With --enable-source-maps Node knows those too that stand in the JavaScript itself. */
+function loadedMap(path: string): LineMap | undefined {
+  const map = findSourceMap(path)
+  if (!map) return undefined
+  return {
+    find(line, column) {
+      const entry = map.findEntry(line, column)
+      if (!('originalSource' in entry)) return undefined
+      return { source: entry.originalSource, line: entry.originalLine, column: entry.originalColumn }
+    },
   }
 }
 

@@ -2,7 +2,7 @@
 import type { AnyCodec, ArrayCodec, IntegerCodec, StructCodec } from '../codec.js'
 import { type Operand, type Space } from './ir.js'
 import { KINDS, type Kind, constant } from './kinds.js'
-import { programError } from './location.js'
+import { oneStatement, programError } from './location.js'
 import type { PacketBase, Tracer } from './trace.js'
 import type { Condition } from './value.js'
 import { type Term, Value } from './value.js'
@@ -15,12 +15,20 @@ export interface Place {
   readonly offset: number
   /** In packets: the place the packet had when the address was made. */
   readonly packet?: PacketBase
+  /** In packets, where it is known without a subtraction: how many bytes `base` is behind the packet's first. */
+  readonly start?: Operand
   /** Map values that no other CPU sees need no atomic operations. */
   readonly shared?: boolean
 }
 
 /** A place `bytes` further. */
 export const further = (place: Place, bytes: number): Place => ({ ...place, offset: place.offset + bytes })
+
+/** How many bytes a place in the packet is behind the packet's first: 32 bits. */
+export function startOf({ tracer, base, offset, packet, start }: Place): Operand {
+  const from = start ?? tracer.alu('sub', 64, base, packet!.data)
+  return tracer.alu('add', 32, from, BigInt(offset))
+}
 
 /** Throws when the packet has moved since the place was made. */
 export function checkPlace(place: Place): void {
@@ -142,31 +150,35 @@ export class Bytes {
   /** Copies other bytes here: of another place, or known ones. */
   set(other: Bytes | Uint8Array): void {
     this.#sameLength(other)
-    const parts = chunks(this.length).map(({ at, kind }) => ({
-      at,
-      kind,
-      // All are read before any is written: the places may overlap.
-      operand:
-        other instanceof Bytes
-          ? loadFrom(further(other.place, at), kind)
-          : constant(kind, littleEndian(other, at, kind)),
-    }))
-    for (const { at, kind, operand } of parts) storeTo(further(this.place, at), kind, operand)
+    oneStatement(() => {
+      const parts = chunks(this.length).map(({ at, kind }) => ({
+        at,
+        kind,
+        // All are read before any is written: the places may overlap.
+        operand:
+          other instanceof Bytes
+            ? loadFrom(further(other.place, at), kind)
+            : constant(kind, littleEndian(other, at, kind)),
+      }))
+      for (const { at, kind, operand } of parts) storeTo(further(this.place, at), kind, operand)
+    })
   }
 
   /** Exchanges them with others. */
   swap(other: Bytes): void {
     this.#sameLength(other)
-    const parts = chunks(this.length).map(({ at, kind }) => ({
-      at,
-      kind,
-      mine: loadFrom(further(this.place, at), kind),
-      theirs: loadFrom(further(other.place, at), kind),
-    }))
-    for (const { at, kind, mine, theirs } of parts) {
-      storeTo(further(this.place, at), kind, theirs)
-      storeTo(further(other.place, at), kind, mine)
-    }
+    oneStatement(() => {
+      const parts = chunks(this.length).map(({ at, kind }) => ({
+        at,
+        kind,
+        mine: loadFrom(further(this.place, at), kind),
+        theirs: loadFrom(further(other.place, at), kind),
+      }))
+      for (const { at, kind, mine, theirs } of parts) {
+        storeTo(further(this.place, at), kind, theirs)
+        storeTo(further(other.place, at), kind, mine)
+      }
+    })
   }
 
   /** The integer at byte `at`. */

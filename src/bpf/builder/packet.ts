@@ -17,8 +17,8 @@ import { Bytes, Field, type Place, checkPlace, further } from './memory.js'
 import { KINDS, type Kind } from './kinds.js'
 import type { Tracer, VariableKey } from './trace.js'
 import { Value } from './value.js'
-import { programError } from './location.js'
-import { Header } from './header.js'
+import { oneStatement, programError } from './location.js'
+import { Header, placeAt } from './header.js'
 
 const verdictOf = (verdict: Verdict | undefined): bigint | undefined =>
   verdict === undefined ? undefined : BigInt(XDP_ACTIONS[verdict])
@@ -66,14 +66,11 @@ export class Packet {
   /** `length` bytes at an offset that the program computed. Offsets above 32767 end it as a short packet does. */
   bytesAt(offset: Value<'u8'> | Value<'u16'> | Value<'u32'>, length: number, short?: Verdict): Bytes {
     const tracer = this.#tracer
-    // MAX_PACKET_OFF of kernel/bpf/verifier.c is 65535, the length included.
-    tracer.unless('<=', 32, offset.operand, 0x7fffn, verdictOf(short))
-    const place = this.#place(0)
-    // What helpers and functions return is 64 bits to the verifier, whatever it is to us.
-    const narrow = tracer.alu('and', 64, offset.operand, 0xffff_ffffn)
-    const base = tracer.alu('add', 64, place.base, narrow)
-    tracer.needBytes(base, length, verdictOf(short))
-    return new Bytes({ ...place, base }, length)
+    return oneStatement(() => {
+      const place = placeAt(tracer, offset.operand, verdictOf(short))
+      tracer.needBytes(place.base, length, verdictOf(short))
+      return new Bytes(place, length)
+    })
   }
 
   /** The Ethernet header, and the VLAN tags behind it. */
@@ -81,13 +78,15 @@ export class Packet {
     const tracer = this.#tracer
     const short = verdictOf(options.short)
     const place = this.#place(0)
-    tracer.needBytes(place.base, ETH_HLEN, short)
-    return new Ethernet(place, options.vlans ? walkTags(place, options.vlans, short) : undefined)
+    return oneStatement(() => {
+      tracer.needBytes(place.base, ETH_HLEN, short)
+      return new Ethernet(place, options.vlans ? walkTags(place, options.vlans, short) : undefined)
+    })
   }
 
   #place(offset: number): Place {
     const { packet } = this.#tracer.point
-    return { tracer: this.#tracer, space: 'packet', base: packet.data, offset, packet }
+    return { tracer: this.#tracer, space: 'packet', base: packet.data, offset, packet, start: 0n }
   }
 }
 
@@ -134,11 +133,16 @@ function walkTags(place: Place, most: number, short: bigint | undefined): Tags {
     tracer.moveTo(tracer.join([tracer.point, neither]))
   }
   step(1)
+  const count = tracer.readVariable(keys.count)
   return {
     type: read(keys.type),
     tci: read(keys.tci),
-    count: new Value(tracer, 'u32', tracer.readVariable(keys.count)),
-    place: { ...place, base: tracer.readVariable(keys.base) as number },
+    count: new Value(tracer, 'u32', count),
+    place: {
+      ...place,
+      base: tracer.readVariable(keys.base) as number,
+      start: tracer.alu('mul', 32, count, BigInt(VLAN_HLEN)),
+    },
   }
 }
 
@@ -178,11 +182,11 @@ export class Ethernet extends Header {
 
   /** The IPv4 header behind it. The type is for you to test first. */
   ipv4(options: Ipv4Options = {}): Ipv4 {
-    return Ipv4.at(this.#payload, options)
+    return oneStatement(() => Ipv4.at(this.#payload, options))
   }
   /** The IPv6 header behind it. The type is for you to test first. */
   ipv6(): Ipv6 {
-    return Ipv6.at(this.#payload)
+    return oneStatement(() => Ipv6.at(this.#payload))
   }
   /** The ARP packet behind it. The type is for you to test first. */
   arp(): Arp {

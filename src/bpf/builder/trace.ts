@@ -13,7 +13,7 @@ import {
   mapOperands,
 } from './ir.js'
 import type { Operand, Space, Terminator, Versions } from './ir.js'
-import { programError, statementLocation } from './location.js'
+import { oneStatement, programError, statementLocation } from './location.js'
 
 /** Where the packet is, until it is moved: values of its first byte and of the byte behind its last. */
 export interface PacketBase {
@@ -163,11 +163,12 @@ export class Tracer {
   /** Loads the packet's place again: on entry, and after it moved. Every cursor made before is void from here on. */
   reloadPacket(): void {
     this.changed('context', 'packet')
-    // include/uapi/linux/bpf.h, struct xdp_md: data, data_end, data_meta
-    const data = this.load('context', 'u32', this.context, 0)
-    const end = this.load('context', 'u32', this.context, 4)
-    const meta = this.load('context', 'u32', this.context, 8)
-    this.point.packet = { data, end, meta }
+    this.point.packet = oneStatement(() => ({
+      // include/uapi/linux/bpf.h, struct xdp_md: data, data_end, data_meta
+      data: this.load('context', 'u32', this.context, 0),
+      end: this.load('context', 'u32', this.context, 4),
+      meta: this.load('context', 'u32', this.context, 8),
+    }))
   }
 
   /** The packet has just been moved. */

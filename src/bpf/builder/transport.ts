@@ -3,17 +3,24 @@ import { ICMP_AT, ICMP_HLEN } from '../../packet/icmp.js'
 import { TCP_AT } from '../../packet/tcp.js'
 import { UDP_AT, UDP_HLEN } from '../../packet/udp.js'
 import { Header, needAt } from './header.js'
-import type { Bytes, Field, Place } from './memory.js'
+import { type Bytes, type Field, type Place, startOf } from './memory.js'
 import { programError } from './location.js'
-import type { Condition, Value } from './value.js'
+import { type Condition, Value } from './value.js'
 
 /** TCP's header without options. */
 const TCP_HLEN = 20
 
 /** How to find what a packet carries. */
 export interface TransportOptions {
-  /** `any` lets later fragments through too, which carry no transport header: test `isFragment`. Default `first`. */
-  fragments?: 'first' | 'any'
+  /**
+   * What becomes of fragments, of which only the first carries a transport header.
+   *
+   * - `first` (the default): it is looked at as a whole packet; later ones end the program with its `otherwise`.
+   * - `later`: later ones are let through too. Test `isLater`: what they carry has no header.
+   * - `any`: all are let through, and all count as alike, the protocol being what IPv4's or the fragment header says. Test
+   *   `isFragment`: what they carry is not looked for.
+   */
+  fragments?: 'first' | 'later' | 'any'
 }
 
 /** What an IP header carries: a protocol, and the place its header is at. */
@@ -21,22 +28,38 @@ export class Transport {
   /** The IP protocol, behind IPv6 extension headers. */
   readonly protocol: Value<'u8'>
   readonly #place: Place
-  readonly #isFragment: Condition | undefined
+  readonly #fragments: { readonly later?: Condition; readonly any?: Condition }
 
-  constructor(place: Place, protocol: Value<'u8'>, isFragment?: Condition) {
+  constructor(
+    place: Place,
+    protocol: Value<'u8'>,
+    fragments: { readonly later?: Condition; readonly any?: Condition } = {},
+  ) {
     this.#place = place
     this.protocol = protocol
-    this.#isFragment = isFragment
+    this.#fragments = fragments
   }
 
   /** Whether the packet is a part of a larger datagram, the first included. For those found with `fragments: 'any'`. */
   get isFragment(): Condition {
-    if (this.#isFragment) return this.#isFragment
-    throw programError(
-      'fragments',
-      'Later fragments were left out',
-      "Ask for transport({ fragments: 'any' }).",
-    )
+    return this.#asked('any')
+  }
+
+  /** Whether the packet is a part of a larger datagram and not its first. For those found with `fragments: 'later'`. */
+  get isLater(): Condition {
+    return this.#asked('later')
+  }
+
+  /** Where it begins, counted from the packet's first byte: for `packet.bytesAt`, where ways of finding it come together. */
+  get offset(): Value<'u32'> {
+    return new Value(this.#place.tracer, 'u32', startOf(this.#place))
+  }
+
+  #asked(fragments: 'later' | 'any'): Condition {
+    const condition = this.#fragments[fragments]
+    if (condition) return condition
+    const asked = `transport({ fragments: '${fragments}' })`
+    throw programError('fragments', `What it carries was not found with ${asked}`, `Ask for ${asked}.`)
   }
 
   /** The UDP header. The protocol is for you to test first. */

@@ -6,7 +6,7 @@ import { Body } from './body.js'
 import { type FunctionDefinition, type Parameters, type Subprograms, traceFunction } from './functions.js'
 import type { Operand } from './ir.js'
 import { type Kind, constant } from './kinds.js'
-import { programError } from './location.js'
+import { oneStatement, programError } from './location.js'
 import type { MapDefinition } from './maps.js'
 import { Bytes, type Init, type Place, type Ref, checkPlace, further, initialize, refTo } from './memory.js'
 import { Packet } from './packet.js'
@@ -239,17 +239,19 @@ export class Xdp<R = XdpResult> extends Body<R> {
 
   /** Addresses of keys and values for a helper, which need not be there any more when it returns. */
   #onStack<T>(values: [AnyCodec, unknown][], use: (addresses: number[]) => T): T {
-    const { stackTop } = this.tracer.point
-    const addresses = values.map(([codec, value]) => {
-      if (value instanceof Local) return this.#address((value as Local<AnyCodec>).place)
-      if (value instanceof Bytes && value.length === codec.size && !codec.shape) {
-        checkPlace(value.place)
-        return this.#address(value.place)
-      }
-      return this.#address(this.struct(codec, value as Init<AnyCodec>).place)
+    return oneStatement(() => {
+      const { stackTop } = this.tracer.point
+      const addresses = values.map(([codec, value]) => {
+        if (value instanceof Local) return this.#address((value as Local<AnyCodec>).place)
+        if (value instanceof Bytes && value.length === codec.size && !codec.shape) {
+          checkPlace(value.place)
+          return this.#address(value.place)
+        }
+        return this.#address(this.struct(codec, value as Init<AnyCodec>).place)
+      })
+      const result = use(addresses)
+      this.tracer.point.stackTop = stackTop
+      return result
     })
-    const result = use(addresses)
-    this.tracer.point.stackTop = stackTop
-    return result
   }
 }

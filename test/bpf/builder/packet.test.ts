@@ -44,7 +44,7 @@ const dissector = defineXdp('dissector', (x) => {
     return 'drop'
   })
     .elseIf(eth.type.eq(ETH_P_IPV6), () => {
-      const transport = eth.ipv6().transport({ extensions: 6 })
+      const transport = eth.ipv6().transport()
       slot.version.set(6)
       ports(transport, transport.protocol)
       return 'drop'
@@ -165,10 +165,42 @@ describe('fragments', () => {
       loaded.close()
     }
   })
+  test('later fragments are told from first ones, which have their ports', () => {
+    const loaded = defineXdp('later', (x) => {
+      const eth = x.packet.ethernet()
+      const judge = (transport: Transport): void => {
+        x.if(transport.isLater, () => 'drop')
+        x.require(transport.protocol.eq(17).and(transport.ports().dstPort.eq(53)))
+      }
+      x.if(eth.type.eq(ETH_P_IP), () => judge(eth.ipv4().transport({ fragments: 'later' }))).else(() =>
+        judge(eth.ipv6().transport({ fragments: 'later' })),
+      )
+      return 'tx'
+    }).load()
+    const verdictOf = (header: number[], at: number): string | undefined => {
+      const packet = new Uint8Array(80)
+      packet.set(header, 12)
+      packet.set([0, 53], at + 2)
+      return loaded.program.testRun({ packet }).verdict
+    }
+    try {
+      const ipv4 = [0, 0x4000, 0x2000, 0x2010, 0x00b9].map((part) =>
+        verdictOf([8, 0, 0x45, 0, 0, 60, 0, 0, part >> 8, part & 0xff, 64, 17], 34),
+      )
+      assert.deepEqual(ipv4, ['tx', 'tx', 'tx', 'drop', 'drop'])
+      const ipv6 = [0, 0x0001, 0x0009, 0x0010].map((part) => {
+        const header = [0x86, 0xdd, 0x60, 0, 0, 0, 0, 26, 44, 64, ...Array<number>(32).fill(0)]
+        return verdictOf([...header, 17, 255, part >> 8, part & 0xff, 0, 0, 0, 1], 62)
+      })
+      assert.deepEqual(ipv6, ['tx', 'tx', 'drop', 'drop'])
+    } finally {
+      loaded.close()
+    }
+  })
   test('whether it is one is known only where all were let through', () => {
     assert.throws(
       () => defineXdp('left_out', (x) => x.require(x.packet.ethernet().ipv4().transport().isFragment)),
-      /Later fragments were left out/,
+      /was not found with transport\(\{ fragments: 'any' \}\)/,
     )
   })
 })

@@ -1,4 +1,4 @@
-/* How the twins that count and balance walk a packet: Ethernet, two VLAN tags, IPv4, IPv6 with four extension headers. */
+/* How the twins that count and balance walk a packet: Ethernet, two VLAN tags, IPv4, IPv6 with eight extension headers. */
 #include "twin.h"
 struct vlan { __be16 tci, type; };
 struct flow_key { __u8 src[16], dst[16]; __be16 src_port, dst_port; __u16 vlan; __u8 protocol, version; };
@@ -29,11 +29,11 @@ static inline int walk_extensions(void **at, void *end, __u8 next, int *is_fragm
 {
 	*is_fragment = 0;
 #pragma clang loop unroll(disable)
-	for (int i = 0; i <= 4; i++) {
+	for (int i = 0; i <= 8; i++) {
 		__u8 *header = *at;
 		if (next == 44) {
 			struct fragment *fragment = *at;
-			if ((void *)(fragment + 1) > end || i == 4) return -1;
+			if ((void *)(fragment + 1) > end || i == 8) return -1;
 			next = fragment->next;
 			*at = fragment + 1;
 			if (fragment->offset & bpf_htons(0xfff9)) {
@@ -41,11 +41,11 @@ static inline int walk_extensions(void **at, void *end, __u8 next, int *is_fragm
 				return next;
 			}
 		} else if (next == 51) {
-			if ((void *)(header + 8) > end || i == 4) return -1;
+			if ((void *)(header + 8) > end || i == 8) return -1;
 			next = header[0];
 			*at = header + (header[1] + 2) * 4;
 		} else if (next == 0 || next == 43 || next == 60) {
-			if ((void *)(header + 8) > end || i == 4) return -1;
+			if ((void *)(header + 8) > end || i == 8) return -1;
 			next = header[0];
 			*at = header + (header[1] + 1) * 8;
 		} else return next;
