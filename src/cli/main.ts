@@ -10,6 +10,7 @@ import { disasmCommand } from './disasm.js'
 import { dropCommand } from './drop.js'
 import { echoCommand } from './echo.js'
 import { filterCommand } from './filter.js'
+import { forwardCommand } from './forward.js'
 import { generateCommand } from './generate.js'
 import { labCommand } from './lab.js'
 import { loadCommand } from './load.js'
@@ -42,6 +43,7 @@ for (const command of [
   filterCommand(),
   programsCommand(),
   statusCommand(),
+  forwardCommand(),
   generateCommand(),
   measureCommand(),
   demoCommand(),

@@ -1,0 +1,171 @@
+// xdp forward: makes two interfaces one link through AF_XDP sockets, or sends packets back out of one.
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { compileFilter, type Filter } from '../filter/index.js'
+import { Forwarder, type Rewrite } from '../forward/index.js'
+import { OptionError } from '../kernel/index.js'
+import { parseMac } from '../packet/index.js'
+import { untilInterrupted } from './interrupt.js'
+import { requireUp } from './require-up.js'
+import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { requireConsent } from './take-traffic.js'
+import { TrafficPrinter } from './traffic.js'
+
+interface ForwardFlags extends SocketFlags {
+  rewrite?: 'none' | 'swap' | 'source'
+  to?: string
+  backTo?: string
+  filter?: Filter
+  discovery?: 'forward' | 'kernel'
+  promiscuous: boolean
+  preset: 'default' | 'highThroughput' | 'lowLatency'
+  takeTraffic?: boolean
+}
+
+export function forwardCommand(): Command {
+  return addSocketOptions(new Command('forward'))
+    .summary('forward packets between two interfaces, or back out of one')
+    .description(
+      'Joins two interfaces like a cable: what arrives on one leaves by the other, both ways, without a copy in user ' +
+        'space. The host receives nothing on them meanwhile, but for what --filter leaves to it. With one interface, ' +
+        'packets go back out with their hardware addresses exchanged; ARP, neighbour discovery and what is sent to a ' +
+        'group stay with the host.',
+    )
+    .argument('<in>', 'an interface')
+    .argument('[out]', 'the other one; without it packets leave the way they came')
+    .addOption(
+      new Option(
+        '-r, --rewrite <what>',
+        'hardware addresses: leave them, exchange them, or make the source that of the outgoing interface ' +
+          '(default: none between two interfaces, swap for one)',
+      ).choices(['none', 'swap', 'source']),
+    )
+    .option('--to <mac>', 'what leaves by <out>: this destination, and the source that of <out>', checkMac)
+    .option('--back-to <mac>', 'what leaves by <in>, likewise', checkMac)
+    .option('-f, --filter <expression>', 'forward only what matches; the kernel gets the rest', (text) =>
+      compileFilter(text),
+    )
+    .addOption(
+      new Option(
+        '--discovery <whose>',
+        'forward ARP, neighbour discovery and groups too, or leave them to the kernel ' +
+          '(default: forward between two interfaces, kernel for one)',
+      ).choices(['forward', 'kernel']),
+    )
+    .option('--no-promiscuous', 'between two: forward only what a device takes for its own')
+    .addOption(
+      new Option('--preset <preset>', 'what to tune for')
+        .choices(['default', 'highThroughput', 'lowLatency'])
+        .default('default'),
+    )
+    .option('--take-traffic', 'also on loopback, and on the interface that carries the default route')
+    .action(forward)
+}
+
+async function forward(from: string, to: string | undefined, flags: ForwardFlags): Promise<void> {
+  const names = to === undefined ? [from] : [from, to]
+  const rewrite = rewriteOf(flags, to)
+  for (const name of names) {
+    requireConsent(name, flags.takeTraffic ?? false)
+    requireUp(name)
+  }
+  await untilInterrupted(async (signal) => {
+    const { queues = 'all', busyPoll, ...options } = groupOptions(from, flags)
+    const [first, second] = names.map((name) => ({ interface: name, queues }))
+    const forwarder = await Forwarder.open({
+      ...options,
+      attach: flags.attach,
+      // What was not asked for is the preset's to say.
+      ...(busyPoll === true && { busyPoll }),
+      preset: flags.preset,
+      in: first,
+      out: second,
+      rewrite,
+      filter: flags.filter,
+      discovery: flags.discovery,
+      ...(!flags.promiscuous && { promiscuous: false }),
+    })
+    try {
+      for (const { message } of forwarder.warnings) console.error(`xdp: warning: ${message}`)
+      console.error(`xdp: ${describe(forwarder)}`)
+      await runForwarder(forwarder, flags, signal)
+    } finally {
+      await forwarder.close()
+    }
+  })
+}
+
+/** Runs until `signal` aborts, printing the counters of each way every interval, and once more at the end. */
+async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: AbortSignal): Promise<void> {
+  const printers = forwarder.ways.map(({ index, from, to }) => {
+    const printer = new TrafficPrinter(() => forwarder.statistics()[index], flags)
+    return () => {
+      if (!flags.json) console.log(`${from} -> ${to}`)
+      printer.print()
+    }
+  })
+  const print = () => printers.forEach((one) => one())
+  let failure: unknown
+  const timer = setInterval(() => {
+    try {
+      print()
+    } catch (error) {
+      // An exception in a timer would end the process with everything attached.
+      failure = error
+      forwarder.stop()
+    }
+  }, flags.interval * 1000)
+  // A thread with one socket has nothing else to do that could not wait.
+  const wait = forwarder.group.sockets.length === 1 ? 'poll' : 'event-loop'
+  try {
+    await forwarder.run({ signal, wait })
+    if (failure !== undefined) throw failure as Error
+    print()
+    for (const { from, to, tx, txDropped } of forwarder.statistics())
+      console.error(`xdp: forwarded ${tx.packets} packets from ${from} to ${to}, dropped ${txDropped}`)
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+/** One line that says what was got. */
+function describe({ ways, group }: Forwarder): string {
+  const [{ from, to }] = ways
+  const what =
+    ways.length > 1 ? `forwarding between ${from} and ${to}` : `sending back what arrives on ${from}`
+  const devices = [...new Set(ways.map(({ from }) => from))].map((name, i) => {
+    const attachment = group.attachments.at(i)
+    const sockets = group.sockets.filter((socket) => socket.interface === name)
+    const queues = sockets.map(({ queue }) => queue).join(', ')
+    const copies = [...new Set(sockets.map(({ copy }) => copy.got))].join(' and ')
+    const why = attachment?.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
+    return (
+      `${name} ${sockets.length === 1 ? 'queue' : 'queues'} ${queues} in ${attachment?.mode} mode ` +
+      `by ${attachment?.kind}${why}, packets by ${copies}`
+    )
+  })
+  return `${what}: ${devices.join('; ')}`
+}
+
+function rewriteOf(flags: ForwardFlags, out: string | undefined): readonly [Rewrite, Rewrite] | undefined {
+  const { rewrite, to, backTo } = flags
+  if (rewrite === undefined && to === undefined && backTo === undefined) return undefined
+  if (rewrite !== undefined && rewrite !== 'source' && (to ?? backTo) !== undefined) {
+    throw new OptionError(
+      'rewrite',
+      `--rewrite ${rewrite} and a new destination contradict each other`,
+      'Leave one of them out.',
+    )
+  }
+  if (backTo !== undefined && out === undefined) {
+    throw new OptionError('backTo', '--back-to is for two interfaces, and one was named', 'Use --to.')
+  }
+  const rest = rewrite ?? (out === undefined ? 'swap' : 'none')
+  const one = (destination: string | undefined): Rewrite =>
+    destination === undefined ? rest : { destination }
+  return [one(to), one(backTo)]
+}
+
+function checkMac(text: string): string {
+  if (!parseMac(text)) throw new InvalidArgumentError('Use a hardware address as 02:00:00:00:00:01.')
+  return text
+}
