@@ -73,3 +73,21 @@ test('block-port drops what goes to its port, and nothing else', async (t) => {
   assert.equal(status, 0)
   assert.equal(lines.at(-1), '3 packets dropped')
 })
+
+test('forward joins two interfaces, but for every tenth UDP packet', async (t) => {
+  const [left, right] = [createTestLab(t, { isolated: false }), createTestLab(t, { isolated: false })]
+  const { child, ready, done } = start(left, 'forward', left.a.interface, right.a.interface)
+  assert.equal(await ready, `forwarding between ${left.a.interface} and ${right.a.interface}`)
+  const script = `
+    const socket = require('node:dgram').createSocket('udp4')
+    const send = () => new Promise((done) => socket.send('x', 9, '${left.a.ipv4}', done))
+    Promise.all(Array.from({ length: 20 }, send)).then(() => socket.close())`
+  const before = right.stats().b.rxPackets
+  assert.equal((await left.exec('b', process.execPath, ['-e', script])).status, 0)
+  assert.ok(right.stats().b.rxPackets - before <= 18)
+  child.kill('SIGINT')
+  const { lines, status } = await done
+  assert.equal(status, 0)
+  assert.equal(lines.at(-2), `${left.a.interface} to ${right.a.interface}: 18 packets forwarded, 2 dropped`)
+  assert.equal(right.stats().b.rxPackets - before, 18)
+})
