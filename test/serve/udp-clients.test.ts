@@ -33,7 +33,7 @@ describe('real clients', () => {
     const { lab, server, port } = await serve(t, {}, nameServer, { queues: 2 })
     const queries = Array.from({ length: 2000 }, (_, i) => `host${i}.example.org A\n`).join('')
     for (const host of [lab.a.ipv4, ipv6(lab.a)]) {
-      // -c: as many sockets, whose flows go to both queues.
+      // -c: so many sockets, whose flows go to both queues.
       const { stdout, stderr, status } = await lab.exec(
         'b',
         'dnsperf',
