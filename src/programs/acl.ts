@@ -57,10 +57,11 @@ export interface AclOptions {
  * One denial beats any number of allowances: their order does not matter. Only among networks for the same side does the longest
  * prefix alone count, so that a part of a denied network can be allowed. Up to two VLAN tags are stepped over; IPv4 options and
  * IPv6 extension headers are too. First fragments are judged as whole packets, later ones have no ports to be judged by. What is
- * not IP is judged by its hardware addresses. Kernel 5.3, for the loop over extension headers.
+ * not IP is judged by its hardware addresses. Takes packets in several buffers (jumbo frames) too where the kernel has them (5.18).
+ * Kernel 5.3, for the loop over extension headers.
  */
 export function defineAcl({ otherwise = 'pass', discovery = 'pass' }: AclOptions = {}): XdpDefinition {
-  return defineXdp('xdp_acl', { otherwise: 'drop' }, (x) => {
+  return defineXdp('xdp_acl', { otherwise: 'drop', frags: true }, (x) => {
     const allowed = x.let(x.u32(0))
     const judge = (rule: Value<'u32'>): void => {
       x.require(rule.hasNone(DENY))

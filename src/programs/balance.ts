@@ -60,7 +60,8 @@ const CPU_QUEUE = 2048
  * ```
  *
  * The hash is of the addresses and ports, without protocol and VLAN; it is no secret, so that who knows it can load one target.
- * Kernel 5.3. Throws `OptionError` for numbers of targets that cannot be.
+ * Takes packets in several buffers (jumbo frames) too where the kernel has them (5.18): a socket or device that cannot drops
+ * those. Kernel 5.3. Throws `OptionError` for numbers of targets that cannot be.
  */
 export function defineBalance(targets: BalanceTargets, options: BalanceOptions = {}): XdpDefinition {
   const count = targets.to === 'cpus' ? targets.cpus.length : targets.count
@@ -71,7 +72,7 @@ export function defineBalance(targets: BalanceTargets, options: BalanceOptions =
       `Use 1 to ${MAX_TARGETS}.`,
     )
   }
-  return defineXdp('xdp_balance', (x) => {
+  return defineXdp('xdp_balance', { frags: true }, (x) => {
     const number = flowNumber(x, count, options)
     switch (targets.to) {
       case 'sockets':

@@ -1,5 +1,5 @@
 // Counts packets and bytes by flow, and passes them all, or drops those that it is told to.
-import { type BpfMap, type BpfProgram, type Decoded, counter, struct } from '../bpf/index.js'
+import { type BpfMap, type BpfProgram, type Decoded, counter, probeFrags, struct } from '../bpf/index.js'
 import {
   type Condition,
   type LoadedXdp,
@@ -40,6 +40,8 @@ export interface CountFlowsOptions {
   maxFlows?: number
   /** Which packets to drop; they count as packets of their flow, and as dropped. Default none. */
   drop?: (x: Xdp) => Condition
+  /** Take packets in several buffers (jumbo frames) too, for which it needs kernel 5.18. Default false; `FlowCounter.load` takes them where the kernel can. */
+  frags?: boolean
 }
 
 /**
@@ -55,7 +57,8 @@ export interface CountFlowsOptions {
  * enter a flow at once the second adds to what the first entered. Fragments are a flow of their own between their addresses,
  * with ports 0, since only the first says which ports. Kernel 5.3, for the loop over IPv6 extension headers.
  */
-export function defineCountFlows({ maxFlows = DEFAULT_FLOWS, drop }: CountFlowsOptions = {}): XdpDefinition {
+export function defineCountFlows(options: CountFlowsOptions = {}): XdpDefinition {
+  const { maxFlows = DEFAULT_FLOWS, drop, frags = false } = options
   if (!(Number.isInteger(maxFlows) && maxFlows >= 1 && maxFlows <= MAX_FLOWS)) {
     throw new OptionError(
       'maxFlows',
@@ -64,8 +67,8 @@ export function defineCountFlows({ maxFlows = DEFAULT_FLOWS, drop }: CountFlowsO
     )
   }
   const flows = flowMap(maxFlows)
-  return defineXdp('xdp_flows', (x) => {
-    const length = x.packet.length.u64()
+  return defineXdp('xdp_flows', { frags }, (x) => {
+    const length = (frags ? x.packet.fullLength : x.packet.length).u64()
     const dropped = x.let(x.u64(0))
     if (drop) x.attempt(() => void x.if(drop(x), () => dropped.set(1)))
     const verdict = (): void => {
@@ -154,7 +157,10 @@ export class FlowCounter {
 
   /** Loads the program. Throws `OptionError` for a number of flows that cannot be. */
   static load(options: CountFlowsOptions = {}): FlowCounter {
-    return new FlowCounter(defineCountFlows(options).load(), options.maxFlows ?? DEFAULT_FLOWS)
+    return new FlowCounter(
+      defineCountFlows({ frags: probeFrags().available, ...options }).load(),
+      options.maxFlows ?? DEFAULT_FLOWS,
+    )
   }
 
   /**
@@ -205,6 +211,7 @@ export const shippedCountFlows: ShippedProgram = {
   },
   define: (given) => ({
     definition: defineCountFlows({
+      frags: probeFrags().available,
       maxFlows: oneNumber(given, 'flows', { min: 1, max: MAX_FLOWS }) ?? DEFAULT_FLOWS,
     }),
   }),

@@ -1,5 +1,5 @@
 // Counts packets and bytes by protocol, and passes them all.
-import type { BpfMap, BpfProgram } from '../bpf/index.js'
+import { type BpfMap, type BpfProgram, probeFrags } from '../bpf/index.js'
 import { type LoadedXdp, type XdpDefinition, defineMap, defineXdp } from '../bpf/builder/index.js'
 import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { type Count, countValue, sumCounts } from './count.js'
@@ -15,6 +15,12 @@ const countMap = defineMap({
   maxEntries: 515,
 })
 
+/** How protocols are counted. */
+export interface CountProtocolsOptions {
+  /** Take packets in several buffers (jumbo frames) too, for which it needs kernel 5.18. Default false. */
+  frags?: boolean
+}
+
 /**
  * ```
  * packet, up to two VLAN tags ─┬─ IPv4, with or without options ── by protocol ──────────────┐
@@ -27,8 +33,8 @@ const countMap = defineMap({
  * Each CPU counts for itself, so no count is lost. Fragments count under the protocol that they are part of. Bytes are those of
  * the frame as it arrives, without its checksum. Kernel 5.3, for the loop over extension headers.
  */
-export function defineCountProtocols(): XdpDefinition {
-  return defineXdp('xdp_protocols', (x) => {
+export function defineCountProtocols({ frags = false }: CountProtocolsOptions = {}): XdpDefinition {
+  return defineXdp('xdp_protocols', { frags }, (x) => {
     const slot = x.let(x.u32(SLOTS.malformed))
     x.attempt(() => {
       const eth = x.packet.ethernet({ vlans: 2 })
@@ -42,7 +48,7 @@ export function defineCountProtocols(): XdpDefinition {
     })
     const count = x.lookup(countMap, slot.value).orReturn()
     count.packets.increment()
-    count.bytes.increment(x.packet.length.u64())
+    count.bytes.increment((frags ? x.packet.fullLength : x.packet.length).u64())
   })
 }
 
@@ -65,9 +71,9 @@ export class ProtocolCounter {
     this.#counts = loaded.map(countMap)
   }
 
-  /** Loads the program. */
-  static load(): ProtocolCounter {
-    return new ProtocolCounter(defineCountProtocols().load())
+  /** Loads the program. It takes jumbo frames where the kernel can, unless told. */
+  static load({ frags = probeFrags().available }: CountProtocolsOptions = {}): ProtocolCounter {
+    return new ProtocolCounter(defineCountProtocols({ frags }).load())
   }
 
   /** What has been seen so far, all CPUs together; protocols that never came are left out. */
@@ -94,5 +100,5 @@ function nameOf(slot: number): Pick<ProtocolCount, 'kind' | 'protocol'> {
 /** `count-protocols` by name. */
 export const shippedCountProtocols: ShippedProgram = {
   summary: 'counts packets and bytes by protocol, and passes them all',
-  define: () => ({ definition: defineCountProtocols() }),
+  define: () => ({ definition: defineCountProtocols({ frags: probeFrags().available }) }),
 }

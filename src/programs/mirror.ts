@@ -52,8 +52,7 @@ export interface MirrorOptions {
  *         └─ matches, the ring is full ── counted as lost ──────┘
  * ```
  *
- * Takes packets in several buffers (jumbo) too when it is loaded with `frags`, as `Mirror` does. Kernel 5.18, for
- * xdp_load_bytes.
+ * Takes packets in several buffers (jumbo frames) too. Kernel 5.18, for xdp_load_bytes.
  */
 export function defineMirror(options: MirrorOptions = {}): XdpDefinition {
   const { snapLength = MAX_SNAP_LENGTH, ringBytes = DEFAULT_RING_BYTES, filter } = options
@@ -65,7 +64,7 @@ export function defineMirror(options: MirrorOptions = {}): XdpDefinition {
     )
   }
   const ring = ringMap(ringBytes)
-  return defineXdp('xdp_mirror', (x) => {
+  return defineXdp('xdp_mirror', { frags: true }, (x) => {
     if (filter) x.require(filter(x))
     const length = x.packet.fullLength
     // The verifier wants to see that there is something to copy.
@@ -117,7 +116,7 @@ export class Mirror {
 
   /** Loads the program. Throws `OptionError` for sizes that cannot be. */
   static load(options: MirrorOptions = {}): Mirror {
-    const loaded = defineMirror(options).load({ frags: true })
+    const loaded = defineMirror(options).load()
     try {
       return new Mirror(loaded, new RingBuffer(loaded.map(ringMap(0))))
     } catch (error) {

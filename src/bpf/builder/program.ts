@@ -5,6 +5,7 @@ import { type AssembledProgram, assemble } from '../assembler.js'
 import type { Verdict } from '../constants.js'
 import type { LoadOptions } from '../load.js'
 import { BtfError } from '../btf/index.js'
+import { probeFrags } from '../features.js'
 import { BpfProgram } from '../program.js'
 import { compile } from './compile.js'
 import { Subprograms } from './functions.js'
@@ -19,6 +20,12 @@ import { Xdp } from './xdp.js'
 export interface XdpOptions {
   /** What it returns where its body does not say: at the end, and for packets too short or malformed for a header it looks at. Default `pass`. */
   otherwise?: Verdict
+  /**
+   * It can take packets in several buffers, as jumbo frames come, and is loaded so where the kernel has it (5.18); such a packet
+   * never gets to other programs, nor do these attach where the MTU is that large. Headers and `packet.length` are then those of
+   * the first buffer: `packet.fullLength` and `x.loadBytes` reach the rest. Default false.
+   */
+  frags?: boolean
 }
 
 /** What it is loaded with. */
@@ -52,7 +59,7 @@ export function defineXdp(
 ): XdpDefinition {
   const [options, body] = rest.length === 2 ? rest : [{} as XdpOptions, rest[0]]
   const { functions, signatures, maps } = traceXdp(name, options, body)
-  return new XdpDefinition(name, compile(functions), signatures, maps)
+  return new XdpDefinition(name, compile(functions), signatures, maps, options.frags ?? false)
 }
 
 /** The program as the compiler gets it: the functions as they were written, the entry first. */
@@ -80,6 +87,8 @@ export class XdpDefinition {
   readonly maps: ReadonlyMap<string, MapDefinition>
   /** The instructions, with the line that each comes from. */
   readonly code: Code
+  /** Whether it can take packets in several buffers. */
+  readonly frags: boolean
   readonly #signatures: readonly Signature[]
   #assembled: AssembledProgram | undefined
 
@@ -89,8 +98,10 @@ export class XdpDefinition {
     code: Code,
     signatures: readonly Signature[],
     maps: ReadonlyMap<string, MapDefinition>,
+    frags: boolean,
   ) {
     this.name = name
+    this.frags = frags
     this.#signatures = signatures
     this.maps = maps
     this.code = code
@@ -119,6 +130,7 @@ export class XdpDefinition {
       }
       const program = BpfProgram.load({
         ...(types && { btf: types.program }),
+        ...(this.frags && rest.frags === undefined && { frags: probeFrags().available }),
         ...rest,
         type: 'xdp',
         name: this.name,
