@@ -135,6 +135,7 @@ export function parseConfig(text: string, name = 'the configuration'): CaptureCo
 
 /** The same for a value that is there already. */
 export function checkConfig(value: unknown, name = 'the configuration'): CaptureConfig {
+  if (Array.isArray(value)) throw new OptionError('config', `${name}: it is no mapping of keys`)
   const result = v.safeParse(schema, value)
   if (result.success) return result.output
   const [issue] = result.issues

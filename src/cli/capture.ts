@@ -14,7 +14,7 @@ import { CaptureEngine } from '../capture/engine.js'
 import type { CaptureOptions } from '../capture/engine-options.js'
 import { FileSource } from '../capture/index.js'
 import { compileFilter } from '../filter/index.js'
-import { NotFoundError, OptionError } from '../kernel/index.js'
+import { NotFoundError, OptionError, XdpError } from '../kernel/index.js'
 import { addCaptureFlags, type CaptureFlags } from './capture-flags.js'
 import { Capture } from './capture-run.js'
 import { untilInterrupted } from './interrupt.js'
@@ -113,5 +113,13 @@ async function openFile(
   { filter, snapLength, ...queue }: CaptureOptions,
 ): Promise<CaptureEngine> {
   const compiled = typeof filter === 'string' ? compileFilter(filter) : undefined
-  return CaptureEngine.over(await FileSource.open(path, { filter: compiled, snapLength }), queue)
+  let source: FileSource
+  try {
+    source = await FileSource.open(path, { filter: compiled, snapLength })
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (error instanceof XdpError || code === undefined) throw error
+    throw new XdpError(code, `The file ${path} cannot be read: ${message}`, undefined, { cause: error })
+  }
+  return CaptureEngine.over(source, queue)
 }
