@@ -1,4 +1,4 @@
-// npm run bench [-- rings|veth|udp|idle|programs|filter ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
+// npm run bench [-- rings|veth|udp|queues|idle|programs|filter ...] [--rounds N] [--json FILE]: tables on the terminal, and JSON.
 import { writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { parseArgs } from 'node:util'
@@ -7,14 +7,16 @@ import type { Figure, Section } from './figures.js'
 import { benchFilter } from './filter.js'
 import { benchIdle } from './idle.js'
 import { benchPrograms } from './programs.js'
+import { benchQueues } from './queues.js'
 import { benchRings } from './rings.js'
 import { benchUdp } from './udp.js'
 import { benchVeth } from './veth.js'
 
-const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [udp] [programs] [filter] [--rounds N] [--seconds N] [--json FILE]]
+const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [udp] [queues] [programs] [filter] [--rounds N] [--seconds N] [--json FILE]]
   rings      the TypeScript alone, on simulated rings
   veth       receive, reflect and transmit on a veth pair, against C on libxdp (needs root)
   udp        a UDP server's receiving, echo and latency, beside node:dgram and C (needs root)
+  queues     one and two queues, forwarding, presets, beside C (needs root)
   idle       CPU and memory of the responder (needs root)
   programs   shipped programs beside the same in C: build time, instructions, ns a packet (needs root)
   filter     ten filters: compile time, ns a packet in the kernel and in TypeScript, beside libpcap
@@ -22,7 +24,7 @@ const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [udp] [programs] [
   --seconds  how long to watch the idle responder; default 10
   --json     write the figures there too; - for standard output, instead of the tables`
 
-const BENCHMARKS = ['rings', 'veth', 'udp', 'idle', 'programs', 'filter'] as const
+const BENCHMARKS = ['rings', 'veth', 'udp', 'queues', 'idle', 'programs', 'filter'] as const
 type Benchmark = (typeof BENCHMARKS)[number]
 
 interface Arguments {
@@ -88,19 +90,21 @@ if (settings === undefined) {
   process.exitCode = 2
 } else {
   const { benchmarks, rounds, seconds, json } = settings
-  const run: Record<Benchmark, () => Promise<Section>> = {
+  const run: Record<Benchmark, () => Promise<Section | Section[]>> = {
     rings: () => benchRings(say),
     veth: () => benchVeth({ rounds, say }),
     udp: () => benchUdp({ rounds, say }),
+    queues: () => benchQueues({ rounds, say }),
     idle: () => benchIdle({ seconds, say }),
     programs: () => benchPrograms({ rounds, say }),
     filter: () => benchFilter({ rounds, say }),
   }
   const sections: Section[] = []
   for (const name of benchmarks) {
-    const section = await run[name]()
-    sections.push(section)
-    if (json !== '-') print(section)
+    for (const section of [await run[name]()].flat()) {
+      sections.push(section)
+      if (json !== '-') print(section)
+    }
   }
   const machine = { kernel: release(), node: process.version, processors: cpus().map(({ model }) => model) }
   const text = JSON.stringify({ machine, sections }, null, 2) + '\n'

@@ -63,24 +63,29 @@ export class Measured<Result> {
 }
 
 /** Sends packets from end `b` to end `a`. */
-export class Generator {
+export class Generator<Order extends GeneratorOrder = GeneratorOrder> {
   readonly #child: ChildProcess
 
   private constructor(child: ChildProcess) {
     this.#child = child
   }
 
-  static async start(lab: Lab, cpu: number): Promise<Generator> {
+  /** `sender`: the program that sends, in this directory. */
+  static async start<Order extends GeneratorOrder = GeneratorOrder>(
+    lab: Lab,
+    cpu: number,
+    sender = 'generator.js',
+  ): Promise<Generator<Order>> {
     const { b, a } = lab
-    const script = fileURLToPath(new URL('./generator.js', import.meta.url))
+    const script = fileURLToPath(new URL(sender, import.meta.url))
     const child = onCpu(cpu, () =>
       fork(script, [b.namespace?.name ?? '', String(b.ifindex), a.mac, b.ipv4, a.ipv4]),
     )
     await once(child, 'message')
-    return new Generator(child)
+    return new Generator<Order>(child)
   }
 
-  async send(order: GeneratorOrder): Promise<GeneratorReport> {
+  async send(order: Order): Promise<GeneratorReport> {
     this.#child.send(order)
     const [report] = (await once(this.#child, 'message')) as [GeneratorReport]
     return report

@@ -25,7 +25,8 @@ const PACKETS = 3e6
 const SETTLE_MS = 300
 const SERVER_CPU = 0
 const CLIENT_CPU = 1
-const LATENCY = { rate: 5000, count: 20_000 }
+/** The echoes that are asked for: how many, and how many a second. */
+export const LATENCY = { rate: 5000, count: 20_000 }
 // Against node:dgram, in CPU a packet: receiving at least ten times as cheap, echoing five times; against C 1.15 times as much.
 const TARGETS = { dgram: { receive: 1 / 10, echo: 1 / 5 }, c: 1.15 } as const
 
@@ -170,7 +171,8 @@ function start(lab: Lab, { command, flags = [] }: Subject, job: Job): Promise<Me
   ])
 }
 
-async function ask(lab: Lab): Promise<LatencyResult> {
+/** Asks the echo server at end `a` for them. */
+export async function ask(lab: Lab): Promise<LatencyResult> {
   const { a, b } = lab
   const { rate, count } = LATENCY
   const args = [b.interface, b.mac, a.mac, b.ipv4, a.ipv4, String(rate), String(count)]

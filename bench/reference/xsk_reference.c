@@ -1,10 +1,12 @@
-// The yardstick: the benchmark's three jobs over libxdp's rings, as a C programmer would write them.
+// The yardstick: the benchmark's jobs over libxdp's rings, as a C programmer would write them.
 //
 //   xsk_reference rxdrop|txpush|l2fwd|udpecho -i IF [-q QUEUE] [-m native|skb] [-f FRAMES] [-r RING] [-b BATCH]
-//                 [-s BYTES] [-n COUNT] [-B] [-W]
+//                 [-s BYTES] [-n COUNT] [-x MAP] [-B] [-W]
+//   xsk_reference forward -i IF -o IF [...]
 //
 // rxdrop receives and forgets; l2fwd swaps the MAC addresses and sends back; udpecho swaps the addresses and ports of UDP
-// over IPv4 too; txpush sends as fast as it goes.
+// over IPv4 too; txpush sends as fast as it goes; forward sends by the other interface, both ways, FRAMES for each in one
+// UMEM. With -x the socket goes into the XSKMAP of this id, whose program somebody else has attached.
 // Prints "ready" when packets can come. SIGUSR2 starts the measurement anew; SIGTERM, or COUNT packets, end it:
 // then one JSON line says what happened since. While nothing comes it sleeps in poll(); with -B it busy-polls.
 #include <errno.h>
@@ -40,28 +42,35 @@
 #endif
 
 struct settings {
-	const char *job, *interface;
-	unsigned queue, frames, ring, batch, size;
+	const char *job, *interface, *other;
+	unsigned queue, frames, ring, batch, size, map;
 	unsigned long long count;
 	bool skb, busy, no_wakeup;
 };
 
-struct port {
+// The frames of all ports, and those that nobody uses, as a stack.
+struct memory {
 	struct xsk_umem *umem;
+	unsigned char *area;
+	__u64 *free;
+	unsigned frames, free_count;
+};
+
+struct port {
+	const char *interface;
 	struct xsk_socket *socket;
 	struct xsk_ring_prod fill, tx;
 	struct xsk_ring_cons completion, rx;
-	unsigned char *area;
 	int fd;
-	// Frames that nobody uses, as a stack; frames the kernel has for receiving and for sending.
-	__u64 *free;
-	unsigned free_count, lent_rx, lent_tx, fill_target;
+	// Frames the kernel has for receiving and for sending.
+	unsigned lent_rx, lent_tx, fill_target;
 };
 
 struct counters {
 	unsigned long long packets, bytes, batches, wakeups, dropped_tx;
 };
 
+static struct memory memory;
 static struct counters total;
 static volatile sig_atomic_t ending, marking;
 
@@ -97,20 +106,25 @@ static int load_redirect(int map)
 
 static void attach(const struct settings *s, struct port *p)
 {
-	int map = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "xsks", sizeof(int), sizeof(int), s->queue + 1, NULL);
+	int map = s->map ? bpf_map_get_fd_by_id(s->map)
+			 : bpf_map_create(BPF_MAP_TYPE_XSKMAP, "xsks", sizeof(int), sizeof(int), s->queue + 1, NULL);
 	LIBBPF_OPTS(bpf_link_create_opts, options,
 		    .flags = s->skb ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE);
 	if (map < 0)
 		die("making the socket map", errno);
 	if (bpf_map_update_elem(map, &s->queue, &p->fd, BPF_ANY))
 		die("putting the socket in its map", errno);
+	if (s->map)
+		return;
 	// The link goes with the process.
-	if (bpf_link_create(load_redirect(map), (int)if_nametoindex(s->interface), BPF_XDP, &options) < 0)
+	if (bpf_link_create(load_redirect(map), (int)if_nametoindex(p->interface), BPF_XDP, &options) < 0)
 		die("attaching the program", errno);
 }
 
+// The first port registers the memory, the other one shares it.
 static int open_port(const struct settings *s, struct port *p)
 {
+	const bool first = memory.umem == NULL;
 	const struct xsk_umem_config umem = {
 		.fill_size = s->ring, .comp_size = s->ring, .frame_size = FRAME_SIZE,
 	};
@@ -119,13 +133,32 @@ static int open_port(const struct settings *s, struct port *p)
 		.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
 		.bind_flags = XDP_COPY | (s->no_wakeup ? 0 : XDP_USE_NEED_WAKEUP),
 	};
-	int error = xsk_umem__create(&p->umem, p->area, (__u64)s->frames * FRAME_SIZE, &p->fill, &p->completion, &umem);
+	int error = first ? xsk_umem__create(&memory.umem, memory.area, (__u64)memory.frames * FRAME_SIZE, &p->fill,
+					     &p->completion, &umem)
+			  : 0;
 	if (error)
 		die("xsk_umem__create", -error);
-	error = xsk_socket__create(&p->socket, s->interface, s->queue, p->umem, &p->rx, &p->tx, &config);
-	if (error)
-		xsk_umem__delete(p->umem);
+	error = first ? xsk_socket__create(&p->socket, p->interface, s->queue, memory.umem, &p->rx, &p->tx, &config)
+		      : xsk_socket__create_shared(&p->socket, p->interface, s->queue, memory.umem, &p->rx, &p->tx,
+						  &p->fill, &p->completion, &config);
+	if (error && first) {
+		xsk_umem__delete(memory.umem);
+		memory.umem = NULL;
+	}
 	return -error;
+}
+
+static void set_up_memory(unsigned frames)
+{
+	memory.frames = frames;
+	memory.area = mmap(NULL, (size_t)frames * FRAME_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	memory.free = calloc(frames, sizeof *memory.free);
+	if (memory.area == MAP_FAILED || !memory.free)
+		die("memory for the frames", errno);
+	for (unsigned i = 0; i < frames; i++)
+		memory.free[i] = (__u64)(frames - 1 - i) * FRAME_SIZE;
+	memory.free_count = frames;
 }
 
 static void set_up(const struct settings *s, struct port *p)
@@ -134,14 +167,6 @@ static void set_up(const struct settings *s, struct port *p)
 	unsigned spare = s->ring < s->frames / 2 ? s->ring : s->frames / 2;
 	int error;
 
-	p->area = mmap(NULL, (size_t)s->frames * FRAME_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	p->free = calloc(s->frames, sizeof *p->free);
-	if (p->area == MAP_FAILED || !p->free)
-		die("memory for the frames", errno);
-	for (unsigned i = 0; i < s->frames; i++)
-		p->free[i] = (__u64)(s->frames - 1 - i) * FRAME_SIZE;
-	p->free_count = s->frames;
 	p->fill_target = s->frames - spare < s->ring ? s->frames - spare : s->ring;
 
 	// The kernel lets go of a queue some time after its last socket was closed.
@@ -162,9 +187,9 @@ static void set_up(const struct settings *s, struct port *p)
 
 /* ------------------------------------------------------------------ packets */
 
-static inline void release(struct port *p, __u64 address)
+static inline void release(__u64 address)
 {
-	p->free[p->free_count++] = address & ~(__u64)(FRAME_SIZE - 1);
+	memory.free[memory.free_count++] = address & ~(__u64)(FRAME_SIZE - 1);
 }
 
 static inline void refill(struct port *p)
@@ -172,11 +197,11 @@ static inline void refill(struct port *p)
 	unsigned wanted = p->fill_target - p->lent_rx;
 	__u32 at;
 
-	if (wanted > p->free_count)
-		wanted = p->free_count;
+	if (wanted > memory.free_count)
+		wanted = memory.free_count;
 	if (wanted > 0 && xsk_ring_prod__reserve(&p->fill, wanted, &at) == wanted) {
 		for (unsigned i = 0; i < wanted; i++)
-			*xsk_ring_prod__fill_addr(&p->fill, at++) = p->free[--p->free_count];
+			*xsk_ring_prod__fill_addr(&p->fill, at++) = memory.free[--memory.free_count];
 		xsk_ring_prod__submit(&p->fill, wanted);
 		p->lent_rx += wanted;
 	}
@@ -194,7 +219,7 @@ static inline void reap(struct port *p, unsigned ring)
 	if (count == 0)
 		return;
 	for (unsigned i = 0; i < count; i++)
-		release(p, *xsk_ring_cons__comp_addr(&p->completion, at++));
+		release(*xsk_ring_cons__comp_addr(&p->completion, at++));
 	xsk_ring_cons__release(&p->completion, count);
 	p->lent_tx -= count;
 }
@@ -253,7 +278,7 @@ static unsigned rxdrop(const struct settings *s, struct port *p)
 	for (unsigned i = 0; i < count; i++) {
 		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&p->rx, from++);
 		total.bytes += packet->len;
-		release(p, packet->addr);
+		release(packet->addr);
 	}
 	xsk_ring_cons__release(&p->rx, count);
 	p->lent_rx -= count;
@@ -261,51 +286,60 @@ static unsigned rxdrop(const struct settings *s, struct port *p)
 	return count;
 }
 
-static inline unsigned reflect(const struct settings *s, struct port *p, bool echo)
+enum rewrite { KEEP, SWAP_MACS, TURN_AROUND };
+
+// Sends what `in` has received by `out`, in the same frames.
+static inline unsigned pass(const struct settings *s, struct port *in, struct port *out, enum rewrite rewrite)
 {
 	__u32 from, to = 0;
-	unsigned count = xsk_ring_cons__peek(&p->rx, s->batch, &from);
-	unsigned sent = 0, room = count ? xsk_ring_prod__reserve(&p->tx, count, &to) : 0;
+	unsigned count = xsk_ring_cons__peek(&in->rx, s->batch, &from);
+	unsigned sent = 0, room = count ? xsk_ring_prod__reserve(&out->tx, count, &to) : 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&p->rx, from++);
+		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&in->rx, from++);
 		total.bytes += packet->len;
 		if (sent >= room) {
 			total.dropped_tx++;
-			release(p, packet->addr);
+			release(packet->addr);
 			continue;
 		}
-		if (!echo)
-			swap_macs(xsk_umem__get_data(p->area, packet->addr));
-		else if (!turn_around(xsk_umem__get_data(p->area, packet->addr), packet->len)) {
-			release(p, packet->addr);
+		if (rewrite == SWAP_MACS)
+			swap_macs(xsk_umem__get_data(memory.area, packet->addr));
+		else if (rewrite == TURN_AROUND &&
+			 !turn_around(xsk_umem__get_data(memory.area, packet->addr), packet->len)) {
+			release(packet->addr);
 			continue;
 		}
 		sent++;
-		*xsk_ring_prod__tx_desc(&p->tx, to++) = (struct xdp_desc){ .addr = packet->addr, .len = packet->len };
+		*xsk_ring_prod__tx_desc(&out->tx, to++) = (struct xdp_desc){ .addr = packet->addr, .len = packet->len };
 	}
-	xsk_ring_prod__submit(&p->tx, sent);
-	xsk_ring_cons__release(&p->rx, count);
-	p->lent_rx -= count;
-	p->lent_tx += sent;
-	flush(s, p);
-	refill(p);
+	xsk_ring_prod__submit(&out->tx, sent);
+	xsk_ring_cons__release(&in->rx, count);
+	in->lent_rx -= count;
+	out->lent_tx += sent;
+	flush(s, out);
+	refill(in);
 	return count;
 }
 
-static unsigned l2fwd(const struct settings *s, struct port *p) { return reflect(s, p, false); }
-static unsigned udpecho(const struct settings *s, struct port *p) { return reflect(s, p, true); }
+static unsigned l2fwd(const struct settings *s, struct port *p) { return pass(s, p, p, SWAP_MACS); }
+static unsigned udpecho(const struct settings *s, struct port *p) { return pass(s, p, p, TURN_AROUND); }
+
+static unsigned forward(const struct settings *s, struct port *p)
+{
+	return pass(s, &p[0], &p[1], KEEP) + pass(s, &p[1], &p[0], KEEP);
+}
 
 static unsigned txpush(const struct settings *s, struct port *p)
 {
-	unsigned count = p->free_count < s->batch ? p->free_count : s->batch;
+	unsigned count = memory.free_count < s->batch ? memory.free_count : s->batch;
 	__u32 to;
 
 	if (xsk_ring_prod__reserve(&p->tx, count, &to) != count)
 		count = 0;
 	for (unsigned i = 0; i < count; i++)
 		*xsk_ring_prod__tx_desc(&p->tx, to++) =
-			(struct xdp_desc){ .addr = p->free[--p->free_count], .len = s->size };
+			(struct xdp_desc){ .addr = memory.free[--memory.free_count], .len = s->size };
 	xsk_ring_prod__submit(&p->tx, count);
 	p->lent_tx += count;
 	total.bytes += (unsigned long long)count * s->size;
@@ -355,13 +389,18 @@ static void report(const struct mark *from, const struct mark *to)
 
 static void wait_for_packets(const struct settings *s, struct port *p)
 {
-	// Readable, and writable too while the kernel has frames of ours that stop us from receiving.
-	struct pollfd fd = { .fd = p->fd, .events = POLLIN | (p->lent_tx && !p->lent_rx ? POLLOUT : 0) };
+	struct pollfd fds[2];
+	unsigned ports = s->other ? 2 : 1;
 
-	if (s->busy)
-		recvfrom(p->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
-	else
-		poll(&fd, 1, 100); // a signal between the loop's look at it and this call is seen 0.1 s later
+	for (unsigned i = 0; i < ports; i++) {
+		// Readable, and writable too while the kernel has frames of ours that stop us from receiving.
+		fds[i] = (struct pollfd){ .fd = p[i].fd,
+					  .events = POLLIN | (p[i].lent_tx && !p[i].lent_rx ? POLLOUT : 0) };
+		if (s->busy)
+			recvfrom(p[i].fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+	}
+	if (!s->busy)
+		poll(fds, ports, 100); // a signal between the loop's look at it and this call is seen 0.1 s later
 }
 
 static void parse(int argc, char **argv, struct settings *s)
@@ -369,9 +408,10 @@ static void parse(int argc, char **argv, struct settings *s)
 	int option;
 
 	*s = (struct settings){ .frames = 4096, .ring = 2048, .batch = 64, .size = 60 };
-	while ((option = getopt(argc, argv, "i:q:m:f:r:b:s:n:BW")) != -1) {
+	while ((option = getopt(argc, argv, "i:o:q:m:f:r:b:s:n:x:BW")) != -1) {
 		switch (option) {
 		case 'i': s->interface = optarg; break;
+		case 'o': s->other = optarg; break;
 		case 'q': s->queue = (unsigned)atoi(optarg); break;
 		case 'm': s->skb = strcmp(optarg, "skb") == 0; break;
 		case 'f': s->frames = (unsigned)atoi(optarg); break;
@@ -379,6 +419,7 @@ static void parse(int argc, char **argv, struct settings *s)
 		case 'b': s->batch = (unsigned)atoi(optarg); break;
 		case 's': s->size = (unsigned)atoi(optarg); break;
 		case 'n': s->count = strtoull(optarg, NULL, 10); break;
+		case 'x': s->map = (unsigned)atoi(optarg); break;
 		case 'B': s->busy = true; break;
 		case 'W': s->no_wakeup = true; break;
 		default: exit(2);
@@ -386,8 +427,9 @@ static void parse(int argc, char **argv, struct settings *s)
 	}
 	s->job = argv[optind];
 	if (!s->job || !s->interface || s->batch < 1 || s->batch > MAX_BATCH || s->size < 14 || s->size > FRAME_SIZE ||
-	    s->frames < 1) {
-		fprintf(stderr, "usage: xsk_reference rxdrop|txpush|l2fwd|udpecho -i INTERFACE [options]\n");
+	    s->frames < 1 || (strcmp(s->job, "forward") == 0) != (s->other != NULL)) {
+		fprintf(stderr, "usage: xsk_reference rxdrop|txpush|l2fwd|udpecho -i INTERFACE [options]\n"
+				"       xsk_reference forward -i INTERFACE -o INTERFACE [options]\n");
 		exit(2);
 	}
 }
@@ -395,48 +437,58 @@ static void parse(int argc, char **argv, struct settings *s)
 int main(int argc, char **argv)
 {
 	struct settings s;
-	static struct port p;
+	static struct port ports[2];
+	struct port *const p = ports;
 	struct mark from, to;
 	unsigned (*job)(const struct settings *, struct port *);
-	unsigned count;
+	unsigned count, port_count;
 
 	parse(argc, argv, &s);
 	job = strcmp(s.job, "rxdrop") == 0    ? rxdrop
 	      : strcmp(s.job, "l2fwd") == 0   ? l2fwd
 	      : strcmp(s.job, "udpecho") == 0 ? udpecho
+	      : strcmp(s.job, "forward") == 0 ? forward
 					      : txpush;
-	set_up(&s, &p);
+	port_count = s.other ? 2 : 1;
+	set_up_memory(s.frames * port_count);
+	p[0].interface = s.interface;
+	p[1].interface = s.other;
+	for (unsigned i = 0; i < port_count; i++)
+		set_up(&s, &p[i]);
 	signal(SIGTERM, on_end);
 	signal(SIGINT, on_end);
 	signal(SIGUSR2, on_mark);
 	if (job == txpush) {
 		// A packet of zeros to nobody, of local experimental type 1, in every frame.
 		for (unsigned i = 0; i < s.frames; i++) {
-			unsigned char *packet = p.area + (size_t)i * FRAME_SIZE;
+			unsigned char *packet = memory.area + (size_t)i * FRAME_SIZE;
 			memcpy(packet, "\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x88\xb5", 14);
 		}
 	} else {
-		refill(&p);
-		attach(&s, &p);
+		for (unsigned i = 0; i < port_count; i++) {
+			refill(&p[i]);
+			attach(&s, &p[i]);
+		}
 	}
 	printf("ready\n");
 	fflush(stdout);
-	take_mark(&p, &from);
+	take_mark(p, &from);
 	while (!ending && (s.count == 0 || total.packets < s.count)) {
 		if (marking) {
 			marking = 0;
-			take_mark(&p, &from);
+			take_mark(p, &from);
 		}
-		count = job(&s, &p);
+		count = job(&s, p);
 		total.packets += count;
 		if (count > 0)
 			total.batches++;
 		else
-			wait_for_packets(&s, &p);
+			wait_for_packets(&s, p);
 	}
-	take_mark(&p, &to);
+	take_mark(p, &to);
 	report(&from, &to);
-	xsk_socket__delete(p.socket);
-	xsk_umem__delete(p.umem);
+	for (unsigned i = port_count; i-- > 0;)
+		xsk_socket__delete(p[i].socket);
+	xsk_umem__delete(memory.umem);
 	return 0;
 }
