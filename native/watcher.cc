@@ -57,6 +57,7 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
   Napi::FunctionReference callback_;
   Napi::AsyncContext* context_ = nullptr;
   bool held_ = false;
+  int events_ = 0;
 
   // A started watcher stays alive until it is stopped, whether or not JavaScript still refers to it.
   void hold(bool wanted) {
@@ -80,7 +81,10 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
   Napi::Value start(const Napi::CallbackInfo& info) {
     if (handle_ == nullptr) return Napi::Number::New(info.Env(), UV_EBADF);
     int status = uv_poll_start(&handle_->poll, info[0].As<Napi::Number>().Int32Value(), &Watcher::onReady);
-    if (status == 0) hold(true);
+    if (status == 0) {
+      hold(true);
+      events_ = info[0].As<Napi::Number>().Int32Value();
+    }
     return Napi::Number::New(info.Env(), status);
   }
 
@@ -118,6 +122,9 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
     napi_value exception;
     if (result == napi_pending_exception && napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
       napi_fatal_exception(env, exception);
+      // The process lives on when it listens to `uncaughtException`, and then so do we.
+      self = static_cast<Handle*>(poll->data)->owner;
+      if (self != nullptr && self->held_) uv_poll_start(poll, self->events_, &Watcher::onReady);
     }
   }
 

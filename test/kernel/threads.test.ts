@@ -98,6 +98,31 @@ test('an exception in a watcher callback is an uncaught exception, as from any c
   pair.close()
 })
 
+test('a watcher whose callback threw goes on when the thread listens to uncaughtException', async () => {
+  const pair = openPair(unique('again'))
+  const worker = new Worker(
+    `const { workerData, parentPort } = require('node:worker_threads')
+     process.on('uncaughtException', ({ message }) => parentPort.postMessage(message))
+     import(workerData.module).then(({ watchDescriptor, READABLE }) => {
+       let calls = 0
+       const watcher = watchDescriptor(workerData.fd, () => {
+         calls++
+         if (calls === 3) watcher.close()
+         throw new Error('call ' + calls)
+       })
+       watcher.start(READABLE)
+     })`,
+    { eval: true, workerData: { module: moduleUrl, fd: pair.receiver } },
+  )
+  const said: string[] = []
+  worker.on('message', (message: string) => said.push(message))
+  // It stays readable: nobody reads it.
+  pair.send('go')
+  await once(worker, 'exit')
+  assert.deepEqual(said, ['call 1', 'call 2', 'call 3'])
+  pair.close()
+})
+
 test('poll answers 0 when nothing comes, and the events when something does', () => {
   const pair = openPair(unique('poll'))
   assert.equal(pollDescriptor(pair.receiver, POLLIN, 0), 0)
