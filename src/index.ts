@@ -36,6 +36,7 @@ export {
   type SystemFiles,
 } from './filter/index.js'
 export * from './xsk/index.js'
+export { CaptureEngine, CaptureWriter, type CaptureOptions, type CaptureStatistics } from './capture/index.js'
 export { RedirectProgram } from './programs/redirect.js'
 export {
   PingServer,

@@ -1,4 +1,16 @@
 // The public surface of the capture floor.
+export { configOptions, parseConfig, printConfig, type CaptureConfig, type ConfigWarning } from './config.js'
+export { DivertSource, type DivertSourceOptions } from './divert-source.js'
+export {
+  CaptureEngine,
+  type CaptureStatistics,
+  type EngineEvents,
+  type ModeSwitch,
+  type PacketConsumer,
+} from './engine.js'
+export type { Fallback } from './engine-open.js'
+export type { CaptureOptions, LiveMode } from './engine-options.js'
+export { MirrorSource, type MirrorSourceOptions } from './mirror-source.js'
 export { CaptureFileError, CaptureWriteError } from './errors.js'
 export { FileSource, type FileSourceOptions } from './file-source.js'
 export { PacketFormatter, type FormatOptions } from './format.js'
@@ -20,3 +32,5 @@ export {
   type RotateOptions,
   type WriterStatistics,
 } from './writer.js'
+export { PacketRecord, type PacketDirection } from '../packet/pcap-record.js'
+export type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
