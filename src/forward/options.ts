@@ -29,8 +29,13 @@ export interface ForwarderOptions extends Omit<
    * Default: nothing between two devices, as in a cable; `swap` without `out`.
    */
   rewrite?: Rewrite | readonly [toOut: Rewrite, toIn: Rewrite] | undefined
-  /** What each packet goes through, one after the other. */
-  stages?: readonly StageHandler[] | undefined
+  /**
+   * What each packet goes through, one after the other: functions, called in this thread, and behind them modules (see
+   * `StageModule`), which get a thread each.
+   */
+  stages?: readonly (StageHandler | URL)[] | undefined
+  /** Given to each module, as a copy. */
+  workerData?: unknown
   /** Forward only what matches; the kernel gets the rest. */
   filter?: Filter | undefined
   /**
@@ -65,6 +70,8 @@ export interface CheckedWay {
 export interface CheckedForward {
   readonly devices: readonly Omit<GroupDevice, 'program'>[]
   readonly ways: readonly CheckedWay[]
+  readonly stages: readonly StageHandler[]
+  readonly modules: readonly URL[]
   readonly discovery: 'forward' | 'kernel'
   readonly promiscuous: boolean
   readonly umem: Umem | UmemOptions
@@ -100,11 +107,28 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
   return {
     devices,
     ways: waysOf(found, options.rewrite),
+    ...splitStages(options.stages ?? []),
     discovery,
     promiscuous: options.promiscuous ?? devices.length > 1,
     umem,
     warnings,
   }
+}
+
+function splitStages(given: readonly (StageHandler | URL)[]): Pick<CheckedForward, 'stages' | 'modules'> {
+  const stages = given.filter((stage) => typeof stage === 'function')
+  const modules = given.filter((stage) => stage instanceof URL)
+  if (
+    modules.length + stages.length < given.length ||
+    given.slice(stages.length).some((s) => !(s instanceof URL))
+  ) {
+    throw new OptionError(
+      'stages',
+      'Stages are functions, and behind them URLs of modules',
+      'Put a function that is to come later into a module.',
+    )
+  }
+  return { stages, modules }
 }
 
 function isSame(a: Namespace | undefined, b: Namespace | undefined, [first, second]: Interface[]): boolean {

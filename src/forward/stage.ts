@@ -17,3 +17,18 @@ export interface ForwardWay {
  * before a received packet are free). `'drop'` ends its way; anything else, and it goes on.
  */
 export type StageHandler = (packet: XdpPacket, way: ForwardWay) => 'drop' | undefined | void
+
+/** What the module of a stage with a thread of its own is given. */
+export interface StageContext<Data = unknown> {
+  /** Its number among `stages` that have a thread, from 0. */
+  readonly stage: number
+  readonly stages: number
+  /** The `workerData` that the forwarder was opened with, a copy. */
+  readonly workerData: Data
+  readonly ways: readonly ForwardWay[]
+}
+
+/** The default export of such a module. It is called once in the thread, and packets are given to what it returns. */
+export type StageModule<Data = unknown> = (
+  context: StageContext<Data>,
+) => StageHandler | Promise<StageHandler>
