@@ -72,11 +72,15 @@ export function refusal(program: readonly ClassicInstruction[]): string | undefi
   return undefined
 }
 
-/** Runs the program on a packet: the bytes to keep, 0 for a packet not taken. */
+/**
+ * Runs the program on a packet: the bytes to keep, 0 for a packet not taken. libpcap's own may have jumps back, which no kernel
+ * takes: those give -1 when they go on for more than `mostSteps`.
+ */
 export function runClassic(
   program: readonly ClassicInstruction[],
   packet: Uint8Array,
   wireLength: number,
+  mostSteps = MOST_INSTRUCTIONS,
 ): number {
   const memory = new Uint32Array(MEMORY_WORDS)
   const load = (at: number, size: number): number => {
@@ -87,7 +91,8 @@ export function runClassic(
   }
   let a = 0
   let x = 0
-  for (let i = 0; ; i++) {
+  for (let i = 0, steps = 0; ; i++, steps++) {
+    if (steps > mostSteps) return -1
     const { code, ifTrue, ifFalse, k } = program[i]
     const operand = code & 8 ? x : k
     switch (code & 7) {
@@ -122,7 +127,7 @@ export function runClassic(
       }
       case JMP: {
         if (code === JMP) {
-          i += k
+          i += k | 0
           break
         }
         const [equal, above] = [a === operand, a > operand]

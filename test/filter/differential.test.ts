@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import { type Filter, FilterError, compileFilter } from '../../src/filter/index.js'
 import { needsRoot } from '../support/lab.js'
-import { isBeyondUs } from './beyond.js'
 import { type Backend, classic, classicInKernel, ebpf, predicate } from './backends.js'
 import { type CorpusExpression, corpusExpressions } from './corpus/expressions.js'
 import { type CorpusPacket, corpusPackets } from './corpus/packets.js'
@@ -14,6 +13,8 @@ import { type Disagreement, describeDisagreement, shrink } from './shrink.js'
 const KERNEL_PACKETS = 500
 /** Filters that are run in the kernel on all packets. */
 const CORE_FILTERS = 100
+/** Of so many filters one is attached to a socket. */
+const SOCKET_SAMPLE = 4
 /** Disagreements that are made small and shown; of the others only the expression. */
 const SHOWN = 3
 
@@ -61,6 +62,7 @@ async function compare(backend: Backend, choose: (number: number) => readonly nu
   for (const { text, judgement, filter } of cases) {
     if (!judgement.accepted || !filter) continue
     const chosen = choose(number++)
+    if (chosen.length === 0) continue
     try {
       const runner = backend.prepare(filter)
       try {
@@ -102,10 +104,16 @@ function chooser(backend: Backend): (number: number) => readonly number[] {
   }
 }
 
+/** The same of every so many filters: what stays is the same code that ran in the test before, in another machine. */
+const sampled =
+  (choose: (number: number) => readonly number[]) =>
+  (number: number): readonly number[] =>
+    number % SOCKET_SAMPLE === 0 ? choose(number) : []
+
 describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump' }, () => {
   it('have a corpus of 1,500 expressions and 5,000 packets to agree on', () => {
     assert.ok(packets.length >= 5000, `${packets.length} packets`)
-    const accepted = cases.filter(({ judgement }) => judgement.accepted && !judgement.byOptimiser)
+    const accepted = cases.filter(({ judgement }) => judgement.accepted)
     assert.ok(accepted.length >= 1500, `${accepted.length} expressions`)
     const refused = cases.filter(({ judgement }) => !judgement.accepted)
     assert.ok(refused.length >= 500, `${refused.length} refused expressions`)
@@ -114,7 +122,7 @@ describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump'
   it('have expressions of every class that take some packets and leave some', () => {
     const classes = new Map<string, { some: number; all: number }>()
     for (const { class: name, judgement } of cases) {
-      if (!judgement.accepted || judgement.byOptimiser || name === 'refused') continue
+      if (!judgement.accepted || name === 'refused') continue
       const counts = classes.get(name) ?? { some: 0, all: 0 }
       classes.set(name, counts)
       counts.all++
@@ -139,10 +147,7 @@ describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump'
 
   it('take the same expressions', () => {
     const wrong = cases
-      .filter(
-        ({ text, judgement, filter }) =>
-          judgement.accepted && !judgement.byOptimiser && !filter && !isBeyondUs(text),
-      )
+      .filter(({ judgement, filter }) => judgement.accepted && !filter)
       .map(({ text, refusal }) => `${JSON.stringify(text)}: ${refusal?.message.split('\n', 1)[0]}`)
     assert.deepEqual(wrong, [], `we refuse what libpcap takes, ${list(wrong)}`)
   })
@@ -175,7 +180,7 @@ describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump'
   })
 
   it('agree as classic BPF that the kernel runs', { skip: needsRoot }, () =>
-    compare(classicInKernel, chooser(classicInKernel)),
+    compare(classicInKernel, sampled(chooser(classicInKernel))),
   )
 
   it('agree as eBPF that the verifier takes and the kernel runs', { skip: needsRoot }, () =>

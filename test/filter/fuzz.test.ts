@@ -7,7 +7,6 @@ import { corpusExpressions } from './corpus/expressions.js'
 import { corpusPackets } from './corpus/packets.js'
 import { Random } from './corpus/random.js'
 import { misspelt } from './corpus/refused.js'
-import { isBeyondUs } from './beyond.js'
 import { judge, tcpdumpVersion } from './oracle.js'
 
 /** Time on the processor, ten times what the longest expressions of these tests take. */
@@ -57,7 +56,7 @@ describe('the filter language, given anything', () => {
           isFilter(text)
         },
       ),
-      { numRuns: 3000, seed: 51 },
+      { numRuns: 1500, seed: 51 },
     )
   })
 
@@ -66,22 +65,22 @@ describe('the filter language, given anything', () => {
       fc.property(fc.array(fc.constantFrom(...WORDS), { maxLength: 14 }), (words) => {
         isFilter(words.join(' '))
       }),
-      { numRuns: 5000, seed: 52 },
+      { numRuns: 3000, seed: 52 },
     )
   })
 
   it('takes or refuses sound expressions with a fault in them', () => {
     const texts = corpusExpressions().map(({ text }) => text)
-    const taken = misspelt(texts, 3000, 53).filter(isFilter).length
+    const taken = misspelt(texts, 1500, 53).filter(isFilter).length
     // Neither all nor none: or nothing was tried.
-    assert.ok(taken > 300 && taken < 2700, `${taken} taken`)
+    assert.ok(taken > 150 && taken < 1350, `${taken} taken`)
   })
 
   it('takes or refuses what is nested deeply, and what is long', () => {
     const deep = (open: string, inside: string, close: string, times: number) =>
       open.repeat(times) + inside + close.repeat(times)
     const before = process.memoryUsage().rss
-    for (const times of [10, 1000, 30_000, 300_000]) {
+    for (const times of [10, 100, 10_000]) {
       for (const text of [
         deep('(', 'ip', ')', times),
         deep('(', 'ip', '', times),
@@ -105,6 +104,8 @@ describe('the filter language, given anything', () => {
         isFilter(text.slice(0, 2 ** 20))
       }
     }
+    // Few tests, and more comparisons than are looked through.
+    assert.equal(isFilter(`${'port 80 and not '.repeat(1500)}ip`), false)
     for (const [start, unit] of [
       ['', 'a'],
       ['', '1'],
@@ -129,11 +130,6 @@ describe('the filter language, given anything', () => {
     assert.ok(used < TOO_MUCH_BYTES, `${(used / 2 ** 20).toFixed(0)} MiB`)
   })
 
-  it('takes no more time for a long chain than its length asks for', () => {
-    const chain = (length: number) => Array.from({ length }, (_, i) => `port ${i}`).join(' or ')
-    for (const length of [50, 100, 200, 400]) isFilter(chain(length))
-  })
-
   it(
     'takes and refuses what libpcap takes and refuses',
     { skip: tcpdumpVersion() === undefined && 'needs tcpdump' },
@@ -142,8 +138,8 @@ describe('the filter language, given anything', () => {
       const texts = corpusExpressions().map(({ text }) => text)
       // Names may be looked up by libpcap elsewhere than in the system's files; tcpdump gets arguments without NUL.
       const candidates = [
-        ...misspelt(texts, 1200, 55),
-        ...Array.from({ length: 600 }, () =>
+        ...misspelt(texts, 600, 55),
+        ...Array.from({ length: 400 }, () =>
           Array.from({ length: 1 + random.below(7) }, () => random.pick(WORDS)).join(' '),
         ),
       ].filter((text) => !text.includes('\0'))
@@ -154,14 +150,10 @@ describe('the filter language, given anything', () => {
         const judgement = judgements[i]
         const ours = isFilter(text)
         if (ours) taken++
-        // What can match nothing libpcap refuses only where its optimiser sees it.
-        const theirs = judgement.accepted && !judgement.byOptimiser
-        if (ours === theirs || isBeyondUs(text)) continue
-        wrong.push(
-          `${JSON.stringify(text)}: libpcap ${judgement.accepted ? (judgement.byOptimiser ? 'finds it never true' : 'takes it') : judgement.message}`,
-        )
+        if (ours === judgement.accepted) continue
+        wrong.push(`${JSON.stringify(text)}: libpcap ${judgement.accepted ? 'takes it' : judgement.message}`)
       }
-      assert.ok(taken > 200, `${taken} taken`)
+      assert.ok(taken > 100, `${taken} taken`)
       assert.deepEqual(wrong, [], `${wrong.length} differ:\n  ${wrong.slice(0, 40).join('\n  ')}`)
     },
   )
