@@ -51,13 +51,14 @@ export function liveOut(fn: MachineFn): Map<MachineBlock, Set<Register>> {
   }
   const out = new Map(fn.blocks.map((block) => [block, new Set<Register>()]))
   const into = new Map(fn.blocks.map((block) => [block, new Set(reads.get(block))]))
+  const successors = new Map(fn.blocks.map((block) => [block, successorsOf(block)]))
   for (let changed = true; changed;) {
     changed = false
     for (let at = fn.blocks.length - 1; at >= 0; at--) {
       const block = fn.blocks[at]
       const live = out.get(block)!
       const before = live.size
-      for (const next of successorsOf(block)) for (const register of into.get(next)!) live.add(register)
+      for (const next of successors.get(block)!) for (const register of into.get(next)!) live.add(register)
       if (live.size === before) continue
       changed = true
       const entry = into.get(block)!

@@ -19,8 +19,7 @@ export interface Flow {
 export function flowOf(fn: Fn): Flow {
   const order = reversePostorder(fn.blocks[0])
   const position = new Map(order.map((block, index) => [block, index]))
-  const predecessors = new Map<Block, Block[]>(order.map((block) => [block, []]))
-  for (const from of order) for (const { to } of edgesOf(from.end)) predecessors.get(to)!.push(from)
+  const predecessors = predecessorsOf(order)
   const parents: number[] = [0]
   const meet = (a: number, b: number): number => {
     while (a !== b) {
@@ -44,14 +43,44 @@ export function flowOf(fn: Fn): Flow {
     }
   }
   const common = (a: Block, b: Block): Block => order[meet(position.get(a)!, position.get(b)!)]
-  const dominates = (a: Block, b: Block): boolean => common(a, b) === a
+  const dominates = dominance(parents, position)
+  let depth: ReadonlyMap<Block, number> | undefined
   return {
     order,
     predecessors,
     parent: new Map(order.slice(1).map((block, index) => [block, order[parents[index + 1]]])),
-    depth: depths(order, predecessors, dominates),
+    get depth() {
+      return (depth ??= depths(order, predecessors, dominates))
+    },
     dominates,
     common,
+  }
+}
+
+/** Where each of the blocks is entered from; all that lead there must be among them. */
+export function predecessorsOf(order: readonly Block[]): Map<Block, Block[]> {
+  const predecessors = new Map<Block, Block[]>(order.map((block) => [block, []]))
+  for (const from of order) for (const { to } of edgesOf(from.end)) predecessors.get(to)!.push(from)
+  return predecessors
+}
+
+// What a block dominates is numbered in one piece, from the block's own number on: asked often, answered at once.
+function dominance(
+  parents: readonly number[],
+  position: ReadonlyMap<Block, number>,
+): (a: Block, b: Block) => boolean {
+  const sizes = parents.map(() => 1)
+  for (let at = parents.length - 1; at > 0; at--) sizes[parents[at]] += sizes[at]
+  const numbers = [0]
+  const free = [1]
+  for (let at = 1; at < parents.length; at++) {
+    numbers[at] = free[parents[at]]
+    free[parents[at]] += sizes[at]
+    free[at] = numbers[at] + 1
+  }
+  return (a, b) => {
+    const [above, below] = [position.get(a)!, position.get(b)!]
+    return numbers[above] <= numbers[below] && numbers[below] < numbers[above] + sizes[above]
   }
 }
 

@@ -147,48 +147,70 @@ export function testedOf(end: Terminator): Operand[] {
   }
 }
 
-/** Replaces every operand of an instruction. */
+/** Replaces every operand of an instruction; gives the instruction itself where none changes. */
 export function mapOperands(inst: Inst, map: (operand: Operand) => Operand): Inst {
   // Addresses are never replaced by constants.
-  const base = (value: number): number => map(value) as number
+  const address = (value: number): number => map(value) as number
   switch (inst.op) {
-    case 'alu':
-      return { ...inst, a: map(inst.a), b: map(inst.b) }
-    case 'swap':
-      return { ...inst, a: map(inst.a) }
-    case 'load':
-      return { ...inst, base: base(inst.base) }
+    case 'alu': {
+      const [a, b] = [map(inst.a), map(inst.b)]
+      return a === inst.a && b === inst.b ? inst : { ...inst, a, b }
+    }
+    case 'swap': {
+      const a = map(inst.a)
+      return a === inst.a ? inst : { ...inst, a }
+    }
+    case 'load': {
+      const base = address(inst.base)
+      return base === inst.base ? inst : { ...inst, base }
+    }
     case 'store':
-    case 'atomic':
-      return { ...inst, base: base(inst.base), value: map(inst.value) }
+    case 'atomic': {
+      const [base, value] = [address(inst.base), map(inst.value)]
+      return base === inst.base && value === inst.value ? inst : { ...inst, base, value }
+    }
     case 'map':
     case 'stack':
       return inst
     case 'call':
-    case 'invoke':
-      return { ...inst, args: inst.args.map(map) }
+    case 'invoke': {
+      const args = mapAll(inst.args, map)
+      return args === inst.args ? inst : { ...inst, args }
+    }
   }
 }
 
-/** Replaces every operand of a terminator, arguments of its edges included. */
+/** Replaces every operand of a terminator, arguments of its edges included; as `mapOperands`. */
 export function mapTerminator(end: Terminator, map: (operand: Operand) => Operand): Terminator {
-  const edge = ({ to, args }: Edge): Edge => ({ to, args: args.map(map) })
-  switch (end.op) {
-    case 'jump':
-      return { ...end, yes: edge(end.yes) }
-    case 'branch':
-      return { ...end, a: map(end.a), b: map(end.b), yes: edge(end.yes), no: edge(end.no) }
-    case 'bounds':
-      return {
-        ...end,
-        base: map(end.base) as number,
-        end: map(end.end) as number,
-        yes: edge(end.yes),
-        no: edge(end.no),
-      }
-    case 'return':
-      return { ...end, value: map(end.value) }
+  const edge = (before: Edge): Edge => {
+    const args = mapAll(before.args, map)
+    return args === before.args ? before : { to: before.to, args }
   }
+  switch (end.op) {
+    case 'jump': {
+      const yes = edge(end.yes)
+      return yes === end.yes ? end : { ...end, yes }
+    }
+    case 'branch': {
+      const [a, b, yes, no] = [map(end.a), map(end.b), edge(end.yes), edge(end.no)]
+      const isSame = a === end.a && b === end.b && yes === end.yes && no === end.no
+      return isSame ? end : { ...end, a, b, yes, no }
+    }
+    case 'bounds': {
+      const [base, limit, yes, no] = [map(end.base), map(end.end), edge(end.yes), edge(end.no)]
+      const isSame = base === end.base && limit === end.end && yes === end.yes && no === end.no
+      return isSame ? end : { ...end, base: base as number, end: limit as number, yes, no }
+    }
+    case 'return': {
+      const value = map(end.value)
+      return value === end.value ? end : { ...end, value }
+    }
+  }
+}
+
+function mapAll(operands: Operand[], map: (operand: Operand) => Operand): Operand[] {
+  const mapped = operands.map(map)
+  return mapped.every((operand, index) => operand === operands[index]) ? operands : mapped
 }
 
 /** Whether nothing is lost when the result is not used. */

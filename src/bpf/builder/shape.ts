@@ -1,5 +1,5 @@
 // The shape of a function: unused code goes, straight lines become one block, detours and equal endings become one.
-import { flowOf } from './dominators.js'
+import { flowOf, predecessorsOf } from './dominators.js'
 import type { Block, Edge, Fn, Inst, Operand } from './ir.js'
 import { edgesOf, isPure, mapOperands, mapTerminator, operandsOf, reversePostorder, testedOf } from './ir.js'
 
@@ -91,7 +91,8 @@ function skipEmpty(fn: Fn): boolean {
 
 /** A block that only one other leads to, by a jump, becomes its end. */
 function mergeLines(fn: Fn): boolean {
-  const { order, predecessors } = flowOf(fn)
+  const order = reversePostorder(fn.blocks[0])
+  const predecessors = predecessorsOf(order)
   const renamed = new Map<number, Operand>()
   const gone = new Set<Block>()
   for (const block of order) {
@@ -123,19 +124,26 @@ function mergeLines(fn: Fn): boolean {
 
 /** Blocks that do the same and go to the same places become one. */
 function mergeEqual(fn: Fn): boolean {
-  const outside = usedOutside(fn)
   const first = new Map<string, Block>()
   const twin = new Map<Block, Block>()
   const rough = ({ insts, end }: Block): string =>
     `${insts.length} ${end!.op} ${edgesOf(end)
       .map(({ to }) => to.id)
       .join()}`
-  const counts = new Map<string, number>()
-  const candidates = fn.blocks.slice(1).filter((block) => block.params.length === 0 && !outside.has(block))
-  for (const block of candidates) counts.set(rough(block), (counts.get(rough(block)) ?? 0) + 1)
-  for (const block of candidates) {
-    // Blocks that cannot be equal need not be spelt out.
-    if (counts.get(rough(block)) === 1) continue
+  const alike = new Map<string, Block[]>()
+  for (const block of fn.blocks.slice(1)) {
+    if (block.params.length > 0) continue
+    const key = rough(block)
+    const group = alike.get(key)
+    if (group) group.push(block)
+    else alike.set(key, [block])
+  }
+  // Blocks that cannot be equal need not be spelt out.
+  const candidates = new Set([...alike.values()].filter((group) => group.length > 1).flat())
+  if (candidates.size === 0) return false
+  const outside = usedOutside(fn)
+  for (const block of fn.blocks) {
+    if (!candidates.has(block) || outside.has(block)) continue
     const key = contents(block)
     const other = first.get(key)
     if (other) twin.set(block, other)
@@ -215,7 +223,7 @@ export function shareReturns(fn: Fn): void {
 
 /** A check for some bytes that is directly followed by one for more, from the same place and failing alike, checks for all at once. */
 export function mergeBounds(fn: Fn): boolean {
-  const { predecessors } = flowOf(fn)
+  const predecessors = predecessorsOf(reversePostorder(fn.blocks[0]))
   let changed = false
   for (const block of fn.blocks) {
     for (;;) {
