@@ -17,7 +17,7 @@ import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 /** How the sockets are to be: see `XdpGroupOptions`. */
 export type DivertSocketOptions = Pick<
   XdpGroupOptions,
-  'queues' | 'copy' | 'attach' | 'rings' | 'umem' | 'batch' | 'busyPoll' | 'needWakeup' | 'preset'
+  'queues' | 'strict' | 'copy' | 'attach' | 'rings' | 'umem' | 'batch' | 'busyPoll' | 'needWakeup' | 'preset'
 >
 
 export interface DivertSourceOptions extends DivertSocketOptions {

@@ -1,19 +1,27 @@
 // Opens the source of a mode, and for `auto` the best one that works, with the reasons for every one that did not.
-import { OptionError, NotFoundError, XdpError } from '../kernel/index.js'
+import { EOPNOTSUPP, ENOTSUPP, KernelError, OptionError, NotFoundError, XdpError } from '../kernel/index.js'
+import { countQueues } from '../nic/queues.js'
 import { FilterError } from '../filter/index.js'
 import { requireSpare } from './divert-safety.js'
-import { DivertSource } from './divert-source.js'
+import { DivertSource, type DivertSourceOptions } from './divert-source.js'
 import type { CheckedCapture, LiveMode } from './engine-options.js'
 import { MirrorSource } from './mirror-source.js'
 import { PacketRing } from './packet-ring.js'
 import type { PacketSource } from './source.js'
 
-/** A mode that was tried and could not have. */
+/** A mode that was tried and could not be had. */
 export interface Fallback {
   mode: LiveMode
   /** One sentence. */
   reason: string
   error: Error
+}
+
+/** Who hears what became of the options. */
+export interface Report {
+  fallback: (fallback: Fallback) => void
+  /** Something is less than what was asked for. */
+  warning: (sentence: string) => void
 }
 
 /** Of a ring of AF_PACKET. */
@@ -23,17 +31,17 @@ const BLOCK_SIZE = 262_144
 export async function openSource(
   modes: readonly LiveMode[],
   options: CheckedCapture,
-  onFallback: (fallback: Fallback) => void,
+  report: Report,
 ): Promise<PacketSource> {
   for (const mode of modes.slice(0, -1)) {
     try {
-      return await openMode(mode, options)
+      return await openMode(mode, options, report)
     } catch (error) {
       if (!canFallBack(error)) throw error
-      onFallback({ mode, reason: error.message, error })
+      report.fallback({ mode, reason: error.message, error })
     }
   }
-  return openMode(modes[modes.length - 1], options)
+  return openMode(modes[modes.length - 1], options, report)
 }
 
 /** What was asked for wrongly is as wrong in every mode. */
@@ -42,16 +50,21 @@ function canFallBack(error: unknown): error is XdpError {
   return !(error instanceof OptionError || error instanceof NotFoundError || error instanceof FilterError)
 }
 
-function openMode(mode: LiveMode, options: CheckedCapture): PacketSource | Promise<PacketSource> {
-  const { interface: name, namespace, filter, snapLength, ringBytes, xdpMode, queues = 'all' } = options
+async function openMode(mode: LiveMode, options: CheckedCapture, report: Report): Promise<PacketSource> {
+  const { interface: name, namespace, filter, snapLength, ringBytes, xdpMode } = options
   if (mode === 'divert') requireSpare(name, options.takeTraffic ?? false, namespace)
   if (options.openSource) return options.openSource(mode, options)
   const common = { interface: name, namespace, filter, snapLength }
   switch (mode) {
-    case 'divert':
-      return DivertSource.open({ batch: options.batch, ...options.sockets, ...common, queues, xdpMode })
+    case 'divert': {
+      const queues = queuesOf(options, report)
+      const sockets = { batch: options.batch, ...options.sockets, ...common, queues, xdpMode }
+      const source = await openDivert(sockets, options.lenient ?? false, report)
+      for (const { message } of source.warnings) report.warning(message)
+      return source
+    }
     case 'mirror':
-      return MirrorSource.open({ ...common, queues, ringBytes, xdpMode })
+      return MirrorSource.open({ ...common, queues: queuesOf(options, report), ringBytes, xdpMode })
     case 'packet':
       return PacketRing.open({
         ...common,
@@ -59,6 +72,39 @@ function openMode(mode: LiveMode, options: CheckedCapture): PacketSource | Promi
         ...(options.timeout > 0 && { blockTimeout: options.timeout }),
         ...(ringBytes !== undefined && ringShape(ringBytes)),
       })
+  }
+}
+
+/** The queues to take. Those that are not there are left out where that may be. */
+function queuesOf(
+  { queues = 'all', lenient, interface: name, namespace }: CheckedCapture,
+  report: Report,
+): 'all' | readonly number[] {
+  if (queues === 'all' || !lenient) return queues
+  const { rx } = countQueues(name, { namespace })
+  const there = queues.filter((queue) => queue < rx)
+  if (there.length === queues.length) return queues
+  const missing = queues.filter((queue) => queue >= rx).join(', ')
+  const taken = there.length > 0 ? there.join(', ') : 'all'
+  report.warning(
+    `${name} has ${rx} ${rx === 1 ? 'queue' : 'queues'} and no queue ${missing}: ${taken} will be captured`,
+  )
+  return there.length > 0 ? there : 'all'
+}
+
+/** Without zero copy where the device has none, if that may be. */
+async function openDivert(
+  options: DivertSourceOptions,
+  lenient: boolean,
+  report: Report,
+): Promise<DivertSource> {
+  try {
+    return await DivertSource.open(options)
+  } catch (error) {
+    const hasNone = error instanceof KernelError && (error.errno === EOPNOTSUPP || error.errno === ENOTSUPP)
+    if (!lenient || options.copy !== 'zero-copy' || !hasNone) throw error
+    report.warning(`${options.interface} has no zero copy: packets are copied`)
+    return DivertSource.open({ ...options, copy: 'copy' })
   }
 }
 

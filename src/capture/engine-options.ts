@@ -42,6 +42,8 @@ export interface CaptureOptions {
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
   /** The sockets of `divert`. */
   sockets?: Omit<DivertSocketOptions, 'queues'> | undefined
+  /** Have what the device cannot honour (queues it does not have, zero copy) be a warning, not an error. Default false. */
+  lenient?: boolean | undefined
   /** Opens the source instead of what the engine has for each mode: for tests, and sources of your own. */
   openSource?: ((mode: LiveMode, options: CheckedCapture) => PacketSource | Promise<PacketSource>) | undefined
 }

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import { StateError } from '../kernel/errors.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
 import { requireSpare } from './divert-safety.js'
-import { openSource, type Fallback } from './engine-open.js'
+import { openSource, type Fallback, type Report } from './engine-open.js'
 import {
   checkCapture,
   modesOf,
@@ -62,6 +62,8 @@ const FULL = 0.75
 const SPARE = 0.5
 /** How often the kernel is asked at most how much was lost, to tell packets of it: milliseconds. */
 const LOSS_MS = 100
+/** For going back to a mode that was had before: what there is to say of it was said. */
+const SILENT: Report = { fallback: () => undefined, warning: () => undefined }
 
 /**
  * Captures packets. `start()` and then take them by `for await`, `forEachBatch` or `readable()`, one of them: packets wait
@@ -71,6 +73,8 @@ const LOSS_MS = 100
 export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDisposable {
   /** What `auto` could not have, and why. */
   readonly fallbacks: Fallback[] = []
+  /** What is less than was asked for, one sentence each. */
+  readonly warnings: string[] = []
   readonly #options: CheckedCapture
   readonly #queue: PacketQueue
   #source: PacketSource
@@ -103,8 +107,17 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     const checked = checkCapture(options)
     const queue = new PacketQueue({ packets: options.buffer, bytes: options.bufferBytes })
     const fallbacks: Fallback[] = []
-    const source = await openSource(checked.modes, checked, (fallback) => fallbacks.push(fallback))
-    return CaptureEngine.#of(checked, source, queue, fallbacks)
+    const warnings: string[] = []
+    const source = await openSource(checked.modes, checked, {
+      fallback: (fallback) => fallbacks.push(fallback),
+      warning: (sentence) => warnings.push(sentence),
+    })
+    const engine = new CaptureEngine(checked, source, queue)
+    engine.fallbacks.push(...fallbacks)
+    engine.warnings.push(...warnings)
+    // For listeners that are set as soon as there is something to set them on.
+    if (fallbacks.length > 0) setImmediate(() => fallbacks.forEach((it) => engine.emit('fallback', it)))
+    return engine
   }
 
   /** An engine over a source that is open already: a file read back, say. The source is the engine's from now on. */
@@ -113,20 +126,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     options: Pick<CaptureOptions, 'buffer' | 'bufferBytes' | 'batch' | 'timeout'> = {},
   ): CaptureEngine {
     const queue = new PacketQueue({ packets: options.buffer, bytes: options.bufferBytes })
-    return CaptureEngine.#of(checkCapture({ ...options, interface: source.name }), source, queue, [])
-  }
-
-  static #of(
-    options: CheckedCapture,
-    source: PacketSource,
-    queue: PacketQueue,
-    fallbacks: Fallback[],
-  ): CaptureEngine {
-    const engine = new CaptureEngine(options, source, queue)
-    engine.fallbacks.push(...fallbacks)
-    // For listeners that are set as soon as there is something to set them on.
-    if (fallbacks.length > 0) setImmediate(() => fallbacks.forEach((it) => engine.emit('fallback', it)))
-    return engine
+    return new CaptureEngine(checkCapture({ ...options, interface: source.name }), source, queue)
   }
 
   /** How packets are had now. */
@@ -378,13 +378,16 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   async #switch(from: LiveMode, modes: readonly LiveMode[]): Promise<ModeSwitch> {
     const old = this.#source
     if (modes[0] === from) return { from, to: from, between: 'some may be doubled' }
-    const onFallback = (fallback: Fallback): void => {
-      this.fallbacks.push(fallback)
-      this.emit('fallback', fallback)
+    const report: Report = {
+      fallback: (fallback) => {
+        this.fallbacks.push(fallback)
+        this.emit('fallback', fallback)
+      },
+      warning: (sentence) => this.warnings.push(sentence),
     }
     const isXdp = from !== 'packet'
-    if (isXdp && modes[0] !== 'packet') return this.#switchThroughNothing(old, from, modes, onFallback)
-    const next = await openSource(modes, this.#options, onFallback)
+    if (isXdp && modes[0] !== 'packet') return this.#switchThroughNothing(old, from, modes, report)
+    const next = await openSource(modes, this.#options, report)
     await this.#replace(old, next)
     return { from, to: next.mode, between: 'some may be doubled' }
   }
@@ -394,7 +397,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     old: PacketSource,
     from: LiveMode,
     modes: readonly LiveMode[],
-    onFallback: (fallback: Fallback) => void,
+    report: Report,
   ): Promise<ModeSwitch> {
     // What is known to be refused is refused before anything is given up.
     if (modes[0] === 'divert')
@@ -403,7 +406,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     await old.close()
     let next: PacketSource
     try {
-      next = await openSource(modes, this.#options, onFallback)
+      next = await openSource(modes, this.#options, report)
     } catch (error) {
       await this.#goBack(old, from)
       throw error
@@ -415,7 +418,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   /** To the mode before; when that cannot be had any more either, the capture ends. */
   async #goBack(old: PacketSource, mode: LiveMode): Promise<void> {
     try {
-      await this.#replace(old, await openSource([mode], this.#options, () => undefined))
+      await this.#replace(old, await openSource([mode], this.#options, SILENT))
     } catch (error) {
       this.#end(error as Error)
     }

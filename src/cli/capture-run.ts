@@ -196,8 +196,7 @@ export class Capture {
     for (const { mode, reason } of this.#engine.fallbacks) this.#say(`cannot have mode ${mode}: ${reason}`)
     if (mode === 'file') this.#say(`reading ${source.name}`)
     else this.#say(`capturing on ${source.name} in mode ${mode}: ${WHAT[mode]}`)
-    if (source instanceof DivertSource)
-      for (const { message } of source.warnings) this.#say(`warning: ${message}`)
+    for (const sentence of this.#engine.warnings) this.#say(`warning: ${sentence}`)
   }
 
   #counts(): Counts {

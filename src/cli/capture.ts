@@ -60,7 +60,12 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
   await untilInterrupted(async (signal) => {
     const engine =
       flags.read === undefined
-        ? await CaptureEngine.open({ ...options, promiscuous: flags.promiscuous })
+        ? await CaptureEngine.open({
+            ...options,
+            promiscuous: flags.promiscuous,
+            // A file is for many hosts; what was typed is for this one.
+            lenient: flags.config !== undefined,
+          })
         : await openFile(flags.read, options)
     try {
       for (const { message } of [...warnings, ...idleKeys(config, engine.mode)]) warn(message)

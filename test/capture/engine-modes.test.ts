@@ -311,6 +311,51 @@ suite('modes of capture', { skip: needsRoot }, () => {
     assert.match(second.fallbacks[0].reason, /XDP program/)
   })
 
+  test('what the device cannot honour is a warning where that is wanted, and an error elsewhere', async (t) => {
+    const lab = createTestLab(t)
+    const zero = { mode: 'divert', sockets: { copy: 'zero-copy' } } as const
+    await assert.rejects(openAt(t, lab, zero))
+    const copied = await openAt(t, lab, { ...zero, lenient: true })
+    assert.deepEqual(copied.warnings, [`${lab.a.interface} has no zero copy: packets are copied`])
+    await copied.close()
+    await assert.rejects(openAt(t, lab, { mode: 'divert', queues: [0, 7], sockets: { strict: true } }))
+    for (const mode of ['divert', 'mirror'] as const) {
+      const engine = await openAt(t, lab, { mode, queues: [7], lenient: true })
+      assert.deepEqual(engine.warnings, [
+        `${lab.a.interface} has 1 queue and no queue 7: all will be captured`,
+      ])
+      const kept = keep(engine)
+      senderAt(t, lab.b)(frameOf(70))
+      await until('it came', () => kept.length === 1)
+      await engine.close()
+    }
+  })
+
+  test('several queues: those that are named, by every XDP mode', async (t) => {
+    const lab = createTestLab(t, { queues: 4 })
+    const send = senderAt(t, lab.b)
+    const frames = Array.from({ length: 64 }, (_, i) =>
+      buildPacket({ ipv4, udp: udp(1000 + i * 7, 9), payload: `${i}` }),
+    )
+    const seen: Record<string, PacketRecord[]> = {}
+    for (const mode of ['mirror', 'divert'] as const) {
+      const engine = await openAt(t, lab, { mode })
+      const kept = (seen[mode] = keep(engine))
+      for (const frame of frames) send(frame)
+      await until('all came', () => kept.length >= frames.length)
+      await engine.close()
+      assert.deepEqual(kept.map(hexOf).sort(), frames.map(toHex).sort())
+      const queue = kept[0].queue
+      const one = await openAt(t, lab, { mode, queues: [queue] })
+      const ofOne = keep(one)
+      for (const frame of frames) send(frame)
+      const expected = kept.filter((packet) => packet.queue === queue).map(hexOf)
+      await until('those of the queue came', () => ofOne.length >= expected.length)
+      await one.close()
+      assert.deepEqual(ofOne.map(hexOf), expected)
+    }
+  })
+
   test('switches through all modes while a flow runs: every packet comes, doubled at most where that was said', async (t) => {
     const lab = createTestLab(t)
     const engine = await openAt(t, lab, { mode: 'packet', filter: 'ether proto 0x88b5' })
