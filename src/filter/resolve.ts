@@ -51,8 +51,11 @@ export function fileResolver(files: Partial<SystemFiles> = {}): Resolver {
       })
     },
     network(name) {
-      const [, address] =
-        lines(paths.networks).find(([own, , ...aliases]) => [own, ...aliases].includes(name)) ?? []
+      // getnetbyname(3) of glibc, unlike that for services and protocols, does not tell small letters from capitals.
+      const wanted = name.toLowerCase()
+      const isNamed = ([own, , ...aliases]: readonly string[]) =>
+        [own, ...aliases].some((one) => one.toLowerCase() === wanted)
+      const [, address] = lines(paths.networks).find(isNamed) ?? []
       const parts = address?.split('.').map(Number)
       if (!parts || parts.length > 4 || parts.some((part) => !(part >= 0 && part <= 255))) return undefined
       return [0, 1, 2, 3].reduce((sum, at) => sum * 256 + (parts[at] ?? 0), 0)

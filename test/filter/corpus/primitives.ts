@@ -100,6 +100,7 @@ const hosts: Classes = {
       words(protocol, direction, 'net 10.0.0'),
     ),
     'net 0x0a',
+    'src net LOOPBACK',
     'net 167772160',
     'net 0',
   ],
