@@ -47,6 +47,8 @@ export class Forwarder implements AsyncDisposable {
   // Packets that stages have dropped, by way.
   readonly #dropped = new Float64Array(2)
   #running: Promise<void> | undefined
+  // Ends the run, also one that still waits for its threads.
+  #control = new AbortController()
 
   private constructor(
     group: XdpGroup,
@@ -102,7 +104,12 @@ export class Forwarder implements AsyncDisposable {
    */
   async run(options: RunOptions = {}): Promise<void> {
     if (this.#running) throw new StateError('The forwarder is running already')
-    const running = this.#run(options)
+    this.#control = new AbortController()
+    const { signal } = this.#control
+    const running = this.#run({
+      ...options,
+      signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal,
+    })
     this.#running = running.catch(() => undefined) // the caller hears of it
     try {
       await running
@@ -182,7 +189,7 @@ export class Forwarder implements AsyncDisposable {
 
   /** Ends `run`. */
   stop(): void {
-    this.group.stop()
+    this.#control.abort()
   }
 
   /** Counts by way: from `in` to `out`, and back. */

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { DescriptorRing } from '../../src/forward/descriptor-ring.js'
 import { Forwarder, type ForwarderOptions } from '../../src/forward/index.js'
-import { needsRoot } from '../support/lab.js'
+import { needsRoot, openDescriptors } from '../support/lab.js'
 import { assertConserved, frameOf, generatorAt, isOurs, openAt, until } from '../support/xsk.js'
 import { LEFT6, RIGHT, assertNoLoss, forward, twoLabs } from './cable.js'
 import type { NumberStageData } from './number-stage.js'
@@ -110,6 +110,23 @@ describe('stages with threads', { skip: needsRoot }, () => {
         return sockets.every((socket) => assertConserved(socket).held === 0)
       })
     }
+  })
+
+  it('end with the forwarder, however early it is closed', async (t) => {
+    const { left, right } = twoLabs(t)
+    const before = openDescriptors()
+    for (const turns of [0, 1, 5, 20]) {
+      const forwarder = await Forwarder.open({
+        in: { interface: left.a.interface, namespace: left.a.namespace },
+        out: { interface: right.a.interface, namespace: right.a.namespace },
+        ...threads(2),
+      })
+      const running = forwarder.run()
+      for (let i = 0; i < turns; i++) await new Promise((resolve) => setTimeout(resolve, 1))
+      await forwarder.close()
+      await running
+    }
+    await until('no descriptor is left', () => openDescriptors().join() === before.join())
   })
 
   it('are refused when they are none, or in an order that cannot be', async (t) => {
