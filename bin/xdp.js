@@ -1,4 +1,11 @@
 #!/usr/bin/env node
-import { main } from '../dist/src/cli/main.js'
+import { existsSync } from 'node:fs'
 
-await main(process.argv)
+const main = new URL('../dist/src/cli/main.js', import.meta.url)
+if (existsSync(main)) {
+  const { main: run } = await import(main.href)
+  await run(process.argv)
+} else {
+  console.error('xdp: This checkout is not built yet. Run `npm run build` in it.')
+  process.exitCode = 1
+}

@@ -19,7 +19,7 @@ export function checkCommand(): Command {
     .action((choice: string, flags: ProgramFlags) => {
       const chosen = chooseProgram(choice, flags)
       try {
-        const loaded = chosen.load()
+        const loaded = chosen.load({ queues: 1, isTrial: true })
         const { tag } = loaded.program
         const maps = [...loaded.maps].map(([name, { type }]) => `${name} (${type})`).join(', ')
         loaded.close()

@@ -21,6 +21,14 @@ export interface LoadedProgram {
   close(): void
 }
 
+/** What loading may need to know. */
+export interface LoadShape {
+  /** The most queues the device can ever have: the size of a shipped program's map of sockets. */
+  queues: number
+  /** Only to see whether it loads: maps that an object wants pinned are made anew and not pinned. */
+  isTrial?: boolean
+}
+
 /** A program that is found but not loaded. */
 export interface ChosenProgram {
   /** Of the function, in full. */
@@ -35,7 +43,7 @@ export interface ChosenProgram {
    * Makes its maps and loads it. `queues`, the most queues the device can ever have, is the size of a shipped program's
    * map of sockets; default 1. Throws `VerifierError`, `KernelError`, for objects `ElfError` too.
    */
-  readonly load: (shape?: { queues: number }) => LoadedProgram
+  readonly load: (shape?: LoadShape) => LoadedProgram
 }
 
 /** What the code refers to, by slot. */
@@ -146,8 +154,8 @@ function fromObject(path: string, section: string | undefined, set: readonly Set
         externs: new Map(linked.externs.map(({ index, symbol }) => [index, symbol.name])),
       }
     },
-    load: () => {
-      const loaded = object.load({ only: name })
+    load: ({ isTrial = false } = { queues: 1 }) => {
+      const loaded = object.load({ only: name, ...(isTrial ? { pinFolder: false } : {}) })
       const variables = new Set(object.maps.filter(({ role }) => role !== 'map').map((map) => map.name))
       const maps = [...loaded.maps].filter(([map]) => !variables.has(map))
       return { program: loaded.program(name), maps: new Map(maps), close: () => loaded.close() }

@@ -22,16 +22,13 @@ export interface MapBtf {
   fd: number
 }
 
-/** Makes a map, or opens its pin. The caller owns it. Throws `ElfError` for a declaration that cannot be. */
-export function createObjectMap(
-  contents: ObjectContents,
-  spec: MapSpec,
-  types: MapBtf | undefined,
-  pinFolder: string = BPF_FILE_SYSTEM,
-): BpfMap {
-  const path = spec.isPinned ? join(pinFolder, spec.name) : undefined
-  const pinned = path === undefined ? undefined : openPinned(contents, spec, path)
-  if (pinned) return pinned
+/** Where a map is to be pinned; undefined for those that are not. */
+export function pinPath(spec: MapSpec, folder: string | false = BPF_FILE_SYSTEM): string | undefined {
+  return spec.isPinned && folder !== false ? join(folder, spec.name) : undefined
+}
+
+/** Makes a map. The caller owns it. Throws `ElfError` for a declaration that cannot be. */
+export function createObjectMap(contents: ObjectContents, spec: MapSpec, types: MapBtf | undefined): BpfMap {
   if (spec.role !== 'map' && addressesIn(contents, spec)) {
     throw new ElfError(
       'The variables hold addresses of others (an array of pointers), which cannot be known before loading',
@@ -46,7 +43,6 @@ export function createObjectMap(
       if (spec.role !== 'bss' || contents.data.has(spec.section)) map.update(0, data)
       if (spec.role === 'rodata') map.freeze()
     }
-    if (path !== undefined) map.pin(path)
     return map
   } catch (error) {
     map.close()
@@ -67,7 +63,8 @@ export function fillObjectMap(
   }
 }
 
-function openPinned({ btf }: ObjectContents, spec: MapSpec, path: string): BpfMap | undefined {
+/** Opens the map that is pinned there, if there is one. Throws `ElfError` when it is another than was declared. */
+export function openPinnedMap({ btf }: ObjectContents, spec: MapSpec, path: string): BpfMap | undefined {
   let map: BpfMap
   try {
     const raw = BpfMap.openPinned(path, { ...codecs(btf, spec), perCpu: isPerCpu(spec.type) })

@@ -10,13 +10,14 @@ import type { ProgramType } from '../constants.js'
 import { programInfo } from '../info.js'
 import type { BpfMap } from '../map.js'
 import type { LogLevel } from '../load.js'
+import { unpin } from '../pin.js'
 import { BpfProgram } from '../program.js'
 import { VerifierError } from '../verifier.js'
 import { CoreRelocator, type Poisoned } from './core.js'
 import { ElfError } from './error.js'
 import { resolveExterns } from './externs.js'
 import { type LinkedProgram, linkProgram } from './link.js'
-import { type MapBtf, createObjectMap, fillObjectMap } from './load-maps.js'
+import { type MapBtf, createObjectMap, fillObjectMap, openPinnedMap, pinPath } from './load-maps.js'
 import type { MapSpec } from './maps.js'
 import type { ObjectContents } from './object.js'
 import { objectBtf } from './object-btf.js'
@@ -34,8 +35,11 @@ export interface LoadObjectOptions {
   type?: ProgramType
   /** What a program of type `ext` replaces, or one of type `tracing` watches, when that is a function of another BPF program. */
   attachTo?: { program: { readonly fd: number }; function: string }
-  /** Where maps with LIBBPF_PIN_BY_NAME are pinned. Default /sys/fs/bpf. */
-  pinFolder?: string
+  /**
+   * Where maps with LIBBPF_PIN_BY_NAME are pinned, and found when they are pinned already. Default /sys/fs/bpf. False makes such
+   * maps anew and pins none, as for a load that only tries.
+   */
+  pinFolder?: string | false
   /** XDP: tied to this device (its index), so that programs may call its metadata kfuncs (6.3). */
   boundTo?: number
   /** XDP: handles packets in several buffers, whatever the section says. */
@@ -62,6 +66,8 @@ class Loading {
   readonly #programs = new Map<string, BpfProgram>()
   readonly #maps = new Map<string, BpfMap>()
   readonly #owned: BpfMap[] = []
+  // Made here, and to be pinned when all has gone well.
+  readonly #unpinned: { map: BpfMap; path: string }[] = []
   #btf: LoadedTypes | undefined
   #btfProblem: BtfError | undefined
 
@@ -82,6 +88,7 @@ class Loading {
         const isOwn = map !== undefined && this.#owned.includes(map)
         if (isOwn) fillObjectMap(spec, map, { maps: this.#maps, programs: this.#programs })
       }
+      this.#pinMaps()
       return new LoadedObject(this.#programs, this.#maps, this.#owned, globals, this.#btfProblem)
     } catch (error) {
       for (const object of [...this.#programs.values(), ...this.#owned]) object.close()
@@ -139,6 +146,19 @@ class Loading {
     return wanted
   }
 
+  #pinMaps(): void {
+    const done: string[] = []
+    try {
+      for (const { map, path } of this.#unpinned) {
+        map.pin(path)
+        done.push(path)
+      }
+    } catch (error) {
+      for (const path of done) unpin(path)
+      throw error
+    }
+  }
+
   #loadTypes(): void {
     const { btf, file, ext } = this.#contents
     if (!btf) return
@@ -175,7 +195,10 @@ class Loading {
         this.#maps.set(spec.name, handed)
         continue
       }
-      const map = createObjectMap(this.#contents, spec, types, this.#options.pinFolder)
+      const path = pinPath(spec, this.#options.pinFolder)
+      const pinned = path === undefined ? undefined : openPinnedMap(this.#contents, spec, path)
+      const map = pinned ?? createObjectMap(this.#contents, spec, types)
+      if (path !== undefined && !pinned) this.#unpinned.push({ map, path })
       this.#owned.push(map)
       this.#maps.set(spec.name, map)
     }

@@ -1,5 +1,5 @@
 // An eBPF object file as made by `clang -target bpf -c`, in the manner of libbpf: read, inspected, adjusted, then loaded.
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { basename } from 'node:path'
 import { NotFoundError, OptionError } from '../../kernel/errors.js'
 import { Btf } from '../btf/decode.js'
@@ -79,6 +79,9 @@ export interface GlobalPlace extends ObjectGlobal {
   codec: Codec<unknown>
 }
 
+// Objects with debug information of the whole kernel stay well below.
+const LARGEST = 256 * 2 ** 20
+
 /**
  * An object file. Parsing makes no system call and trusts nothing: whatever is wrong with the file is an `ElfError` (`XDP_ELF`) or,
  * for its type information, a `BtfError` (`XDP_BTF`).
@@ -130,12 +133,24 @@ export class BpfObject {
     }))
   }
 
-  /** Reads an object file. Throws `NotFoundError` when there is none. */
+  /** Reads an object file, of 256 MiB at most. Throws `NotFoundError` when there is none, `ElfError` for what cannot be one. */
   static open(path: string): BpfObject {
     let bytes: Uint8Array
     try {
+      // A pipe or a device may never end, and a file of gigabytes is no object.
+      const stats = statSync(path)
+      if (!stats.isFile())
+        throw new ElfError(`${path} is no regular file`, {}, 'Name an object made by clang.')
+      if (stats.size > LARGEST) {
+        throw new ElfError(
+          `${path} has ${stats.size} bytes: too many for an object`,
+          {},
+          'Name an object made by clang.',
+        )
+      }
       bytes = readFileSync(path)
     } catch (error) {
+      if (error instanceof ElfError) throw error
       const { code, message } = error as NodeJS.ErrnoException
       if (code === 'ENOENT') throw new NotFoundError(`There is no file ${path}`)
       throw new ElfError(`The file ${path} cannot be read: ${message}`, {}, undefined, { cause: error })

@@ -1,7 +1,7 @@
 // Objects made by clang, loaded into the kernel and run: at every level of optimisation, with and without types.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
 import { describe, test, type TestContext } from 'node:test'
 import { BpfMap, BpfProgram, VerifierError, kernelName, unpin } from '../../../src/bpf/index.js'
 import { BpfObject, ElfError, type LoadObjectOptions, type LoadedObject } from '../../../src/bpf/elf/index.js'
@@ -217,6 +217,19 @@ describe('objects on the kernel', { skip: needsRoot || needsClang }, () => {
     assert.throws(() => load(t, 'pinned', { pinFolder: folder, flags: ['-DVALUE=__u64'] }), {
       code: 'XDP_ELF',
     })
+  })
+
+  test('nothing is pinned by a load that fails, or that only tries', (t) => {
+    ensureBpfFileSystem()
+    const folder = `${BPF_FILE_SYSTEM}/${uniqueName('elf')}`
+    mkdirSync(folder)
+    t.after(() => rmdirSync(folder))
+    // A loop without an end, which the verifier refuses.
+    const flags = ['-Dif(condition)=while(1)']
+    assert.throws(() => load(t, 'pinned', { pinFolder: folder, flags }), { code: 'XDP_VERIFIER' })
+    assert.deepEqual(readdirSync(folder), [])
+    run(load(t, 'pinned', { pinFolder: false }), 'pinned')
+    assert.deepEqual(readdirSync(folder), [])
   })
 
   test('only what was asked for is loaded, by section or function', (t) => {

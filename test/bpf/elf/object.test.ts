@@ -211,6 +211,9 @@ describe('an object, read', { skip: needsClang }, () => {
     assert.equal(object.programs[0].name, 'globals')
     assert.throws(() => BpfObject.open(`${path}.not`), { code: 'XDP_NOT_FOUND' })
     assert.throws(() => BpfObject.open('/'), { code: 'XDP_ELF' })
+    // Neither ever ends.
+    assert.throws(() => BpfObject.open('/dev/zero'), { code: 'XDP_ELF', message: /no regular file/ })
+    assert.throws(() => BpfObject.open('/dev/stdin'), { code: 'XDP_ELF' })
   })
 
   test('errors say where, and never pass on control characters', () => {
