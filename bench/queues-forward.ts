@@ -70,8 +70,7 @@ export async function benchForward({ rounds, say, reference }: QueuesOptions): P
     sink.close()
   }
   notes.push(
-    'Packets go one way of the two that are forwarded. What counts is what arrives beyond the second device; the CPU is that of ' +
-      'packets received, whether they could be sent or not.',
+    'Packets go one way of the two that are forwarded. What counts, and is paid for, is what arrives beyond the second device.',
   )
   return { title: `Forward between two veth pairs, one UMEM, packets of ${SIZE} bytes`, figures, notes }
 }

@@ -50,7 +50,7 @@ export type Samples = ReadonlyMap<string, readonly Sample[]>
 
 /**
  * Sends `load` to receivers that are ready, and ends them. Arrived is what they say, or what `countArrived` counts at the
- * far end; the CPU is that of a packet received.
+ * far end; the CPU is that of a packet that has arrived.
  */
 export async function measureLoad(
   { packets, warmUp }: Load,
@@ -76,7 +76,7 @@ export async function measureLoad(
   const arrived = beyond ?? received
   return {
     rate: arrived / sent.seconds,
-    cpu: (seconds * 1e9) / received,
+    cpu: (seconds * 1e9) / arrived,
     lost: (1 - arrived / sent.packets) * 100,
   }
 }
