@@ -131,8 +131,6 @@ export class Capture {
   #openOutput(): Promise<CaptureOutput> {
     const { rotateSize, rotateSeconds, rotateFiles, write = '-', immediate } = this.#flags
     const isRotated = rotateSize !== undefined || rotateSeconds !== undefined
-    if (rotateFiles !== undefined && !isRotated)
-      throw new OptionError('rotate-files', 'Nothing says when to begin the next file', 'Add -C or -G.')
     return openOutput({
       format: this.#format,
       path: write,
@@ -226,6 +224,17 @@ const WHAT = {
   mirror: 'what arrives, copied by an XDP program; what leaves is seen with --mode packet',
   packet: 'what arrives and leaves, by AF_PACKET',
 } as const
+
+/** Throws `OptionError` for an output that cannot be, before anything is opened. */
+export function checkOutput(flags: CaptureFlags): void {
+  formatOf(flags)
+  const { rotateSize, rotateSeconds, rotateFiles, write = '-' } = flags
+  const isRotated = rotateSize !== undefined || rotateSeconds !== undefined
+  if (rotateFiles !== undefined && !isRotated)
+    throw new OptionError('rotate-files', 'Nothing says when to begin the next file', 'Add -C or -G.')
+  if (isRotated && write === '-')
+    throw new OptionError('rotate', 'Standard output cannot be rotated', 'Name a file with -w.')
+}
 
 function formatOf(flags: CaptureFlags): 'text' | 'json' | 'pcapng' | 'pcap' {
   const { write, json } = flags

@@ -16,7 +16,7 @@ import { FileSource } from '../capture/index.js'
 import { compileFilter } from '../filter/index.js'
 import { NotFoundError, OptionError, XdpError } from '../kernel/index.js'
 import { addCaptureFlags, type CaptureFlags } from './capture-flags.js'
-import { Capture } from './capture-run.js'
+import { Capture, checkOutput } from './capture-run.js'
 import { untilInterrupted } from './interrupt.js'
 
 export function captureCommand(): Command {
@@ -36,6 +36,7 @@ export function captureCommand(): Command {
 }
 
 async function run(words: readonly string[], flags: CaptureFlags): Promise<void> {
+  checkOutput(flags)
   const file = flags.config === undefined ? { capture: {}, xdp: {} } : readConfig(flags.config)
   const config = mergeConfig(file, flagConfig(words, flags, file))
   const whole = mergeConfig(DEFAULT_CONFIG, config)

@@ -400,17 +400,26 @@ xdp: {umem_size: 1048576, num_frames: 512, frame_size: 2048, rx_ring_size: 256, 
     assert.match(wrong.stderr, /^xdp: .*capture\.yaml: xdp\.rx_ring_size \(100\) is no power of two\n$/)
   })
 
-  it('use_xdp on loopback mirrors, and says why it does not divert', async (t) => {
+  it('use_xdp mirrors on the interface of the default route, and says why it does not divert', async (t) => {
+    const lab = createTestLab(t)
+    await lab.exec('a', 'ip', ['route', 'add', 'default', 'via', lab.b.ipv4])
     const path = join(directoryOf(t), 'capture.yaml')
-    writeFileSync(path, 'capture: {interface: lo, use_xdp: true}')
-    const capturing = await startXdp(t, ['capture', '--config', path], READY)
-    const { stderr, status } = await capturing.stop()
-    assert.equal(status, 0)
-    assert.match(stderr, /cannot have mode divert: lo is what the programs of this host talk/)
+    writeFileSync(path, `capture: {interface: ${lab.a.interface}, use_xdp: true}`)
+    const child = lab.spawn('a', XDP[0], [XDP[1], 'capture', '--config', path, '-n', '-c', '1', 'icmp'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const closed = once(child, 'close')
+    let stderr = ''
+    child.stderr?.on('data', (text: Buffer) => (stderr += text.toString()))
+    await until('it captures', () => READY.test(stderr))
+    assert.match((await lab.exec('b', 'ping', ['-c', '1', '-W', '5', lab.a.ipv4])).stdout, / 1 received/)
+    assert.deepEqual(await closed, [0, null])
+    assert.match(stderr, /cannot have mode divert: \S+ carries the default route of this host/)
     assert.match(stderr, /in mode mirror/)
   })
 
-  it('says in one sentence what cannot be, with the status for it', async () => {
+  it('says in one sentence what cannot be, with the status for it', async (t) => {
+    const lab = hostLab(t)
     const refused = [
       [[], 2, /Nothing says where packets/],
       [['no-such-if0'], 1, /No interface no-such-if0/],
@@ -421,7 +430,7 @@ xdp: {umem_size: 1048576, num_frames: 512, frame_size: 2048, rx_ring_size: 256, 
       [['lo', '-W', '3', '-w', 'x.pcap'], 2, /-C or -G/],
       [['lo', '-m', 'sideways'], 2, /sideways/],
       [['-r', '/nonexistent/file'], 1, /nonexistent/],
-      [['lo', '-w', '/nonexistent/file.pcap'], 1, /nonexistent/],
+      [[lab.a.interface, '-w', '/nonexistent/file.pcap'], 1, /nonexistent/],
       [['-r', '/etc/passwd'], 1, /neither a pcap nor a pcapng/],
     ] as const
     const results = await Promise.all(refused.map(([args]) => xdp(['capture', ...args])))
