@@ -19,7 +19,7 @@ import {
   mapShape,
 } from './map-options.js'
 import { getPinned, pinObject } from './pin.js'
-import { E2BIG, EEXIST, ENOENT } from '../kernel/errno.js'
+import { E2BIG, EEXIST, EINVAL, ENODEV, ENOENT } from '../kernel/errno.js'
 import { type Command, bpf, bpfError } from './syscall.js'
 
 /** The type of keys and values when no codec says otherwise. */
@@ -383,9 +383,21 @@ export class BpfMap<K = unknown, V = unknown> {
     const hint =
       errno === E2BIG
         ? `The map holds ${this.maxEntries} entries; make it with more, or delete some.`
-        : undefined
+        : referenceHint(this.type, command, errno)
     return bpfError(command, errno, { about, hint })
   }
+}
+
+/** Advice about what an element refers to, where that is not there (kernel/bpf/cpumap.c, kernel/bpf/devmap.c). */
+function referenceHint(type: MapType | 'unknown', command: Command, errno: number): string | undefined {
+  if (command !== 'MAP_UPDATE_ELEM' && command !== 'MAP_UPDATE_BATCH') return undefined
+  if (type === 'cpumap' && errno === ENODEV) {
+    return 'There is no such processor; /sys/devices/system/cpu/possible lists those that can be.'
+  }
+  if ((type === 'devmap' || type === 'devmap_hash') && (errno === EINVAL || errno === ENODEV)) {
+    return "There is no device with that index in this thread's network namespace; `ip link` lists those that are."
+  }
+  return undefined
 }
 
 /** Lookups in per-CPU maps give one value a possible processor, each rounded up to 8 bytes (kernel/bpf/hashtab.c). */

@@ -1,6 +1,6 @@
 // Spreads flows over several sockets of a queue, devices or processors: a flow always goes to the same one.
 import { type BpfMap, type BpfProgram, u32 } from '../bpf/index.js'
-import { parseCpuList } from '../bpf/cpus.js'
+import { checkCpus, parseCpuList } from '../bpf/cpus.js'
 import {
   type LoadedXdp,
   type Local,
@@ -139,9 +139,11 @@ export class BalanceProgram {
     this.targets = targets
   }
 
-  /** Loads the program. Throws `OptionError` for numbers of targets that cannot be. */
+  /** Loads the program. Throws `OptionError` for numbers of targets that cannot be, and processors that are not there. */
   static load(targets: BalanceTargets, options: BalanceOptions = {}): BalanceProgram {
-    const loaded = defineBalance(targets, options).load()
+    const definition = defineBalance(targets, options)
+    if (targets.to === 'cpus') checkCpus(targets.cpus, 'cpus')
+    const loaded = definition.load()
     try {
       if (targets.to === 'cpus') fillCpus(loaded, targets.cpus)
       return new BalanceProgram(loaded, targetMap(loaded, targets.to))
@@ -178,7 +180,9 @@ function fillCpus(loaded: LoadedXdp, cpus: readonly number[]): void {
 
 function readCpus(text: string): number[] {
   const isList = /^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$/.test(text)
-  return understood('cpus', text, isList ? parseCpuList(text) : undefined, 'Use a list as in 0-3,8.')
+  const cpus = understood('cpus', text, isList ? parseCpuList(text) : undefined, 'Use a list as in 0-3,8.')
+  checkCpus(cpus, 'cpus')
+  return cpus
 }
 
 /** `balance` by name. */
@@ -187,7 +191,7 @@ export const shippedBalance: ShippedProgram = {
   settings: {
     sockets: { summary: 'over this many sockets of each queue (default: 2)', example: '4' },
     device: { summary: 'over devices instead, each named once', example: 'veth1' },
-    cpus: { summary: 'over processors instead', example: '0-3' },
+    cpus: { summary: 'over processors instead', example: '0-1' },
     by: {
       summary: 'what must be the same to stay together: ports or addresses (default: ports)',
       example: 'addresses',

@@ -217,7 +217,7 @@ describe('maps', { skip: needsRoot }, () => {
     )
     assert.equal(plain.delete(1), true)
     assert.equal(plain.lookup(1), undefined)
-    assert.throws(() => plain.update(0, 0x7fffffff), { code: 'EINVAL' })
+    assert.throws(() => plain.update(0, 0x7fffffff), { code: 'EINVAL', hint: /no device with that index/ })
 
     const withProgram = make(t, { type: 'devmap_hash', key: u32, value: devmapValue, maxEntries: 4 })
     const program = BpfProgram.load({
@@ -247,6 +247,8 @@ describe('maps', { skip: needsRoot }, () => {
     const short = make(t, { type: 'cpumap', maxEntries: cpus })
     short.update(0, 64)
     assert.equal(short.lookup(0), 64)
+    const long = make(t, { type: 'cpumap', maxEntries: cpus + 1 })
+    assert.throws(() => long.update(cpus, 64), { code: 'ENODEV', hint: /no such processor/ })
   })
 
   test('prog_array holds programs: written as descriptors, read as ids', (t) => {

@@ -218,6 +218,11 @@ describe('balance', { skip: needsRoot }, () => {
       })
     }
     assert.throws(() => defineBalance({ to: 'cpus', cpus: [] }), { option: 'cpus' })
+    assert.throws(() => BalanceProgram.load({ to: 'cpus', cpus: [0, 4000] }), {
+      code: 'XDP_BAD_OPTION',
+      option: 'cpus',
+      message: /^There is no processor 4000; there (is|are) 0/,
+    })
   })
 
   test('by name: over sockets unless told otherwise, over processors, and not over two kinds', () => {
@@ -233,6 +238,7 @@ describe('balance', { skip: needsRoot }, () => {
     }
     assert.throws(() => shippedBalance.define({ cpus: ['0'], sockets: ['2'] }, shape), { option: 'sockets' })
     assert.throws(() => shippedBalance.define({ cpus: ['many'] }, shape), { option: 'cpus' })
+    assert.throws(() => shippedBalance.define({ cpus: ['0-4000'] }, shape), { option: 'cpus' })
   })
 
   test('live: every datagram arrives through the processors, and every ping is answered', async (t) => {
