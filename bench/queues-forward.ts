@@ -9,6 +9,7 @@ import {
   RECEIVER_CPU,
   SENDER_CPU,
   SIZE,
+  downOnSignal,
   figuresOf,
   measureLoad,
   ratioOf,
@@ -35,6 +36,7 @@ export async function benchForward({ rounds, say, reference }: QueuesOptions): P
   // Their ends `a` are here, so that one process, which has one namespace, reaches both.
   using from = Lab.create({ isolated: false })
   using to = Lab.create({ isolated: false })
+  downOnSignal(from, to)
   // What was forwarded ends here.
   const sink = BpfProgram.load({ type: 'xdp', name: 'bench_sink', code: [asm.mov(asm.r0, 1), asm.exit()] })
   const attachment = attachXdp(sink, { interface: to.b.ifindex, namespace: to.b.namespace, mode: 'native' })

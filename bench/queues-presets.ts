@@ -9,6 +9,7 @@ import {
   RECEIVER_CPU,
   SENDER_CPU,
   SIZE,
+  downOnSignal,
   figuresOf,
   measureLoad,
   type Load,
@@ -27,6 +28,7 @@ const NAMES = Object.keys(PRESETS)
 export async function benchPresets({ rounds, say }: QueuesOptions): Promise<Section> {
   const figures: Figure[] = []
   using lab = Lab.create()
+  downOnSignal(lab)
   const generator = await Generator.start(lab, SENDER_CPU)
   try {
     for (const load of LOADS) {

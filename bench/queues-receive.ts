@@ -11,6 +11,7 @@ import {
   RECEIVER_CPU,
   SENDER_CPU,
   SIZE,
+  downOnSignal,
   figuresOf,
   measureLoad,
   ratioOf,
@@ -45,6 +46,7 @@ export async function benchReceive({ rounds, say, reference }: QueuesOptions): P
   const called = (who: string, queues: number) => `${who}, ${queues === 1 ? '1 queue' : `${queues} queues`}`
   const figures: Figure[] = []
   using lab = Lab.create({ queues: 2 })
+  downOnSignal(lab)
   await moderate(lab)
   const sender = await Generator.start<QueuesOrder>(lab, SENDER_CPU, 'queues-sender.js')
   const measure = async (start: Start, load: Load, queues: number): Promise<Sample> => {

@@ -1,6 +1,7 @@
 // What the benchmarks of queues, forwarding and presets have in common: a measurement under load, and the figures it makes.
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { Lab } from '../src/lab/index.js'
 import { median, type Figure } from './figures.js'
 import type { GeneratorReport } from './generator.js'
 import type { Measured } from './processes.js'
@@ -47,6 +48,15 @@ export interface Sample {
 
 /** The measurements of each subject, a round each. */
 export type Samples = ReadonlyMap<string, readonly Sample[]>
+
+/** Removes the labs when a signal ends the benchmark. Labs that are down by then take no harm. */
+export function downOnSignal(...labs: readonly Lab[]): void {
+  const stop = () => {
+    for (const lab of labs) lab.down()
+    process.exit(1)
+  }
+  process.once('SIGINT', stop).once('SIGTERM', stop)
+}
 
 /**
  * Sends `load` to receivers that are ready, and ends them. Arrived is what they say, or what `countArrived` counts at the
