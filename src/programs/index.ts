@@ -9,7 +9,7 @@ import { defineRedirect } from './redirect.js'
 import { shippedRedirectPorts } from './redirect-ports.js'
 import { shippedReflect } from './reflect.js'
 import { shippedSample } from './sample.js'
-import type { ShippedProgram } from './shipped.js'
+import { type ShippedProgram, filterable } from './shipped.js'
 import { defineDrop, definePass } from './verdict.js'
 
 export { AclProgram, type AclOptions, type AclRuleInput, defineAcl } from './acl.js'
@@ -29,12 +29,16 @@ export {
   type FlowRest,
   defineCountFlows,
 } from './count-flows.js'
+export { defineEveryOther } from './every-other.js'
+export { type FilteredOptions, FilteredProgram, defineFiltered } from './filtered.js'
 export { type ProtocolCount, ProtocolCounter, defineCountProtocols } from './count-protocols.js'
 export { Mirror, type MirrorOptions, MirroredPacket, defineMirror, mirrorHeader } from './mirror.js'
+export { defineRedirect } from './redirect.js'
 export { RedirectPortsProgram, defineRedirectPorts } from './redirect-ports.js'
 export { type ReflectSwap, defineReflect } from './reflect.js'
 export { SampleProgram, type SampleOptions, defineSample } from './sample.js'
 export { type Endpoint, type PortProtocol, type PortRange, parseEndpoints } from './settings.js'
+export { defineDrop, definePass } from './verdict.js'
 export type {
   DefinedProgram,
   GivenSettings,
@@ -43,9 +47,12 @@ export type {
   ShippedProgram,
 } from './shipped.js'
 
-/** The shipped programs by name. The ping responder is not among them: it needs addresses that change. */
-export const shippedPrograms: ReadonlyMap<string, ShippedProgram> = new Map<string, ShippedProgram>([
+// Passing is all that can be done with what does not match a filter, and all that `pass` does.
+const unfiltered: readonly [string, ShippedProgram][] = [
   ['pass', { summary: 'passes every packet to the kernel', define: () => ({ definition: definePass() }) }],
+]
+
+const filtered: readonly [string, ShippedProgram][] = [
   ['drop', { summary: 'drops every packet', define: () => ({ definition: defineDrop() }) }],
   [
     'redirect',
@@ -69,4 +76,13 @@ export const shippedPrograms: ReadonlyMap<string, ShippedProgram> = new Map<stri
   ['count-flows', shippedCountFlows],
   ['mirror', shippedMirror],
   ['balance', shippedBalance],
+]
+
+/**
+ * The shipped programs by name. All but `pass` have a setting `filter`. The ping responder is not among them: it needs addresses
+ * that change.
+ */
+export const shippedPrograms: ReadonlyMap<string, ShippedProgram> = new Map([
+  ...unfiltered,
+  ...filtered.map(([name, shipped]) => [name, filterable(shipped)] as const),
 ])

@@ -59,7 +59,7 @@ export function defineXdp(
 ): XdpDefinition {
   const [options, body] = rest.length === 2 ? rest : [{} as XdpOptions, rest[0]]
   const { functions, signatures, maps } = traceXdp(name, options, body)
-  return new XdpDefinition(name, compile(functions), signatures, maps, options.frags ?? false)
+  return new XdpDefinition(name, compile(functions), signatures, maps, { options, body })
 }
 
 /** The program as the compiler gets it: the functions as they were written, the entry first. */
@@ -80,6 +80,12 @@ export function traceXdp(
   }
 }
 
+/** What a program was built from. */
+interface XdpSource {
+  readonly options: XdpOptions
+  readonly body: (x: Xdp) => Outcome<XdpResult>
+}
+
 /** A program that is built but not loaded. */
 export class XdpDefinition {
   readonly name: string
@@ -90,6 +96,7 @@ export class XdpDefinition {
   /** Whether it can take packets in several buffers. */
   readonly frags: boolean
   readonly #signatures: readonly Signature[]
+  readonly #source: XdpSource
   #assembled: AssembledProgram | undefined
 
   /** Made by `defineXdp`. */
@@ -98,10 +105,11 @@ export class XdpDefinition {
     code: Code,
     signatures: readonly Signature[],
     maps: ReadonlyMap<string, MapDefinition>,
-    frags: boolean,
+    source: XdpSource,
   ) {
     this.name = name
-    this.frags = frags
+    this.frags = source.options.frags ?? false
+    this.#source = source
     this.#signatures = signatures
     this.maps = maps
     this.code = code
@@ -110,6 +118,18 @@ export class XdpDefinition {
   /** The program as bytes. */
   get assembled(): AssembledProgram {
     return (this.#assembled ??= assemble(this.code))
+  }
+
+  /**
+   * The same program with something in front: `front` comes first, and the program goes on as before where that does not return.
+   * The program's body runs once more for it.
+   */
+  behind(front: (x: Xdp) => void): XdpDefinition {
+    const { options, body } = this.#source
+    return defineXdp(this.name, options, (x) => {
+      front(x)
+      return body(x)
+    })
   }
 
   /**
