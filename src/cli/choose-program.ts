@@ -11,7 +11,7 @@ import { printable } from '../bpf/elf/error.js'
 import { sourceLines } from '../bpf/elf/load-records.js'
 import { OptionError, UnsupportedError } from '../kernel/index.js'
 import { shippedPrograms, type ShippedProgram } from '../programs/index.js'
-import { givenSettings, setVariables, type ProgramFlags, type Setting } from './program-options.js'
+import { givenSettings, setVariables, type ProgramFlags } from './program-options.js'
 
 /** A loaded program, to attach or pin and then to let go of. */
 export interface LoadedProgram {
@@ -68,13 +68,14 @@ export function programHelp(): string {
 
 /**
  * Finds a program: a path (with a slash, or ending in .o) is an object file, anything else a shipped program's name.
- * `section` says which program of an object: its section or its function; `set` what is set of it.
- * Throws `OptionError` for a name there is no program of, for a choice that is not one, and for settings that cannot be;
+ * `section` says which program of an object: its section or its function; `set` what is set of it; `filter` what is to stand in
+ * front of a shipped one.
+ * Throws `OptionError` for a name there is no program of, for a choice that is not one, and for settings that cannot be; `FilterError`;
  * `UnsupportedError` for programs other than XDP; for files `NotFoundError`, `ElfError`, `BtfError`.
  */
-export function chooseProgram(choice: string, { section, set = [] }: ProgramFlags = {}): ChosenProgram {
+export function chooseProgram(choice: string, flags: ProgramFlags = {}): ChosenProgram {
   const isPath = choice.includes('/') || choice.endsWith('.o')
-  return isPath ? fromObject(choice, section, set) : fromShipped(choice, section, set)
+  return isPath ? fromObject(choice, flags) : fromShipped(choice, flags)
 }
 
 /** A shipped program by its name. Throws `OptionError` for one that is not there. */
@@ -89,7 +90,7 @@ export function shippedProgram(name: string): ShippedProgram {
   )
 }
 
-function fromShipped(choice: string, section: string | undefined, set: readonly Setting[]): ChosenProgram {
+function fromShipped(choice: string, { section, set = [], filter }: ProgramFlags): ChosenProgram {
   const shipped = shippedProgram(choice)
   if (section !== undefined) {
     throw new OptionError(
@@ -98,7 +99,15 @@ function fromShipped(choice: string, section: string | undefined, set: readonly 
       'Leave --section out.',
     )
   }
-  const given = givenSettings(choice, shipped, set)
+  if (filter !== undefined && !Object.hasOwn(shipped.settings ?? {}, 'filter')) {
+    throw new OptionError(
+      'filter',
+      `The program "${choice}" takes no filter`,
+      'It does the same with every packet that a filter would keep from it.',
+    )
+  }
+  const withFilter = filter === undefined ? set : [...set, { name: 'filter', value: filter }]
+  const given = givenSettings(choice, shipped, withFilter)
   // What was set is judged here, before anything is asked of the kernel.
   const { name, assembled } = shipped.define(given, { queues: 1 }).definition
   return {
@@ -133,7 +142,14 @@ function fromShipped(choice: string, section: string | undefined, set: readonly 
   }
 }
 
-function fromObject(path: string, section: string | undefined, set: readonly Setting[]): ChosenProgram {
+function fromObject(path: string, { section, set = [], filter }: ProgramFlags): ChosenProgram {
+  if (filter !== undefined) {
+    throw new OptionError(
+      'filter',
+      `No filter can be put in front of a program that is compiled already, as in ${path}`,
+      'Name a shipped program, or leave the filter out.',
+    )
+  }
   const object = BpfObject.open(path)
   setVariables(object, set)
   const { name, attachType } = choose(object, section)

@@ -55,7 +55,7 @@ export function pongCommand(): Command {
 async function openServer(name: string, flags: PongFlags): Promise<PongServer> {
   const options = { ...groupOptions(name, flags), addresses: flags.address ?? [] }
   if (flags.program === undefined) {
-    for (const option of ['section', 'set'] as const) {
+    for (const option of ['section', 'set', 'filter'] as const) {
       if (flags[option] === undefined) continue
       throw new OptionError(
         option,

@@ -8,6 +8,7 @@ import type { GivenSettings, ShippedProgram } from '../programs/index.js'
 export interface ProgramFlags {
   section?: string
   set?: readonly Setting[]
+  filter?: string
 }
 
 /** `name=value` as it was given. */
@@ -16,7 +17,7 @@ export interface Setting {
   value: string
 }
 
-/** Declares `--section` and `--set` on a command. */
+/** Declares `--section`, `--set` and `--filter` on a command. */
 export function addProgramOptions(command: Command): Command {
   return command
     .option('-s, --section <name>', 'which program of an object file: its function or section')
@@ -24,6 +25,10 @@ export function addProgramOptions(command: Command): Command {
       '--set <name=value>',
       'a setting of a shipped program, or a global variable of an object file (repeatable)',
       addSetting,
+    )
+    .option(
+      '--filter <expression>',
+      "in front of a shipped program: what it gets, in tcpdump's language; the others pass",
     )
 }
 

@@ -473,6 +473,83 @@ describe('xdp … --set', { skip: needsRoot || needsClang }, () => {
   })
 })
 
+describe('a filter in front of a program', { skip: needsRoot }, () => {
+  /** What a program pinned by `xdp load` answers to 60 bytes of zeros. */
+  const verdictOf = (folder: string) => {
+    using program = BpfProgram.openPinned(`${folder}/program`)
+    return program.testRun({ packet: new Uint8Array(60) }).verdict
+  }
+  /** Whether the lab's other end is answered. */
+  const answers = async (name: string, version: '-4' | '-6'): Promise<boolean> => {
+    const ping = ['lab', 'ping', name, version, '--', '-c', '2', '-i', '0.02', '-W', '0.2']
+    return (await xdp(ping)).status === 0
+  }
+
+  it('keeps from xdp drop what does not match', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const ready = /^xdp: dropping everything that arrives and matches "icmp and len > 20" on .*\n/
+    const drop = await startXdp(t, ['drop', lab.name, 'icmp', 'and', 'len', '>', '20', '-i', '0.1'], ready)
+    assert.deepEqual([await answers(lab.name, '-4'), await answers(lab.name, '-6')], [false, true])
+    await drop.waitFor('stdout', / 2 pkts /)
+    await drop.stop('SIGTERM')
+    assert.deepEqual([await answers(lab.name, '-4'), await answers(lab.name, '-6')], [true, true])
+  })
+
+  it('is loaded, and exchanged in one step', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const load = ['load', lab.name, 'drop', '--replace']
+    for (const [flags, verdict] of [
+      [['--filter', 'ether[0] = 0'], 'drop'],
+      [['--filter', 'ether[0] = 1'], 'pass'],
+      [['--set', 'filter=ether[0] = 0 and len = 60'], 'drop'],
+    ] as const) {
+      const folder = pinFolder(t)
+      assert.match(await xdpOk(...load, '--pin', folder, ...flags), /"xdp_drop" runs on /)
+      assert.equal(verdictOf(folder), verdict, flags.join(' '))
+    }
+    await xdpOk('unload', lab.name)
+    const end = ['lab', 'load', lab.name, 'drop', '--replace', '-e', 'b', '--filter']
+    await xdpOk(...end, 'icmp')
+    assert.deepEqual([await answers(lab.name, '-4'), await answers(lab.name, '-6')], [false, true])
+    await xdpOk(...end, 'udp')
+    assert.ok(await answers(lab.name, '-4'))
+  })
+
+  it('is checked and printed with the program', async () => {
+    const [bare, behind] = [[], ['--filter', 'tcp port 80']].map((flags) => xdpOk('disasm', 'drop', ...flags))
+    assert.ok((await behind).split('\n').length > (await bare).split('\n').length)
+    assert.match(await xdpOk('check', 'drop', '--filter', 'tcp port 80'), /^the verifier takes "xdp_drop"/)
+  })
+
+  it('is pointed into where it is wrong, before anything is asked of the kernel', async () => {
+    const wrong = ['tcp', 'prot', '80']
+    for (const command of [
+      ['drop', 'nosuch0', ...wrong],
+      ['drop', 'nosuch0', '--filter', wrong.join(' ')],
+      ['load', 'nosuch0', 'redirect', '--filter', wrong.join(' ')],
+      ['check', 'acl', '--filter', wrong.join(' ')],
+      ['disasm', 'mirror', '--set', `filter=${wrong.join(' ')}`],
+    ]) {
+      const { status, stdout, stderr } = await xdp(command)
+      assert.deepEqual([status, stdout], [2, ''], stderr)
+      assert.equal(stderr, 'xdp: "prot" cannot stand here; did you mean "port"?\n  tcp prot 80\n      ^^^^\n')
+    }
+  })
+
+  it('is refused where it means nothing', async () => {
+    for (const [command, says] of [
+      [['check', 'pass', '--filter', 'tcp'], /"pass" takes no filter\. It does the same/],
+      [['drop', 'lo', 'tcp', '--filter', 'udp'], /The filter was given twice/],
+      [['check', 'drop', '--filter', 'tcp', '--set', 'filter=udp'], /filter was given 2 times/],
+      [['check', './some.o', '--filter', 'tcp'], /No filter can be put in front of .* in \.\/some\.o/],
+      [['drop', 'lo', 'tcp', '-p', './some.o'], /No filter can be put in front of /],
+      [['pong', 'lo', '--filter', 'tcp'], /--filter is about a program, and none was named/],
+    ] as const) {
+      assertRefused(await xdp(command), 2, says)
+    }
+  })
+})
+
 describe('xdp pong --program', { skip: needsRoot || needsClang }, () => {
   it('answers what a program of the user hands over, for its own addresses only', async (t) => {
     const lab = createTestLab(t, { isolated: false })
