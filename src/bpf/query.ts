@@ -38,11 +38,15 @@ export class XdpBusyError extends XdpError {
   /** What is attached. */
   readonly attached: readonly AttachedProgram[]
 
-  constructor(interfaceName: string, attached: readonly AttachedProgram[]) {
+  constructor(
+    interfaceName: string,
+    attached: readonly AttachedProgram[],
+    what = 'has an XDP program already',
+  ) {
     const held = attached.map((program) => ({ program, holders: holdersOf(toFind(program)) }))
     super(
       'XDP_BUSY',
-      `${interfaceName} has an XDP program already: ${held.map(describeOwner).join(', ')}`,
+      `${interfaceName} ${what}: ${held.map(describeOwner).join(', ')}`,
       held.map((one) => howToRemove(interfaceName, one)).join(' '),
     )
     this.interface = interfaceName
@@ -106,7 +110,9 @@ export function detachXdp(reference: LinkReference, options: DetachOptions = {})
   const link = getLink(reference, options)
   const attached = attachedTo(link).filter(({ mode }) => options.mode === undefined || mode === options.mode)
   const held = attached.filter(({ kind }) => kind === 'link')
-  if (held.length > 0 && !options.links) throw new XdpBusyError(link.name, held)
+  if (held.length > 0 && !options.links) {
+    throw new XdpBusyError(link.name, held, 'has an XDP program that another process holds')
+  }
   for (const { linkId, mode } of attached) {
     if (linkId === undefined) setLinkXdp({ ifindex: link.index, fd: -1, mode, namespace: options.namespace })
     else detachLinkById(linkId)

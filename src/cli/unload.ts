@@ -18,7 +18,8 @@ export function unloadCommand(): Command {
       const pinned = openPinnedLink(name)
       try {
         const held = attached.filter(({ kind, linkId }) => kind === 'link' && linkId !== pinned?.linkId)
-        if (held.length > 0) throw new XdpBusyError(name, held)
+        if (held.length > 0)
+          throw new XdpBusyError(name, held, 'has an XDP program that another process holds')
         if (pinned) {
           pinned.detach()
           unpinLink(name)

@@ -90,7 +90,7 @@ const cases: Case[] = [
   ),
   refusal(
     'lab unload busy',
-    /has an XDP program already: .* by link \d+\), loaded by uid 0, held by .*\. Stop the process that holds link/,
+    /has an XDP program that another process holds: .* by link \d+\), loaded by uid 0, held by .*\. Stop the process that holds link/,
   ),
   refusal('lab load free prog.o', /There is no file prog\.o/),
   refusal('lab load free ./prog', /There is no file \.\/prog/),
