@@ -18,6 +18,8 @@ const REL_BYTES = 16
 const ET_REL = 1
 const EM_NONE = 0
 const EM_BPF = 247
+/** What helps against an object that names what is behind its end. */
+const CUT_SHORT = 'The file is cut short: compile or copy it again.'
 /** The longest name of a section or symbol that is read. */
 const MAX_NAME = 1024
 
@@ -98,7 +100,8 @@ function checkHeader(view: DataView): void {
   if (view.byteLength < 4 || view.getUint32(0) !== 0x7f454c46) {
     fail('This is no ELF file', 0, 'Pass an object made by `clang -target bpf -c`.')
   }
-  if (view.byteLength < HEADER_BYTES) fail(`The file ends in its header, after ${view.byteLength} bytes`, 0)
+  if (view.byteLength < HEADER_BYTES)
+    fail(`The file ends in its header, after ${view.byteLength} bytes`, 0, CUT_SHORT)
   if (view.getUint8(4) !== 2)
     fail('This ELF file is not a 64-bit one', 4, 'Compile with `clang -target bpf`.')
   if (view.getUint8(5) === 2) {
@@ -134,17 +137,21 @@ function readSections(view: DataView, bytes: Uint8Array): ElfSection[] {
   if (table === 0) throw new ElfError('The object has no sections', { offset: 40 })
   if (entry !== SECTION_BYTES) throw new ElfError(`Section headers of ${entry} bytes`, { offset: 58 })
   if (table + SECTION_BYTES > bytes.length) {
-    throw new ElfError(`The section headers are at ${table}, behind the end (${bytes.length})`, {
-      offset: 40,
-    })
+    throw new ElfError(
+      `The section headers are at ${table}, behind the end (${bytes.length})`,
+      { offset: 40 },
+      CUT_SHORT,
+    )
   }
   // More sections than 16 bits count: the numbers are in the first header.
   if (count === 0) count = wide(view, table + 32)
   if (names === SHN_XINDEX) names = view.getUint32(table + 40, true)
   if (table + count * SECTION_BYTES > bytes.length) {
-    throw new ElfError(`${count} section headers at ${table} go past the end (${bytes.length})`, {
-      offset: 60,
-    })
+    throw new ElfError(
+      `${count} section headers at ${table} go past the end (${bytes.length})`,
+      { offset: 60 },
+      CUT_SHORT,
+    )
   }
   const sections: ElfSection[] = []
   const nameOffsets: number[] = []
@@ -157,6 +164,7 @@ function readSections(view: DataView, bytes: Uint8Array): ElfSection[] {
       throw new ElfError(
         `Section ${index} goes from ${offset} to ${offset + size}, past the end (${bytes.length})`,
         { offset: at },
+        CUT_SHORT,
       )
     }
     nameOffsets.push(view.getUint32(at, true))

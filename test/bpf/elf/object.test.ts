@@ -204,6 +204,14 @@ describe('an object, read', { skip: needsClang }, () => {
     assert.match(refused(compiled('maps', { debug: false })).hint ?? '', /-g/)
   })
 
+  test('one that is cut short anywhere says so', () => {
+    const whole = compiled('globals')
+    const table = new DataView(whole.buffer, whole.byteOffset).getUint32(40, true)
+    for (const length of [40, 500, table - 1, table + 1, table + 64, whole.length - 1]) {
+      assert.match(refused(whole.subarray(0, length)).hint ?? '', /cut short: compile or copy it again/)
+    }
+  })
+
   test('a file is opened by its path', () => {
     const path = objectFile('globals')
     const object = BpfObject.open(path)
