@@ -41,6 +41,8 @@ export interface LinkedProgram {
   maps: { index: number; map: MapSpec }[]
   /** Uses of what the kernel has: `call` a function, `load` an address. */
   externs: { index: number; symbol: ElfSymbol; kind: 'call' | 'load' }[]
+  /** Loads of the addresses of functions, by name. */
+  addresses: { index: number; name: string }[]
   /** In the order of `bytes`, the program itself first. `type` is its `func` in the object's BTF, where there is one. */
   functions: { index: number; function: ElfFunction; type: number | undefined }[]
   lines: { insn: number; file: number; text: number; line: number; column: number }[]
@@ -103,6 +105,7 @@ class Linker {
   readonly #calls: { at: number; target: ElfFunction }[] = []
   readonly #maps: LinkedProgram['maps'] = []
   readonly #externs: LinkedProgram['externs'] = []
+  readonly #addresses: LinkedProgram['addresses'] = []
   readonly #pieces: Piece[] = []
   readonly #pending: Piece[] = []
   #slots = 0
@@ -125,7 +128,13 @@ class Linker {
     for (const call of this.#calls) {
       view.setInt32(call.at * SLOT_BYTES + 4, this.#placed.get(call.target)! - call.at - 1, true)
     }
-    return { bytes, maps: this.#maps, externs: this.#externs, ...this.#records() }
+    return {
+      bytes,
+      maps: this.#maps,
+      externs: this.#externs,
+      addresses: this.#addresses,
+      ...this.#records(),
+    }
   }
 
   #place(fn: ElfFunction): void {
@@ -188,6 +197,7 @@ class Linker {
       const target = this.#functionAt(section, (symbol.value + imm) / SLOT_BYTES, fn, at)
       this.#place(target)
       this.#calls.push({ at: index, target })
+      this.#addresses.push({ index, name: target.name })
       setSource(BPF_PSEUDO_FUNC)
       return
     }

@@ -14,7 +14,7 @@ import { unpin } from '../pin.js'
 import { BpfProgram } from '../program.js'
 import { VerifierError } from '../verifier.js'
 import { CoreRelocator, type Poisoned } from './core.js'
-import { ElfError } from './error.js'
+import { ElfError, printable } from './error.js'
 import { resolveExterns } from './externs.js'
 import { type LinkedProgram, linkProgram } from './link.js'
 import { type MapBtf, createObjectMap, fillObjectMap, openPinnedMap, pinPath } from './load-maps.js'
@@ -107,6 +107,7 @@ class Loading {
       .filter(([name]) => wanted.has(name))
       .map(([name, { function: fn }]) => {
         const linked = linkProgram(this.#contents, fn)
+        requireTypes(linked)
         const poisoned: Poisoned = new Map([
           ...(relocator?.relocate(linked.bytes, linked.relocations, name) ?? []),
           ...resolveExterns(linked, btf, kernelBtf),
@@ -303,6 +304,19 @@ class Loading {
     if (id === undefined) throw new ElfError(`This kernel has no "${name}" to attach to`, place)
     return { btfId: id }
   }
+}
+
+/** A function whose address is taken needs a record of its type, as then all of them do (check_ld_imm of kernel/bpf/verifier.c). */
+function requireTypes({ addresses, functions }: LinkedProgram): void {
+  const untyped = functions.find(({ type }) => type === undefined)?.function
+  if (addresses.length === 0 || !untyped) return
+  const program = functions[0].function
+  throw new ElfError(
+    `The program hands on the address of "${printable(addresses[0].name)}", for which functions need their types; ` +
+      `"${printable(untyped.name)}" has none (no BTF)`,
+    { section: program.section.name, symbol: program.name },
+    'Compile with -g; strip with `llvm-strip -g`, which keeps .BTF.',
+  )
 }
 
 /** A map that was handed in must be what the programs were compiled for. */

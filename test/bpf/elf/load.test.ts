@@ -301,6 +301,16 @@ describe('objects on the kernel', { skip: needsRoot || needsClang }, () => {
     assert.match(fails('UNKNOWN_FIELD').message, /field "no_such_field"/)
   })
 
+  test('the address of a function without its type is refused before anything is made', () => {
+    const object = BpfObject.parse(compiled('functions', { debug: false }))
+    assert.throws(
+      () => object.load(),
+      (error: ElfError) =>
+        error instanceof ElfError && /address of "add"/.test(error.message) && /-g/.test(error.hint ?? ''),
+    )
+    object.load({ only: 'first' }).close()
+  })
+
   test('a rejected program names its C line', (t) => {
     for (const way of everyWay) {
       assert.throws(
