@@ -2,7 +2,7 @@
 import { type BpfMap, bytes, struct, u16, u32, u8 } from '../bpf/index.js'
 import { defineMap } from '../bpf/builder/index.js'
 import { OptionError } from '../kernel/index.js'
-import { type Cidr, formatMac, parseMac } from '../packet/address.js'
+import { type Cidr, formatCidr, formatMac, parseCidr, parseMac } from '../packet/address.js'
 import {
   type PortRange,
   formatNetwork,
@@ -146,7 +146,8 @@ export const ACL_RULE_FORMS =
 
 /**
  * A rule from text: `02:00:00:00:00:01`, `10.0.0.0/8`, `2001:db8::1`, `53/udp`, `8000-8100/tcp`, `53`, `icmp`, `protocol:47`.
- * Addresses are the packet's source and ports its destination, unless `to:` or `from:` stands in front. Throws `OptionError`.
+ * Addresses are the packet's source and ports its destination, unless `to:` or `from:` stands in front. Throws `OptionError`,
+ * also for networks with bits behind their prefix (`10.0.0.1/8`).
  */
 export function parseAclRule(text: string, option = 'rule'): AclRule {
   const match = /^(?:(from|to):)?(.*)$/.exec(text)
@@ -156,12 +157,25 @@ export function parseAclRule(text: string, option = 'rule'): AclRule {
   const mac = parseMac(rest)
   if (mac) return { kind: 'mac', side: side('source'), mac }
   const cidr = parseNetwork(rest)
+  if (cidr) requireNetwork(rest, cidr, option)
   if (cidr) return { kind: 'network', side: side('source'), network: cidr }
   const ports = parsePorts(rest)
   if (ports) return { kind: 'ports', side: side('destination'), ports }
   const protocol = parseProtocol(rest)
   if (protocol !== undefined && prefix === undefined) return { kind: 'protocol', protocol }
   throw new OptionError(option, `"${text}" is no value for ${option}`, ACL_RULE_FORMS)
+}
+
+/** Not masked in silence: who writes `10.0.0.1/8` may mean either, and `ip route` and tcpdump refuse it too. */
+function requireNetwork(text: string, cidr: Cidr, option: string): void {
+  const written = parseCidr(text)
+  if (!written || formatCidr(written) === formatCidr(cidr)) return
+  const alone = formatCidr({ ...written, prefixLength: written.address.length * 8 })
+  throw new OptionError(
+    option,
+    `"${text}" is an address and no network: it has bits behind its prefix`,
+    `Use ${formatCidr(cidr)} or ${alone}.`,
+  )
 }
 
 /** The text that `parseAclRule` reads. */

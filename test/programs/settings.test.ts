@@ -55,6 +55,15 @@ test('rules, networks and ports are read as they were written', () => {
   )
 })
 
+test('a rule names a network or an address, not something between', () => {
+  const refused = (text: string, hint: string): void =>
+    assert.throws(() => parseAclRule(text, 'deny'), { code: 'XDP_BAD_OPTION', option: 'deny', hint })
+  refused('10.0.0.1/8', 'Use 10.0.0.0/8 or 10.0.0.1/32.')
+  refused('to:10.0.0.1/31', 'Use 10.0.0.0/31 or 10.0.0.1/32.')
+  refused('from:2001:db8::1/64', 'Use 2001:db8::/64 or 2001:db8::1/128.')
+  for (const text of ['10.0.0.0/31', '10.0.0.1/32', '0.0.0.0/0', '2001:db8::/32']) parseAclRule(text)
+})
+
 test('a network keeps the bits of its prefix and no others', () => {
   assert.equal(formatNetwork(parseNetwork('10.20.30.40/12')!), '10.16.0.0/12')
   assert.equal(formatNetwork(parseNetwork('10.20.30.40/0')!), '0.0.0.0/0')
