@@ -1,7 +1,7 @@
 // Where `xdp load` pins: the link of an interface, so that it stays; a program and its maps, where the user says.
-import { mkdirSync, readlinkSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readlinkSync, rmdirSync, statSync } from 'node:fs'
 import { BPF_FILE_SYSTEM, XdpAttachment, ensureBpfFileSystem, unpin } from '../bpf/index.js'
-import { KernelError, NotFoundError, StateError, UnsupportedError } from '../kernel/index.js'
+import { KernelError, NotFoundError, StateError, UnsupportedError, XdpError } from '../kernel/index.js'
 
 /** The folder with the pinned link of an interface. */
 function folderOf(name: string): string {
@@ -48,15 +48,16 @@ interface Pinnable {
 export class Pins {
   readonly #made: (() => void)[] = []
 
-  /** Makes a folder in a BPF file system, with those above it. Throws `KernelError`, `UnsupportedError`. */
+  /** Makes a folder in a BPF file system, with those above it. Throws `KernelError`, `UnsupportedError`, `XdpError` `XDP_EXISTS` where a file stands in its way. */
   folder(path: string): void {
     if (path.startsWith(`${BPF_FILE_SYSTEM}/`) && ensureBpfFileSystem()) requireLastingMount()
     try {
       const first = mkdirSync(path, { recursive: true })
       if (first !== undefined) this.#made.push(() => removeBetween(first, path))
     } catch (error) {
-      const { errno } = error as NodeJS.ErrnoException
+      const { code, errno } = error as NodeJS.ErrnoException
       if (errno === undefined) throw error
+      if (code === 'EEXIST' || code === 'ENOTDIR') requireFolders(path)
       throw new KernelError('mkdir', -errno, {
         about: path,
         hint: `Pins live in a BPF file system: use a folder under ${BPF_FILE_SYSTEM}, without a dot in its name.`,
@@ -73,6 +74,20 @@ export class Pins {
   /** Takes everything away again, the last first. */
   undo(): void {
     for (const step of this.#made.splice(0).reverse()) step()
+  }
+}
+
+/** Throws `XdpError` `XDP_EXISTS` where something else than a folder stands in a path. */
+function requireFolders(path: string): void {
+  for (let end = path.indexOf('/', 1); ; end = path.indexOf('/', end + 1)) {
+    const part = end < 0 ? path : path.slice(0, end)
+    const there = statSync(part, { throwIfNoEntry: false })
+    if (!there) return
+    if (!there.isDirectory()) {
+      const hint = 'Give the path of a folder, new or not; what is pinned in its place goes with `rm`.'
+      throw new XdpError('XDP_EXISTS', `${part} is not a folder`, hint)
+    }
+    if (end < 0) return
   }
 }
 

@@ -235,6 +235,15 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
       1,
       /without a dot in its name/,
     )
+    await xdpOk('load', lab.name, 'pass', '--pin', folder)
+    await xdpOk('unload', lab.name)
+    for (const under of ['', '/deeper']) {
+      assertRefused(
+        await xdp(['load', lab.name, 'pass', '--pin', `${folder}/program${under}`]),
+        1,
+        /^xdp: \S+\/program is not a folder/,
+      )
+    }
     assertRefused(
       await xdp(['load', lab.name, objectFile('kinds')]),
       2,
