@@ -47,6 +47,7 @@ export {
   defineMap,
   defineXdp,
   updateChecksum,
+  type ChecksumOptions,
   LoadedXdp,
   Value,
   Variable,

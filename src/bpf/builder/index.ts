@@ -1,5 +1,5 @@
 // XDP programs written in TypeScript.
-export { updateChecksum } from './checksum.js'
+export { type ChecksumOptions, updateChecksum } from './checksum.js'
 export { defineFunction, type FunctionDefinition, type FunctionOptions } from './functions.js'
 export { createMap, defineMap, type MapDefinition, type MapOf, type MapOptions } from './maps.js'
 export { Bytes, Elements, Field, type Init, type Ref } from './memory.js'

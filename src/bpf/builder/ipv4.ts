@@ -3,7 +3,7 @@ import { IPV4_AT, IPV4_HLEN, IP_MF, IP_OFFSET } from '../../packet/ipv4.js'
 import { updateChecksum } from './checksum.js'
 import { Header, needAt } from './header.js'
 import { oneStatement } from './location.js'
-import { type Field, Field as FieldOf, type Place, further } from './memory.js'
+import { type Field, Field as FieldOf, type Place, further, movedBy } from './memory.js'
 import { Transport, type TransportOptions } from './transport.js'
 import type { Condition, Term } from './value.js'
 import { Value } from './value.js'
@@ -92,7 +92,10 @@ export class Ipv4 extends Header {
     if (fragments === 'first' && this.#options.fragments !== false) {
       tracer.unless('!&', 32, this.fragment.operand, this.fragment.term(IP_OFFSET))
     }
-    const payload = this.#options.options === false ? further(this.place, IPV4_HLEN) : this.#behindOptions()
+    const payload =
+      this.#options.options === false
+        ? further(this.place, IPV4_HLEN)
+        : movedBy(this.place, this.headerLength.operand)
     switch (fragments) {
       case 'first':
         return new Transport(payload, this.protocol)
@@ -100,18 +103,6 @@ export class Ipv4 extends Header {
         return new Transport(payload, this.protocol, { later: this.fragment.hasAny(IP_OFFSET) })
       case 'any':
         return new Transport(payload, this.protocol, { any: this.isFragment })
-    }
-  }
-
-  #behindOptions(): Place {
-    const { place } = this
-    const { tracer } = place
-    const length = this.headerLength.operand
-    const start = place.start === undefined ? undefined : tracer.alu('add', 32, place.start, length)
-    return {
-      ...place,
-      base: tracer.alu('add', 64, place.base, length),
-      ...(start !== undefined && { start }),
     }
   }
 

@@ -24,6 +24,17 @@ export interface Place {
 /** A place `bytes` further. */
 export const further = (place: Place, bytes: number): Place => ({ ...place, offset: place.offset + bytes })
 
+/** A place in the packet, as many bytes further as the program computed. */
+export function movedBy(place: Place, bytes: Operand): Place {
+  const { tracer } = place
+  const start = place.start === undefined ? undefined : tracer.alu('add', 32, place.start, bytes)
+  return {
+    ...place,
+    base: tracer.alu('add', 64, place.base, bytes),
+    ...(start !== undefined && { start }),
+  }
+}
+
 /** How many bytes a place in the packet is behind the packet's first: 32 bits. */
 export function startOf({ tracer, base, offset, packet, start }: Place): Operand {
   const from = start ?? tracer.alu('sub', 64, base, packet!.data)

@@ -1,14 +1,11 @@
 // Transport headers as cursors: UDP, TCP, ICMP.
 import { ICMP_AT, ICMP_HLEN } from '../../packet/icmp.js'
-import { TCP_AT } from '../../packet/tcp.js'
+import { TCP_AT, TCP_HLEN } from '../../packet/tcp.js'
 import { UDP_AT, UDP_HLEN } from '../../packet/udp.js'
 import { Header, needAt } from './header.js'
-import { type Bytes, type Field, type Place, startOf } from './memory.js'
-import { programError } from './location.js'
+import { Bytes, type Field, type Place, further, movedBy, startOf } from './memory.js'
+import { oneStatement, programError } from './location.js'
 import { type Condition, Value } from './value.js'
-
-/** TCP's header without options. */
-const TCP_HLEN = 20
 
 /** How to find what a packet carries. */
 export interface TransportOptions {
@@ -52,7 +49,7 @@ export class Transport {
 
   /** Where it begins, counted from the packet's first byte: for `packet.bytesAt`, where ways of finding it come together. */
   get offset(): Value<'u32'> {
-    return new Value(this.#place.tracer, 'u32', startOf(this.#place))
+    return offsetOf(this.#place)
   }
 
   #asked(fragments: 'later' | 'any'): Condition {
@@ -84,6 +81,14 @@ export class Transport {
   }
 }
 
+/** `length` bytes at `at` of what a place begins; ends the program with `otherwise` where they are not in the packet. */
+function bytesBehind(place: Place, at: number, length: number): Bytes {
+  needAt(place, at + length)
+  return new Bytes(further(place, at), length)
+}
+
+const offsetOf = (place: Place): Value<'u32'> => new Value(place.tracer, 'u32', startOf(place))
+
 /** The first four bytes of UDP and TCP. */
 export class Ports extends Header {
   get srcPort(): Field<'be16'> {
@@ -101,6 +106,17 @@ export class Udp extends Ports {
   /** 0 says that the sender computed none. */
   get checksum(): Field<'be16'> {
     return this.field(UDP_AT.checksum, 'be16')
+  }
+  /**
+   * `length` bytes at `at` of what follows the header. Where the packet is too short for them the program ends with `otherwise`;
+   * where the datagram ends, which may be sooner (padding), says `length`.
+   */
+  payload(at: number, length: number): Bytes {
+    return bytesBehind(further(this.place, UDP_HLEN), at, length)
+  }
+  /** Where the payload begins, counted from the packet's first byte: for `packet.bytesAt` and `x.loadBytes`. */
+  get payloadOffset(): Value<'u32'> {
+    return offsetOf(further(this.place, UDP_HLEN))
   }
 }
 
@@ -120,6 +136,37 @@ export class Tcp extends Ports {
   }
   get checksum(): Field<'be16'> {
     return this.field(TCP_AT.checksum, 'be16')
+  }
+  /** Counts from the sequence number; means something with URG only. */
+  get urgentPointer(): Field<'be16'> {
+    return this.field(TCP_AT.urgentPointer, 'be16')
+  }
+  /** Bytes of the header, options included: 20 to 60; less where it is malformed. */
+  get headerLength(): Value<'u32'> {
+    return this.field(TCP_AT.offsetFlags, 'u8').u32().shr(4).shl(2)
+  }
+  /**
+   * `length` bytes at `at` of what follows the header and its options. Where the packet is too short for them, or the header says
+   * that it is shorter than 20 bytes, the program ends with `otherwise`; where the segment ends, which may be sooner (padding),
+   * says the IP header.
+   */
+  payload(at: number, length: number): Bytes {
+    return oneStatement(() => bytesBehind(this.#payload, at, length))
+  }
+  /**
+   * Where the payload begins, counted from the packet's first byte: for `packet.bytesAt` and `x.loadBytes`. A header that says it
+   * is shorter than 20 bytes ends the program with `otherwise`.
+   */
+  get payloadOffset(): Value<'u32'> {
+    return oneStatement(() => offsetOf(this.#payload))
+  }
+
+  get #payload(): Place {
+    const { place } = this
+    const { tracer } = place
+    const length = this.headerLength.operand
+    tracer.unless('>=', 32, length, BigInt(TCP_HLEN))
+    return movedBy(place, length)
   }
 }
 
