@@ -1,7 +1,7 @@
 // How a program's body is written: values, variables, structs, and where control goes.
 import type { AnyCodec } from '../codec.js'
 import { type Block, type Operand, isPure } from './ir.js'
-import { type Kind, constant } from './kinds.js'
+import { type Kind, constant, shown } from './kinds.js'
 import { oneStatement, programError, statementLocation } from './location.js'
 import { type Init, initialize } from './memory.js'
 import {
@@ -15,7 +15,7 @@ import {
 } from './results.js'
 import type { Point, Tracer, VariableKey } from './trace.js'
 import type { Verdict } from '../constants.js'
-import { type Condition, type Term, type Test, Value, Variable, mapTest } from './value.js'
+import { type Condition, type Term, type Test, Value, Variable, mapTest, operandIn, testOf } from './value.js'
 
 /** Values and control flow of a program (`R` is a verdict) or of a function (a value). */
 export class Body<R> {
@@ -54,6 +54,10 @@ export class Body<R> {
   }
   /** A variable that starts as `value`. */
   let<K extends Kind>(value: Value<K>): Variable<K> {
+    if (!(value instanceof Value)) {
+      const hint = 'Make a value of it: x.u32(…).'
+      throw programError('value', `${shown(value)} is no value of the program`, hint)
+    }
     return new Variable(this.tracer, value)
   }
   /** One value or the other. Both are computed. */
@@ -77,7 +81,7 @@ export class Body<R> {
   }
   /** A verdict from a number that the program computed, as XDP_PASS is 2. */
   verdict(value: Value<'u32'>): VerdictValue {
-    return new VerdictValue(value.operand)
+    return new VerdictValue(operandIn(this.tracer, value))
   }
 
   // Control
@@ -91,7 +95,7 @@ export class Body<R> {
   require(condition: Condition, result?: R): void {
     oneStatement(() => {
       const value = result === undefined ? undefined : this.#result(result)
-      const [yes, no] = this.#split(condition.test)
+      const [yes, no] = this.#split(testOf(condition, this.tracer))
       this.tracer.moveTo(no)
       if (no) {
         if (value === undefined) this.tracer.fail()
@@ -125,7 +129,7 @@ export class Body<R> {
    * `.else` must follow directly; a condition written there is only computed when it is reached.
    */
   if(condition: Condition, body: () => Outcome<R>): Branches<R> {
-    const [yes, no] = this.#split(condition.test)
+    const [yes, no] = this.#split(testOf(condition, this.tracer))
     const ends = this.trace(yes, body)
     return this.branches(ends, no)
   }
@@ -187,9 +191,12 @@ export class Body<R> {
   }
   /** For the builder's own use: ends what is open at the end of the body. */
   finish(outcome: Outcome<R>): void {
-    if (!this.tracer.reachable) return
-    const value = outcome === undefined ? this.tracer.otherwise : this.#result(outcome)
-    this.tracer.terminate({ op: 'return', value })
+    const { tracer } = this
+    if (tracer.reachable) {
+      const value = outcome === undefined ? tracer.otherwise : this.#result(outcome)
+      tracer.terminate({ op: 'return', value })
+    }
+    tracer.finished = true
   }
 
   #result(result: R): Operand {
@@ -200,6 +207,9 @@ export class Body<R> {
 
   /** Runs a body at a place, and gives where it ends: nowhere or one place. */
   protected trace(at: Point | undefined, body: () => Outcome<R>): Point[] {
+    if (typeof body !== 'function') {
+      throw programError('body', `${shown(body)} is no body: a function that writes what is to run`)
+    }
     if (!at) return []
     const { tracer } = this
     const { stackTop } = at
@@ -247,7 +257,9 @@ export class Body<R> {
       }
       const rename = (operand: Operand): Operand =>
         typeof operand === 'number' ? (renamed.get(operand) ?? operand) : operand
-      const [yes, rest] = condition ? this.#split(mapTest(condition.test, rename)) : [tracer.point, undefined]
+      const [yes, rest] = condition
+        ? this.#split(mapTest(testOf(condition, tracer), rename))
+        : [tracer.point, undefined]
       const more = this.trace(yes, body)
       return this.branches([...ends, ...more], rest)
     }

@@ -20,6 +20,14 @@ export function checkUses(fn: Fn): void {
       const made = home.get(operand)
       if (made && made !== block && flow.dominates(made, block)) return
       if (made === fn.blocks[0] && fn.params.includes(operand)) return
+      if (!made) {
+        throw programError(
+          'value',
+          'This is of another program or function',
+          'Compute it here; a function gets values as arguments (x.call), another program by a map.',
+          at,
+        )
+      }
       throw programError(
         'value',
         'This value is not known here: it was computed in a branch that not every path takes',

@@ -3,7 +3,7 @@ import { Body } from './body.js'
 import { type Operand } from './ir.js'
 import { KINDS, constant } from './kinds.js'
 import { oneStatement, programError } from './location.js'
-import { Bytes, type Field } from './memory.js'
+import { Bytes, type Field, byteLength } from './memory.js'
 import { Value } from './value.js'
 
 /** Whose checksum is kept right. */
@@ -64,7 +64,7 @@ export function updateChecksum(
 type Covered = Value<'be16' | 'be32'> | Bytes | Uint8Array
 
 const lengthOf = (covered: Covered): number =>
-  covered instanceof Value ? KINDS[covered.kind].bits / 8 : covered.length
+  covered instanceof Value ? KINDS[covered.kind].bits / 8 : byteLength(covered)
 
 function changed(checksum: Field<'be16'>, before: Covered, after: Covered): Value<'be16'> {
   const { tracer } = checksum

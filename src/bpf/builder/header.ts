@@ -2,7 +2,7 @@
 import { Bytes, Field, type Place, checkPlace, further } from './memory.js'
 import type { Tracer } from './trace.js'
 import type { Operand } from './ir.js'
-import type { Kind } from './kinds.js'
+import { type Kind, checkCount } from './kinds.js'
 
 /** A header, at a place whose bytes are known to be in the packet. */
 export class Header {
@@ -32,6 +32,7 @@ export class Header {
 /** Ends the program with `otherwise` unless `length` bytes from a place are in the packet. */
 export function needAt(place: Place, length: number): void {
   checkPlace(place)
+  checkCount('length', length)
   place.tracer.needBytes(place.base, place.offset + length)
 }
 

@@ -58,9 +58,33 @@ export const KINDS: Readonly<Record<Kind, KindInfo>> = {
 
 export const hostKind = (kind: Kind): Kind => kind.replace('be', 'u') as Kind
 
+/** A kind's properties. Throws `OptionError` for what is no kind, as only JavaScript can write it. */
+export function infoOf(kind: Kind): KindInfo {
+  if (Object.hasOwn(KINDS, kind)) return KINDS[kind]
+  throw programError('kind', `${shown(kind)} is no type of integer`, `Use ${Object.keys(KINDS).join(', ')}.`)
+}
+
+/** What was written where something else belongs, for a message. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'function') return 'A function'
+  if (typeof value !== 'object' || value === null) return String(value)
+  const name: unknown = value.constructor?.name
+  return typeof name === 'string' && name !== 'Object' ? `An object (${name})` : 'An object'
+}
+
+/** Throws `OptionError` unless this is a whole number, not below zero: of bytes, or a place among them. */
+export function checkCount(option: string, value: number): void {
+  if (Number.isSafeInteger(value) && value >= 0) return
+  throw programError(option, `${shown(value)} is no ${option}`, 'Use a whole number, known now.')
+}
+
 /** The register contents of a constant. Throws `OptionError` when it does not fit its type. */
 export function constant(kind: Kind, value: number | bigint): bigint {
-  const { bits, signed, network } = KINDS[kind]
+  const { bits, signed, network } = infoOf(kind)
+  if (typeof value !== 'number' && typeof value !== 'bigint') {
+    throw programError('value', `${shown(value)} is no number, nor a value of the program`)
+  }
   if (typeof value === 'number' && !Number.isSafeInteger(value)) {
     throw programError('value', `${value} is not a safe integer`, 'Pass a BigInt for what is above 2^53.')
   }

@@ -1,7 +1,7 @@
 // Places in memory as a program sees them: fields of packets, of map values and of structs on the stack, by codec.
 import type { AnyCodec, ArrayCodec, IntegerCodec, StructCodec } from '../codec.js'
 import { type Operand, type Space } from './ir.js'
-import { KINDS, type Kind, constant } from './kinds.js'
+import { KINDS, type Kind, checkCount, constant, infoOf, shown } from './kinds.js'
 import { oneStatement, programError } from './location.js'
 import type { PacketBase, Tracer } from './trace.js'
 import type { Condition } from './value.js'
@@ -194,7 +194,7 @@ export class Bytes {
 
   /** The integer at byte `at`. */
   field<K extends Kind>(at: number, kind: K): Field<K> {
-    this.#within(at, KINDS[kind].bits / 8)
+    this.#within(at, infoOf(kind).bits / 8)
     return new Field(further(this.place, at), kind)
   }
 
@@ -205,16 +205,24 @@ export class Bytes {
   }
 
   #within(at: number, length: number): void {
-    if (at < 0 || at + length > this.length) {
-      throw programError('at', `Bytes ${at} to ${at + length - 1} are not within ${this.length} bytes`)
+    checkCount('length', length)
+    if (!Number.isInteger(at) || at < 0 || at + length > this.length) {
+      throw programError('at', `${length} bytes at ${shown(at)} are not within ${this.length} bytes`)
     }
   }
 
   #sameLength(other: Bytes | Uint8Array): void {
-    if (other.length !== this.length) {
-      throw programError('bytes', `${this.length} bytes meet ${other.length}`)
+    const length = byteLength(other)
+    if (length !== this.length) {
+      throw programError('bytes', `${this.length} bytes meet ${length}`)
     }
   }
+}
+
+/** How many bytes these are. Throws `OptionError` for what has none. */
+export function byteLength(bytes: Bytes | Uint8Array): number {
+  if (bytes instanceof Bytes || bytes instanceof Uint8Array) return bytes.length
+  throw programError('bytes', `${shown(bytes)} is neither bytes of the program nor a Uint8Array`)
 }
 
 /** The fewest accesses that cover `length` bytes. */

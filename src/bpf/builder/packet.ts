@@ -10,18 +10,18 @@ import {
   VLAN_HLEN,
 } from '../../packet/ethernet.js'
 import type { Verdict } from '../constants.js'
-import { XDP_ACTIONS } from '../constants.js'
 import { Ipv4, type Ipv4Options } from './ipv4.js'
 import { Ipv6 } from './ipv6.js'
 import { Bytes, Field, type Place, checkPlace, further } from './memory.js'
-import { KINDS, type Kind } from './kinds.js'
+import { type Kind, checkCount, infoOf, shown } from './kinds.js'
 import type { Tracer, VariableKey } from './trace.js'
-import { Value } from './value.js'
+import { verdictNumber } from './results.js'
+import { Value, operandIn } from './value.js'
 import { oneStatement, programError } from './location.js'
 import { Header, placeAt } from './header.js'
 
 const verdictOf = (verdict: Verdict | undefined): bigint | undefined =>
-  verdict === undefined ? undefined : BigInt(XDP_ACTIONS[verdict])
+  verdict === undefined ? undefined : verdictNumber(verdict)
 
 /** How to read an Ethernet header. */
 export interface EthernetOptions {
@@ -53,6 +53,8 @@ export class Packet {
 
   /** `length` bytes at a fixed offset. */
   bytes(offset: number, length: number, short?: Verdict): Bytes {
+    checkCount('offset', offset)
+    checkCount('length', length)
     const place = this.#place(offset)
     this.#tracer.needBytes(place.base, offset + length, verdictOf(short))
     return new Bytes(place, length)
@@ -60,14 +62,20 @@ export class Packet {
 
   /** The integer at a fixed offset. */
   field<K extends Kind>(offset: number, kind: K, short?: Verdict): Field<K> {
-    return this.bytes(offset, KINDS[kind].bits / 8, short).field(0, kind)
+    return this.bytes(offset, infoOf(kind).bits / 8, short).field(0, kind)
   }
 
   /** `length` bytes at an offset that the program computed. Offsets above 32767 end it as a short packet does. */
   bytesAt(offset: Value<'u8'> | Value<'u16'> | Value<'u32'>, length: number, short?: Verdict): Bytes {
     const tracer = this.#tracer
+    checkCount('length', length)
+    if (!(offset instanceof Value)) {
+      const hint = 'Use packet.bytes for an offset that is known now.'
+      throw programError('offset', `${shown(offset)} is no value of the program`, hint)
+    }
+    const start = operandIn(tracer, offset)
     return oneStatement(() => {
-      const place = placeAt(tracer, offset.operand, verdictOf(short))
+      const place = placeAt(tracer, start, verdictOf(short))
       tracer.needBytes(place.base, length, verdictOf(short))
       return new Bytes(place, length)
     })

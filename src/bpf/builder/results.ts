@@ -2,6 +2,8 @@
 import type { AnyCodec } from '../codec.js'
 import { type Verdict, XDP_ACTIONS } from '../constants.js'
 import type { Operand } from './ir.js'
+import { shown } from './kinds.js'
+import { programError } from './location.js'
 import { type Place, type Ref, refTo } from './memory.js'
 import type { Tracer } from './trace.js'
 import type { Condition } from './value.js'
@@ -80,4 +82,13 @@ export interface LoopControl {
   break(): void
   continue(): void
 }
-export const verdictNumber = (verdict: Verdict): bigint => BigInt(XDP_ACTIONS[verdict])
+
+/** The number of a verdict. Throws `OptionError` for what is none, as only JavaScript can write it. */
+export function verdictNumber(verdict: Verdict): bigint {
+  if (typeof verdict === 'string' && Object.hasOwn(XDP_ACTIONS, verdict)) return BigInt(XDP_ACTIONS[verdict])
+  throw programError(
+    'verdict',
+    `${shown(verdict)} is no verdict`,
+    `Use ${Object.keys(XDP_ACTIONS).join(', ')}, or what x.redirectTo and x.verdict give.`,
+  )
+}

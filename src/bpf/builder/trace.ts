@@ -75,6 +75,8 @@ export class Tracer {
 
   /** How many paths have returned so far, or failed within an attempt that is still going on. */
   returns = 0
+  /** Whether the body has ended: nothing may be written any more. */
+  finished = false
   /** Whether the packet is moved anywhere in this function. */
   movesPacket = false
 
@@ -85,6 +87,13 @@ export class Tracer {
 
   /** Where we are. Throws `OptionError` behind a return. */
   get point(): Point {
+    if (this.finished) {
+      throw programError(
+        'statement',
+        'This is of another program or function, which is finished',
+        'Compute values and find headers in the program that uses them.',
+      )
+    }
     if (!this.#point) {
       throw programError(
         'statement',

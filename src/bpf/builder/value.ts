@@ -1,6 +1,7 @@
 // Values of a program: typed integers in registers, what can be computed from them, and the conditions they make.
 import type { AluKind, Bits, Comparison, Operand } from './ir.js'
-import { type Host, KINDS, type Kind, type Network, constant, hostKind } from './kinds.js'
+import { type Host, KINDS, type Kind, type Network, constant, hostKind, infoOf, shown } from './kinds.js'
+import type { OptionError } from '../../kernel/errors.js'
 import { programError } from './location.js'
 import type { Tracer } from './trace.js'
 
@@ -150,6 +151,7 @@ export class Value<K extends Kind = Kind> {
   /** As another type, as C casts it: cut to the width, extended by this type's sign, swapped where byte orders differ. */
   as<T extends Kind>(kind: T): Value<T> {
     const wanted: Kind = kind
+    infoOf(kind)
     if (wanted === this.kind) return this as unknown as Value<T>
     const to = KINDS[kind]
     if (to.network) {
@@ -180,7 +182,7 @@ export class Value<K extends Kind = Kind> {
         `Convert one of them: .as('${this.kind}').`,
       )
     }
-    return other.operand
+    return operandIn(this.tracer, other)
   }
 
   #hostTerm(other: Term<K>): Operand {
@@ -212,9 +214,9 @@ export class Value<K extends Kind = Kind> {
 
   #count(count: ShiftCount): Operand {
     const { bits } = KINDS[this.kind]
-    if (count instanceof Value) return count.operand
+    if (count instanceof Value) return operandIn(this.tracer, count)
     if (!Number.isInteger(count) || count < 0 || count >= bits) {
-      throw programError('count', `A ${this.kind} cannot be shifted by ${count}`)
+      throw programError('count', `A ${this.kind} cannot be shifted by ${shown(count)}`)
     }
     return BigInt(count)
   }
@@ -229,7 +231,7 @@ export class Value<K extends Kind = Kind> {
   }
 
   #compare(comparison: Comparison, a: Operand, b: Operand): Condition {
-    return new Condition({ op: 'compare', comparison, bits: this.#bits, a, b })
+    return new Condition({ op: 'compare', tracer: this.tracer, comparison, bits: this.#bits, a, b })
   }
 
   #alu(kind: AluKind, a: Operand, b: Operand): number {
@@ -259,10 +261,40 @@ export class Value<K extends Kind = Kind> {
   }
 }
 
+/** The register contents of a value. Throws `OptionError` when it is another program's, or another function's. */
+export function operandIn(tracer: Tracer, value: Value): Operand {
+  if (value.tracer === tracer) return value.operand
+  throw strange()
+}
+
+const strange = (): OptionError =>
+  programError(
+    'value',
+    'This value is of another program or function',
+    'Compute it here; a function gets values as arguments (x.call), another program by a map.',
+  )
+
+/** What a condition is made of, for `tracer`'s program if any. Throws `OptionError` for what is no condition. */
+export function testOf(condition: Condition, tracer?: Tracer): Test {
+  if (!(condition instanceof Condition)) {
+    const hint = 'Compare values: value.ne(0).'
+    throw programError('condition', `${shown(condition)} is no condition`, hint)
+  }
+  if (tracer && isStrange(condition.test, tracer)) throw strange()
+  return condition.test
+}
+
+function isStrange(test: Test, tracer: Tracer): boolean {
+  if (test.op === 'constant') return false
+  if (test.op === 'compare') return test.tracer !== tracer
+  if (test.op === 'not') return isStrange(test.test, tracer)
+  return isStrange(test.left, tracer) || isStrange(test.right, tracer)
+}
+
 /** What a condition is made of. */
 export type Test =
   | { op: 'constant'; value: boolean }
-  | { op: 'compare'; comparison: Comparison; bits: Bits; a: Operand; b: Operand }
+  | { op: 'compare'; tracer: Tracer; comparison: Comparison; bits: Bits; a: Operand; b: Operand }
   | { op: 'and' | 'or'; left: Test; right: Test }
   | { op: 'not'; test: Test }
 
@@ -277,11 +309,11 @@ export class Condition {
 
   /** Both hold. The other is not tested when this one fails. */
   and(other: Condition): Condition {
-    return new Condition({ op: 'and', left: this.test, right: other.test })
+    return new Condition({ op: 'and', left: this.test, right: testOf(other) })
   }
   /** At least one holds. The other is not tested when this one holds. */
   or(other: Condition): Condition {
-    return new Condition({ op: 'or', left: this.test, right: other.test })
+    return new Condition({ op: 'or', left: this.test, right: testOf(other) })
   }
   not(): Condition {
     return new Condition({ op: 'not', test: this.test })
@@ -313,7 +345,7 @@ export class Variable<K extends Kind = Kind> {
     this.#tracer = tracer
     this.kind = initial.kind
     this.#key = { name: this.kind }
-    tracer.writeVariable(this.#key, initial.operand)
+    tracer.writeVariable(this.#key, operandIn(tracer, initial))
   }
 
   /** What it holds here and now; later `set`s do not change the value you got. */

@@ -5,14 +5,14 @@ import type { HelperName } from '../helpers.js'
 import { Body } from './body.js'
 import { type FunctionDefinition, type Parameters, type Subprograms, traceFunction } from './functions.js'
 import type { Operand } from './ir.js'
-import { type Kind, constant } from './kinds.js'
+import { type Kind, checkCount, constant } from './kinds.js'
 import { oneStatement, programError } from './location.js'
 import type { MapDefinition } from './maps.js'
 import { Bytes, type Init, type Place, type Ref, checkPlace, further, initialize, refTo } from './memory.js'
 import { Packet } from './packet.js'
 import { type Branches, Local, Maybe, VerdictValue, type XdpResult, verdictNumber } from './results.js'
 import type { Tracer } from './trace.js'
-import { type Term, Value } from './value.js'
+import { type Term, Value, operandIn } from './value.js'
 
 type KeyOf<M> = M extends MapDefinition<MapType, infer KC, AnyCodec> ? KC : never
 type ValueOf<M> = M extends MapDefinition<MapType, AnyCodec, infer VC> ? VC : never
@@ -53,6 +53,7 @@ export class Xdp<R = XdpResult> extends Body<R> {
 
   /** `length` bytes of metadata that end where the packet begins, made room for by `adjustMeta`; see `Packet.bytes`. */
   metadata(length: number): Bytes {
+    checkCount('length', length)
     const { tracer } = this
     const { packet } = tracer.point
     tracer.needBytes(packet.meta, length, undefined, packet.data)
@@ -130,7 +131,7 @@ export class Xdp<R = XdpResult> extends Body<R> {
     key: Term<'u32'>,
     fallback: Verdict = 'pass',
   ): VerdictValue {
-    const index = key instanceof Value ? key.operand : constant('u32', key)
+    const index = this.#term(key)
     return new VerdictValue(
       this.tracer.call('redirect_map', [this.#map(map), index, verdictNumber(fallback)]),
     )
@@ -138,13 +139,13 @@ export class Xdp<R = XdpResult> extends Body<R> {
 
   /** The verdict that sends the packet out of the device with this index. */
   redirectToInterface(ifindex: Term<'u32'>): VerdictValue {
-    const index = ifindex instanceof Value ? ifindex.operand : constant('u32', ifindex)
+    const index = this.#term(ifindex)
     return new VerdictValue(this.tracer.call('redirect', [index, 0n]))
   }
 
   /** Goes on in the program at `index` of the map, for good; where there is none, or after 33 such jumps, the program continues here. */
   tailCall(map: MapDefinition<'prog_array', AnyCodec, AnyCodec>, index: Term<'u32'>): void {
-    const operand = index instanceof Value ? index.operand : constant('u32', index)
+    const operand = this.#term(index)
     this.tracer.call('tail_call', [this.tracer.context, this.#map(map), operand])
   }
 
@@ -163,7 +164,8 @@ export class Xdp<R = XdpResult> extends Body<R> {
   ): Branches<R> {
     const { tracer } = this
     const fixed = BigInt(ring.value.size)
-    const size = tail instanceof Value ? tracer.alu('add', 64, tail.operand, fixed) : fixed + BigInt(tail)
+    const size =
+      tail instanceof Value ? tracer.alu('add', 64, this.#term(tail), fixed) : fixed + constant('u32', tail)
     const pointer = tracer.call('ringbuf_reserve', [this.#map(ring), size, 0n])
     const no = tracer.branch('!=', 64, pointer, 0n)
     const place: Place = { tracer, space: 'map', base: pointer, offset: 0 }
@@ -187,12 +189,10 @@ export class Xdp<R = XdpResult> extends Body<R> {
   /** Copies bytes of the packet, from `offset` on, into memory: also where packets come in several buffers (5.18). Gives 0 or a negative errno. */
   loadBytes(offset: Term<'u32'>, into: Bytes, length: Term<'u32'> = into.length): Value<'s64'> {
     const { tracer } = this
-    const term = (value: Term<'u32'>): Operand =>
-      value instanceof Value ? value.operand : constant('u32', value)
     const address = this.#address(into.place)
     const result = tracer.call(
       'xdp_load_bytes',
-      [tracer.context, term(offset), address, term(length)],
+      [tracer.context, this.#term(offset), address, this.#term(length)],
       [into.place.space],
     )
     return new Value(tracer, 's64', result)
@@ -216,10 +216,14 @@ export class Xdp<R = XdpResult> extends Body<R> {
   }
   #adjust(helper: HelperName, delta: Term<'s32'>): void {
     const { tracer } = this
-    const operand = delta instanceof Value ? delta.s64().operand : constant('s64', delta)
+    const operand = delta instanceof Value ? operandIn(tracer, delta.s64()) : constant('s64', delta)
     const result = tracer.call(helper, [tracer.context, operand])
     tracer.unless('==', 64, result, 0n)
     tracer.movePacket()
+  }
+
+  #term(value: Term<'u32'>): Operand {
+    return value instanceof Value ? operandIn(this.tracer, value) : constant('u32', value)
   }
 
   #context(offset: number): Value<'u32'> {

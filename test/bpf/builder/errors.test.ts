@@ -3,7 +3,14 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, test } from 'node:test'
-import { type Value, type Xdp, defineFunction, defineMap, defineXdp } from '../../../src/bpf/builder/index.js'
+import {
+  type Condition,
+  type Value,
+  type Xdp,
+  defineFunction,
+  defineMap,
+  defineXdp,
+} from '../../../src/bpf/builder/index.js'
 import { bytes, counter, struct, u32 } from '../../../src/bpf/codec.js'
 import { VerifierError } from '../../../src/bpf/index.js'
 import { OptionError } from '../../../src/kernel/errors.js'
@@ -33,6 +40,15 @@ const selfish = defineFunction(
   { name: 'selfish', parameters: {}, result: 'u32' },
   (x): Value<'u32'> => x.call(selfish as never, {}), // here: recursion
 )
+
+const strange = ((): { value: Value<'u32'>; condition: Condition } => {
+  let made: { value: Value<'u32'>; condition: Condition } | undefined
+  defineXdp('strange', (x) => {
+    const value = x.random()
+    made = { value, condition: value.eq(1) }
+  })
+  return made!
+})()
 
 const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
   'too large': {
@@ -147,6 +163,82 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
   'no rounds': {
     says: /A loop of 0 rounds/,
     body: (x) => x.loop(0, () => undefined), // here: no rounds
+  },
+  'wrong verdict': {
+    says: /"accept" is no verdict/,
+    body: (x) => x.return('accept' as never), // here: wrong verdict
+  },
+  'value as verdict': {
+    says: /An object \(Value\) is no verdict/,
+    body: (x) => x.require(x.random().eq(1), x.random() as never), // here: value as verdict
+  },
+  'wrong short verdict': {
+    says: /"accept" is no verdict/,
+    body: (x) => x.packet.bytes(0, 4, 'accept' as never), // here: wrong short verdict
+  },
+  'no length': {
+    says: /undefined is no length/,
+    body: (x) => (x.packet as never as { bytes(offset: number): void }).bytes(4), // here: no length
+  },
+  'negative offset': {
+    says: /-4 is no offset/,
+    body: (x) => x.packet.bytes(-4, 8), // here: negative offset
+  },
+  'number as computed offset': {
+    says: /4 is no value of the program/,
+    body: (x) => x.packet.bytesAt(4 as never, 2), // here: number as computed offset
+  },
+  'no length behind': {
+    says: /undefined is no length|NaN is no length/,
+    body: (x) => x.packet.bytes(0, 8).slice(4, undefined as never), // here: no length behind
+  },
+  'no place': {
+    says: /2 bytes at undefined are not within 8/,
+    body: (x) => x.packet.bytes(0, 8).field(undefined as never, 'u16'), // here: no place
+  },
+  'object for a number': {
+    says: /An object is no number/,
+    body: (x) => x.random().add({} as never), // here: object for a number
+  },
+  'text for a number': {
+    says: /"1" is no number/,
+    body: (x) => x.u32('1' as never), // here: text for a number
+  },
+  'nothing for a number': {
+    says: /undefined is no number/,
+    body: (x) => x.redirectToInterface(undefined as never), // here: nothing for a number
+  },
+  'no such type': {
+    says: /"u24" is no type of integer/,
+    body: (x) => x.packet.field(0, 'u24' as never), // here: no such type
+  },
+  'value as condition': {
+    says: /An object \(Value\) is no condition/,
+    body: (x) => x.if(x.random() as never, () => 'drop'), // here: value as condition
+  },
+  'no body': {
+    says: /undefined is no body/,
+    body: (x) => x.if(x.random().eq(1), undefined as never), // here: no body
+  },
+  'text for bytes': {
+    says: /"02:00" is neither bytes/,
+    body: (x) => x.packet.ethernet().dst.set('02:00' as never), // here: text for bytes
+  },
+  'number as variable': {
+    says: /1 is no value of the program/,
+    body: (x) => x.let(1 as never), // here: number as variable
+  },
+  'value of another program': {
+    says: /is of another program or function/,
+    body: (x) => x.random().add(strange.value), // here: value of another program
+  },
+  'statement in another program': {
+    says: /is of another program or function, which is finished/,
+    body: () => strange.value.add(1), // here: statement in another program
+  },
+  'condition of another program': {
+    says: /is of another program or function/,
+    body: (x) => x.require(strange.condition), // here: condition of another program
   },
   recursion: {
     says: /"selfish" calls itself/,
