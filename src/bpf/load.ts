@@ -91,7 +91,7 @@ export function loadProgram(options: LoadOptions): { fd: number; log: string | u
   if (result >= 0) return { fd: result, log: options.log === undefined ? undefined : log }
   // With a log, ENOSPC may stand before the real reason.
   const errno = refusal ?? -result
-  if (log === '' || errno === EAGAIN) throw refused(errno, options, name, bytes)
+  if (!hasReason(log) || errno === EAGAIN) throw refused(errno, options, name, bytes)
   const sources = new Map(program.lines.map(({ index, source }) => [index, source]))
   throw new VerifierError(errno, name, log, (index) => sources.get(index))
 }
@@ -162,6 +162,13 @@ function flagsOf(options: LoadOptions): number {
   if (options.frags) flags |= BPF_F_XDP_HAS_FRAGS
   if (options.boundTo !== undefined && !options.offload) flags |= BPF_F_XDP_DEV_BOUND_ONLY
   return flags
+}
+
+/** Whether the log says more than how much work it was: what fails without a reason does so before or behind the verifier. */
+function hasReason(log: string): boolean {
+  return log
+    .split('\n')
+    .some((line) => line !== '' && !/^(?:processed \d+ insns|verification time|stack depth) /.test(line))
 }
 
 /** Errors that are not the verifier's: it had nothing to say, or was not let finish. */
