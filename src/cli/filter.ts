@@ -16,7 +16,8 @@ const STAGES = [
 ] as const satisfies (keyof Explanation)[]
 
 interface FilterCommandOptions {
-  explain?: (typeof STAGES)[number] | true
+  explain?: true
+  stage?: (typeof STAGES)[number]
   classic?: true
   ebpf?: true
   test?: readonly string[]
@@ -30,31 +31,30 @@ export function filterCommand(): Command {
         'it comes to. Nothing is loaded, and names are looked up in the files of this system only.',
     )
     .argument('<expression...>', 'the filter; its words may be one argument or several')
-    .addOption(
-      new Option('--explain [stage]', 'print every stage from the words to eBPF, or one of them').choices(
-        STAGES,
-      ),
-    )
+    .option('--explain', 'print every stage, from the words to eBPF')
+    .addOption(new Option('--stage <stage>', 'print one of them').choices(STAGES))
     .option('--classic', 'print the instructions of classic BPF, as tcpdump -d does')
     .option('--ebpf', 'print the instructions of eBPF')
     .option('--test <file...>', 'count the packets that match in capture files (pcap, pcapng)')
     .addHelpText(
       'after',
       `
-Put the options behind the expression, or two dashes before it:
+Examples:
+  xdp filter --explain 'tcp port 80 or 443'
+  xdp filter --stage checked host 10.0.0.1 and not port ssh
   xdp filter 'tcp port 80 or 443' --test a.pcap b.pcapng
-  xdp filter --explain checked -- host 10.0.0.1 and not port ssh
 
 Exit status: 0 for a right expression, 1 when a file cannot be read, 2 for a wrong expression, with its fault marked.`,
     )
     .action(async (words: readonly string[], options: FilterCommandOptions) => {
       const filter = compileFilter(words.join(' '))
-      const { explain, classic, ebpf, test = [] } = options
+      const { explain, stage: one, classic, ebpf, test = [] } = options
       const parts: string[] = []
-      if (explain === true) {
+      if (explain) {
         const stages = filter.explain()
         for (const stage of STAGES) parts.push(`${stage}:\n${indented(stages[stage])}`)
-      } else if (explain !== undefined) parts.push(filter.explain()[explain])
+      }
+      if (one) parts.push(filter.explain()[one])
       if (classic) parts.push(filter.explain().classic)
       if (ebpf) parts.push(filter.explain().ebpf)
       const asked = parts.length > 0 || test.length > 0

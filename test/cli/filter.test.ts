@@ -40,13 +40,13 @@ describe('xdp filter', () => {
 
   it('prints every stage, in order, each of which it prints alone too', async () => {
     const expression = 'tcp port http or 443'
-    const all = await xdpOk('filter', expression, '--explain')
+    const all = await xdpOk('filter', '--explain', expression)
     assert.deepEqual(
       [...all.matchAll(/^(\w+):$/gm)].map(([, name]) => name),
       STAGES,
     )
     for (const stage of STAGES) {
-      const alone = await xdpOk('filter', '--explain', stage, '--', expression)
+      const alone = await xdpOk('filter', '--stage', stage, expression)
       assert.ok(all.includes(`${stage}:\n${alone.trimEnd().replaceAll(/^(?=.)/gm, '  ')}`), stage)
     }
   })
@@ -104,7 +104,7 @@ describe('xdp filter', () => {
   }
 
   it('ends with status 2 for a stage that there is not', async () => {
-    const { status, stderr } = await xdp(['filter', 'ip', '--explain', 'nonsense'])
+    const { status, stderr } = await xdp(['filter', 'ip', '--stage', 'nonsense'])
     assert.equal(status, 2)
     assert.match(stderr, /^xdp: .*Allowed choices are tokens, tree/)
   })
