@@ -16,6 +16,7 @@ struct Bytes {
 
 Bytes bytesOf(const Napi::Value& value);
 
+void exportBound(Napi::Env env, Napi::Object exports);
 void exportCalls(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);
 void exportWatcher(Napi::Env env, Napi::Object exports);

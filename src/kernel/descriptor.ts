@@ -23,6 +23,15 @@ export function pollDescriptor(fd: number, events: number, timeoutMs: number): n
 }
 
 /**
+ * A function that sleeps until `fd` has one of `events`, for a thread that does little else: it answers the events, 0 when
+ * nothing came for `turnMs`, when a signal came, or when `turnMs` have passed since its first call after a 0: time to let the
+ * event loop have its turn; below zero, -errno.
+ */
+export function waiterFor(fd: number, events: number, turnMs: number): () => number {
+  return native.bindWait(fd, events, turnMs)
+}
+
+/**
  * Calls `onReady` on this thread's event loop when the descriptor is ready; nothing is watched before `start`.
  * Close the watcher before the descriptor. Throws `KernelError` with syscall `epoll_ctl` for a descriptor that cannot be watched.
  */

@@ -35,6 +35,12 @@ export interface Native {
   recv(fd: number, data: View | null, flags: number): number
   /** `list` is an array of `struct pollfd` (fd i32, events u16, revents u16). */
   poll(list: View, timeoutMs: number): number
+  /** recv(fd, nothing, MSG_DONTWAIT), to be called again and again: 0 or -errno. */
+  bindReceive(fd: number): () => number
+  /** send(fd, nothing, MSG_DONTWAIT), to be called again and again: 0 or -errno. */
+  bindSend(fd: number): () => number
+  /** See `waiterFor` in descriptor.ts. */
+  bindWait(fd: number, events: number, turnMs: number): () => number
   /** `unprofiled` keeps SIGPROF, which a profiler sends all the time, from interrupting the call. */
   bpf(command: number, attr: View, pointers?: Pointers, unprofiled?: boolean): number
   ioctl(fd: number, request: number, argument: View, pointers?: Pointers): number

@@ -26,7 +26,6 @@ import {
 } from './shared-socket.js'
 import { COUNTER, readKernelStatistics, type FrameCensus, type SocketStatistics } from './statistics.js'
 import type { TxBatch } from './tx-batch.js'
-import { MSG_DONTWAIT } from './uapi.js'
 import { Umem } from './umem.js'
 
 /** What one thread needs to drive a bound socket. */
@@ -82,8 +81,8 @@ export class XdpSocket implements AsyncDisposable {
       pool: new FramePool(umem, { ...slice, range: bound.range, track: options.trackFrames }),
       rings,
       doorbell: {
-        receive: () => native.recv(fd, null, MSG_DONTWAIT),
-        send: () => native.send(fd, null, MSG_DONTWAIT),
+        receive: native.bindReceive(fd),
+        send: native.bindSend(fd),
       },
       batch: options.batch,
       needWakeup: options.needWakeup,
