@@ -1,11 +1,11 @@
 // Generated traffic: sent from the kernel or from a socket, and metered where it arrives.
 export { generate } from './generator.js'
-export type { GenerateOptions, GeneratorTemplate, Sent } from './generator.js'
 export { Histogram } from './histogram.js'
 export { Measurement } from './measurement.js'
 export type { MeasurementOptions } from './measurement.js'
 export { Meter } from './meter.js'
 export type { MeterReport } from './meter.js'
+export type { GenerateOptions, GeneratorTemplate, Sent } from './order.js'
 export { STAMP_BYTES, monotonicNow, readStamp, writeStamp } from './stamp.js'
 export type { Stamp } from './stamp.js'
 export { buildTemplates } from './templates.js'

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { OptionError, XdpError, inNamespace, requireKernel } from '../kernel/index.js'
-import type { Order, Sent } from './generator.js'
+import type { Order, Sent } from './order.js'
 import type { GeneratorShape } from './program.js'
 
 /** What the thread is given. */

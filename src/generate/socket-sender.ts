@@ -2,7 +2,7 @@
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import { setU16 } from '../packet/bytes.js'
 import { type TxBatch, XdpSocket } from '../xsk/index.js'
-import type { Order, Sent } from './generator.js'
+import type { Order, Sent } from './order.js'
 import { type Stamp, monotonicNow, writeStamp } from './stamp.js'
 
 const BATCH = 64
