@@ -143,7 +143,7 @@ function loadPair({ define }: ProgramCase, object: BpfObject | undefined): Pair 
     const isAlike = map?.type === type && map.keySize === keySize && map.valueSize === valueSize
     return isAlike ? [[name, map] as const] : []
   })
-  const twin = object?.load({ maps: Object.fromEntries(shared) })
+  const twin = object?.load({ maps: Object.fromEntries(shared), frags: definition.loadsWithFrags })
   if (twin) owned.push(twin)
   const all = [...maps.values(), ...(twin?.maps.values() ?? [])]
   const rings = [...new Set(all)].filter(({ type }) => type === 'ringbuf').map((map) => new RingBuffer(map))

@@ -1,7 +1,7 @@
 // Proves a program: on every packet the verdict and the bytes that its model in TypeScript gives, and its twin in C.
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import { BpfMap, type BpfProgram, type Verdict, probeFrags } from '../../src/bpf/index.js'
+import { BpfMap, type BpfProgram, type Verdict } from '../../src/bpf/index.js'
 import type { XdpDefinition } from '../../src/bpf/builder/index.js'
 import { MOST, compileTwin, speed } from '../bpf/builder/compile-twin.js'
 import { needsClang } from '../bpf/elf/compile.js'
@@ -69,8 +69,7 @@ export function twinOf(
   const used = object.maps.filter(({ name }) => Object.hasOwn(maps, name)).map(({ name }) => name)
   const loaded = object.load({
     maps: Object.fromEntries(used.map((map) => [map, maps[map]])),
-    // The kernel lets no map of devices or processors be shared by programs that differ in this.
-    frags: definition.frags && probeFrags().available,
+    frags: definition.loadsWithFrags,
   })
   t.after(() => loaded.close())
   return loaded.program('program')

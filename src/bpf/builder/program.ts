@@ -121,6 +121,14 @@ export class XdpDefinition {
   }
 
   /**
+   * Whether this kernel is told so when the program is loaded. Another program over the same map of devices or processors must
+   * agree in it (kernel/bpf/core.c: __bpf_prog_map_compatible).
+   */
+  get loadsWithFrags(): boolean {
+    return this.frags && probeFrags().available
+  }
+
+  /**
    * The same program with something in front: `front` comes first, and the program goes on as before where that does not return.
    * The program's body runs once more for it.
    */
@@ -150,7 +158,7 @@ export class XdpDefinition {
       }
       const program = BpfProgram.load({
         ...(types && { btf: types.program }),
-        ...(this.frags && rest.frags === undefined && { frags: probeFrags().available }),
+        ...(this.frags && { frags: this.loadsWithFrags }),
         ...rest,
         type: 'xdp',
         name: this.name,
