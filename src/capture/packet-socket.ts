@@ -10,6 +10,8 @@ import {
 } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW } from '../packet/pcap-record.js'
 
+export { setPromiscuous } from '../kernel/index.js'
+
 const AF_PACKET = 17
 const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0x800
@@ -17,11 +19,9 @@ const SOL_SOCKET = 1
 const SO_ERROR = 4
 const SO_ATTACH_FILTER = 26
 const SOL_PACKET = 263
-const PACKET_ADD_MEMBERSHIP = 1
 const PACKET_RX_RING = 5
 const PACKET_STATISTICS = 6
 const PACKET_VERSION = 10
-const PACKET_MR_PROMISC = 1
 const TPACKET_V3 = 2
 const ETH_P_ALL = 3
 // include/uapi/linux/if_arp.h
@@ -72,16 +72,6 @@ export function bindPacketSocket(fd: number, ifindex: number, name: string): num
   if (hardware === ARPHRD_ETHER || hardware === ARPHRD_LOOPBACK) return LINKTYPE_ETHERNET
   if (hardware === ARPHRD_NONE || hardware === ARPHRD_RAWIP) return LINKTYPE_RAW
   throw new UnsupportedError(`${name} is a link of the kind ${hardware} (ARPHRD_*), which is not known here`)
-}
-
-/** Has the interface receive what is not addressed to it, as long as the socket is open. */
-export function setPromiscuous(fd: number, ifindex: number, name: string): void {
-  const request = new DataView(new ArrayBuffer(16)) // struct packet_mreq
-  request.setInt32(0, ifindex, true)
-  request.setUint16(4, PACKET_MR_PROMISC, true)
-  check(native.setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, request), 'setsockopt(PACKET_MR_PROMISC)', {
-    about: name,
-  })
 }
 
 /** Attaches a classic BPF program, in the place of the one before. Throws `KernelError` EINVAL for one the kernel refuses. */

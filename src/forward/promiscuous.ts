@@ -1,16 +1,13 @@
 // Has a device receive what is not addressed to it, as a cable's end must.
-import { check, getInterface, inNamespace, native, type Namespace } from '../kernel/index.js'
+import { check, getInterface, inNamespace, native, setPromiscuous, type Namespace } from '../kernel/index.js'
 
-// include/uapi/linux/if_packet.h, include/linux/socket.h
+// include/linux/socket.h
 const AF_PACKET = 17
 const SOCK_RAW = 3
-const SOL_PACKET = 263
-const PACKET_ADD_MEMBERSHIP = 1
-const PACKET_MR_PROMISC = 1
 
 /**
- * Switches a device to promiscuous mode for as long as the returned function is not called, and this process lives: the
- * kernel counts who wants it (packet(7), PACKET_MR_PROMISC). Needs CAP_NET_RAW.
+ * Switches a device to promiscuous mode for as long as the returned function is not called, and this process lives.
+ * Needs CAP_NET_RAW.
  */
 export function makePromiscuous(name: string, namespace: Namespace | undefined): () => void {
   const { index } = getInterface(name, { namespace })
@@ -20,17 +17,8 @@ export function makePromiscuous(name: string, namespace: Namespace | undefined):
     'socket(AF_PACKET)',
     { hint: 'Run as root, or grant the capability CAP_NET_RAW.' },
   )
-  const request = new DataView(new ArrayBuffer(16)) // struct packet_mreq
-  request.setInt32(0, index, true)
-  request.setUint16(4, PACKET_MR_PROMISC, true)
   try {
-    check(
-      native.setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, request),
-      'setsockopt(PACKET_MR_PROMISC)',
-      {
-        about: name,
-      },
-    )
+    setPromiscuous(fd, index, name)
   } catch (error) {
     native.close(fd)
     throw error

@@ -18,5 +18,6 @@ export {
   type Pointers,
 } from './native.js'
 export * from './netlink/index.js'
+export * from './promiscuous.js'
 export * from './thread.js'
 export * from './version.js'
