@@ -8,7 +8,8 @@ import {
 import { isIPv4, isIPv6 } from 'node:net'
 import { OptionError, XdpError, getInterface, listAddresses } from '../kernel/index.js'
 import { parseIp } from '../packet/index.js'
-import { UdpInterface, type UdpEndpoint, type UdpInterfaceOptions } from './udp-interface.js'
+import { UdpInterface, type UdpInterfaceOptions } from './udp-interface.js'
+import type { UdpEndpoint } from './udp-listeners.js'
 import type { UdpMessage } from './udp-message.js'
 import { defaultInterface } from './udp.js'
 

@@ -13,17 +13,14 @@ import type { NetlinkOptions } from '../kernel/index.js'
 import { formatIp, parseIp } from '../packet/index.js'
 import type { RateLimit } from '../programs/rate-limit.js'
 import type { XdpGroup } from '../xsk/index.js'
-import {
-  UdpInterface,
-  type UdpDropCounts,
-  type UdpEndpoint,
-  type UdpInterfaceOptions,
-} from './udp-interface.js'
+import { UdpInterface, type UdpInterfaceOptions } from './udp-interface.js'
 import { KernelSockets } from './udp-kernel-sockets.js'
+import type { UdpEndpoint } from './udp-listeners.js'
 import { UdpMessage } from './udp-message.js'
+import type { UdpDropCounts } from './udp-receiver.js'
 
 export { UdpMessage } from './udp-message.js'
-export type { UdpDropCounts } from './udp-interface.js'
+export type { UdpDropCounts } from './udp-receiver.js'
 export type { RateLimit, RateLimitOptions } from '../programs/rate-limit.js'
 
 /** What a server takes, and how. The options of `XdpGroup` apply to the first server of a thread on an interface. */
