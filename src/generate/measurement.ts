@@ -2,8 +2,9 @@
 import { Headers, parseHeaders } from '../packet/headers.js'
 import { RedirectPortsProgram } from '../programs/redirect-ports.js'
 import { type PacketHandler, XdpGroup, type XdpGroupOptions } from '../xsk/index.js'
+import { ArrivalClock } from './arrival-clock.js'
 import { Meter, type MeterReport } from './meter.js'
-import { type Stamp, monotonicNow, readStamp } from './stamp.js'
+import { type Stamp, readStamp } from './stamp.js'
 import { DISCARD_PORT } from './templates.js'
 
 export interface MeasurementOptions extends Omit<XdpGroupOptions, 'program'> {
@@ -13,17 +14,13 @@ export interface MeasurementOptions extends Omit<XdpGroupOptions, 'program'> {
   stream?: number
 }
 
-// Packets that share a reading of the clock: some 50 ns each.
-const PACKETS_A_READING = 16
-
 /** Takes the packets of a stream off an interface and says what became of it. Made by `open`. */
 export class Measurement {
   readonly group: XdpGroup
   readonly #meter: Meter
   readonly #headers = new Headers()
   readonly #stamp: Stamp = { stream: 0, sequence: 0, time: 0 }
-  #now = 0
-  #readings = 0
+  readonly #clock = new ArrivalClock()
   #unstamped = 0
 
   private constructor(group: XdpGroup, stream: number | undefined) {
@@ -60,17 +57,10 @@ export class Measurement {
   }
 
   readonly #handle: PacketHandler = ({ bytes, offset, length }) => {
-    // Of packets that are handled in one turn of the event loop, every sixteenth looks at the clock.
-    if (this.#readings === 0) queueMicrotask(this.#newTurn)
-    if (this.#readings++ % PACKETS_A_READING === 0) this.#now = monotonicNow()
     const { payloadOffset, payloadEnd } = parseHeaders(bytes, offset, length, this.#headers)
     if (payloadOffset >= 0 && readStamp(bytes, payloadOffset, payloadEnd - payloadOffset, this.#stamp)) {
-      this.#meter.record(this.#stamp, length, this.#now)
+      this.#meter.record(this.#stamp, length, this.#clock.at(this.#stamp.time))
     } else this.#unstamped++
     return undefined
-  }
-
-  readonly #newTurn = (): void => {
-    this.#readings = 0
   }
 }
