@@ -1,4 +1,4 @@
-// Which processes hold a program or a link open, as /proc tells (Documentation/filesystems/proc.rst, fdinfo).
+// Which processes hold a program, a link or an AF_XDP socket open, as /proc tells (Documentation/filesystems/proc.rst).
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 
 /** A process with a descriptor of a program or link. */
@@ -32,6 +32,16 @@ export function holdersOf({ linkId, programId }: Held): Holder[] {
     })
     return holds ? [{ pid, command: textOf(`/proc/${pid}/comm`).trim() }] : []
   })
+}
+
+// Where a socket's fill ring is mapped (XDP_UMEM_PGOFF_FILL_RING in include/uapi/linux/if_xdp.h): no other kind of socket has it.
+const FILL_RING = /^\S+ \S+ 0*100000000 \S+ \d+ +socket:\[\d+\]$/m
+
+/** The processes that have a queue's AF_XDP socket, of any interface, as far as we may look into them. For errors too. */
+export function xdpSocketOwners(): Holder[] {
+  return numbersIn('/proc').flatMap((pid) =>
+    FILL_RING.test(textOf(`/proc/${pid}/maps`)) ? [{ pid, command: textOf(`/proc/${pid}/comm`).trim() }] : [],
+  )
 }
 
 /** `node (pid 12), xdp-loader (pid 14)` */

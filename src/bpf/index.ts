@@ -21,6 +21,7 @@ export {
 } from './assembler.js'
 export { attachXdp, type AttachOptions } from './attach.js'
 export { XdpAttachment, type ProgramHandle } from './attachment.js'
+export { describeHolders, holdersOf, type Held, type Holder } from './attachment-holders.js'
 export {
   Btf,
   BtfBuilder,

@@ -4,7 +4,7 @@ import { hasCapability } from '../kernel/limits.js'
 import { native } from '../kernel/native.js'
 import type { Namespace } from '../kernel/namespace.js'
 import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
-import { type Held, type Holder, describeHolders, holdersOf } from './attachment-holders.js'
+import { type Held, type Holder, describeHolders, holdersOf, xdpSocketOwners } from './attachment-holders.js'
 import { Attr, LINK_DETACH } from './attr.js'
 import { linkInfoById, objectIds, openById, programInfoById } from './info.js'
 import { EINVAL, EPERM } from '../kernel/errno.js'
@@ -92,6 +92,26 @@ function describeOwner({ program, holders }: HeldProgram): string {
   const loaded = program.loadedBy === undefined ? '' : `, loaded by uid ${program.loadedBy}`
   const held = holders.length === 0 ? '' : `, held by ${describeHolders(holders)}`
   return `${describeAttached(program)}${loaded}${held}`
+}
+
+/**
+ * Who has an interface's queues, in words, for the error of whoever wanted one: the XDP programs on it with the processes that
+ * hold them, and where none does, the processes that have AF_XDP sockets at all. Undefined when nothing is known; never throws.
+ */
+export function describeQueueHolders(
+  reference: LinkReference,
+  options: QueryOptions = {},
+): string | undefined {
+  try {
+    const link = getLink(reference, options)
+    const held = attachedTo(link).map((program) => ({ program, holders: holdersOf(toFind(program)) }))
+    const running = held.length === 0 ? [] : [`${link.name} runs ${held.map(describeOwner).join(', ')}`]
+    const owners = held.some(({ holders }) => holders.length > 0) ? [] : xdpSocketOwners()
+    const sockets = owners.length === 0 ? [] : [`AF_XDP sockets are open in ${describeHolders(owners)}`]
+    return [...running, ...sockets].join('; ') || undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** What `detachXdp` may take off. */

@@ -1,8 +1,15 @@
 // xdp status: which XDP programs are attached, to what, and how.
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
-import { mapInfoById, programInfoById, queryXdp, type AttachedProgram } from '../bpf/index.js'
-import { describeHolders, holdersOf, type Holder } from '../bpf/attachment-holders.js'
+import {
+  describeHolders,
+  holdersOf,
+  mapInfoById,
+  programInfoById,
+  queryXdp,
+  type AttachedProgram,
+  type Holder,
+} from '../bpf/index.js'
 import { KernelError, Namespace, hasCapability } from '../kernel/index.js'
 import { getInterface, listInterfaces, type Interface } from '../kernel/interfaces.js'
 import { table } from './table.js'

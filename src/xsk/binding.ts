@@ -10,6 +10,7 @@ import {
   native,
   type Namespace,
 } from '../kernel/index.js'
+import { describeQueueHolders } from '../bpf/query.js'
 import type { BusyPollOptions, CopyMode, RingSizes } from './options.js'
 import {
   ADDRESS_WORDS,
@@ -130,6 +131,7 @@ export interface BindRequest {
   interface: string
   ifindex: number
   queue: number
+  namespace: Namespace | undefined
   /** The queue's name for `closeSocket`: see `queueKey`. */
   key: string
   copy: CopyMode
@@ -218,8 +220,10 @@ function addressOf(request: BindRequest, partner?: number): DataView {
 }
 
 function bindError(errno: number, request: BindRequest): KernelError {
+  const { namespace } = request
+  const holders = errno === EBUSY ? describeQueueHolders(request.ifindex, { namespace }) : undefined
   const hints: Record<number, string> = {
-    [EBUSY]: `Another AF_XDP socket holds queue ${request.queue} of ${request.interface}; close it, or take another queue.`,
+    [EBUSY]: `Another AF_XDP socket holds queue ${request.queue} of ${request.interface}${holders ? `, and ${holders}` : ''}; close it, or take another queue.`,
     [EINVAL]: `Check that ${request.interface} has a queue ${request.queue} (\`ethtool -l ${request.interface}\`).`,
     [EOPNOTSUPP]: `The driver of ${request.interface} has no zero copy; use copy "auto" or "copy".`,
     [ENETDOWN]: `Bring the interface up first: \`ip link set ${request.interface} up\`.`,

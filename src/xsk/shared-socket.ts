@@ -80,6 +80,7 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
       interface: options.interface,
       ifindex: device.index,
       queue,
+      namespace,
       key,
       // A zero-copy socket hears nothing from a generic program, so the kernel must not choose zero copy there.
       copy: options.mode === 'generic' ? 'copy' : options.copy,

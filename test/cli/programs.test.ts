@@ -284,6 +284,25 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
     assert.deepEqual(await attachedTo(lab.name), attached)
   })
 
+  it('are told who holds a queue, also where no program tells', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const { child } = await startXdp(t, ['drop', lab.name], /^xdp: dropping everything .*\n/)
+    const attached = await attachedTo(lab.name)
+    const busy = `\\(EBUSY\\)\\. Another AF_XDP socket holds queue 0 of ${lab.name}`
+    const runs = `and ${lab.name} runs program ${attached?.id} "xdp_redirect" \\(native, by link (\\d+)\\)`
+    const holder = `, loaded by uid 0, held by node \\(pid ${child.pid}\\); close it, or take another queue\\.`
+    for (const command of ['drop', 'pong']) {
+      assertRefused(await xdp([command, lab.name]), 1, new RegExp(`${busy}, ${runs}${holder}`))
+    }
+    const [link] = await json<{ id: number; prog_id: number }[]>('bpftool', '-j', 'link', 'show').then(
+      (all) => all.filter(({ prog_id }) => prog_id === attached?.id),
+    )
+    await run(['bpftool', 'link', 'detach', 'id', String(link.id)])
+    assert.equal(await attachedTo(lab.name), undefined)
+    const open = new RegExp(`${busy}, and AF_XDP sockets are open in .*node \\(pid ${child.pid}\\)`)
+    assertRefused(await xdp(['drop', lab.name]), 1, open)
+  })
+
   it('get over a link whose interface went away', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     const { name } = lab
