@@ -1,14 +1,28 @@
 // Forwards packets between two devices, or back out of one, without copying them.
+import { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StateError, XdpError } from '../kernel/index.js'
 import { XdpGroup, type PacketHandler, type RunOptions, type XdpSocket } from '../xsk/index.js'
 import { Completions } from './completions.js'
-import { checkForward, type CheckedWay, type ForwardWarning, type ForwarderOptions } from './options.js'
+import {
+  checkForward,
+  type CheckedForward,
+  type CheckedWay,
+  type ForwardWarning,
+  type ForwarderOptions,
+} from './options.js'
 import { loadForward } from './program.js'
 import { Pipeline } from './pipeline.js'
 import { makePromiscuous } from './promiscuous.js'
 import type { ForwardWay, StageHandler } from './stage.js'
-import { wayStatistics, type ForwardStatistics } from './statistics.js'
+import type { StageThread } from './stage-thread.js'
+import {
+  functionStatistics,
+  threadStatistics,
+  wayStatistics,
+  type ForwardStatistics,
+  type StageStatistics,
+} from './statistics.js'
 
 /** The sockets at both ends of a way. */
 interface Ends {
@@ -24,8 +38,19 @@ interface Path {
   readonly out: XdpSocket
 }
 
-// How long packets that are with stages are waited for at the end.
+// How long packets that are with stages are waited for at the end, and then their threads.
 const PATIENCE_MS = 2000
+const NO_PATIENCE_MS = 100
+
+/** What a forwarder tells of its stages that have threads. */
+export interface ForwarderEvents {
+  /** A stage has posted a message on its `port`. */
+  message: [message: unknown, stage: StageThread]
+  /** A stage's thread has ended by itself; packets wait until the next one starts in so many milliseconds. */
+  crash: [error: Error, stage: StageThread, restartInMs: number]
+  /** A new thread has taken its place. */
+  restart: [stage: StageThread]
+}
 
 /**
  * Two devices made one link, in both directions, or one whose packets go back out. The sockets of both have their frames
@@ -33,19 +58,21 @@ const PATIENCE_MS = 2000
  * leaves by queue q of the other device (modulo its number of sockets), so a flow keeps its order. One thread, and one
  * more for each stage that is a module.
  */
-export class Forwarder implements AsyncDisposable {
+export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDisposable {
   /** The sockets, those of `in` first, and their memory. */
   readonly group: XdpGroup
   /** The ways through it: from `in` to `out` and from `out` to `in`, or one. */
   readonly ways: readonly ForwardWay[]
   readonly warnings: readonly ForwardWarning[]
   readonly #ends: readonly Ends[]
+  readonly #paths: readonly Path[]
   readonly #stages: readonly StageHandler[]
-  readonly #modules: readonly URL[]
-  readonly #workerData: unknown
+  readonly #pipeline: Pipeline | undefined
+  readonly #completions: Completions
   readonly #letGo: (() => void)[]
-  // Packets that stages have dropped, by way.
+  // Packets dropped by way: by stages, or lost with the thread of one. And by function and way.
   readonly #dropped = new Float64Array(2)
+  readonly #droppedBy: Float64Array
   #running: Promise<void> | undefined
   // Ends the run, also one that still waits for its threads.
   #control = new AbortController()
@@ -53,22 +80,37 @@ export class Forwarder implements AsyncDisposable {
   private constructor(
     group: XdpGroup,
     ends: readonly Ends[],
-    rest: {
-      stages: readonly StageHandler[]
-      modules: readonly URL[]
-      workerData: unknown
-      letGo: (() => void)[]
-      warnings: readonly ForwardWarning[]
-    },
+    checked: CheckedForward,
+    letGo: (() => void)[],
   ) {
+    super()
+    const { stages, threads } = checked
     this.group = group
     this.ways = ends.map(({ way: { index, from, to } }) => ({ index, from, to }))
-    this.warnings = [...rest.warnings, ...group.warnings]
+    this.warnings = [...checked.warnings, ...group.warnings]
     this.#ends = ends
-    this.#stages = rest.stages
-    this.#modules = rest.modules
-    this.#workerData = rest.workerData
-    this.#letGo = rest.letGo
+    this.#paths = ends.flatMap(({ way, receiving, sending }) =>
+      receiving.map((socket): Path => ({ way, socket, out: sending[socket.queue % sending.length] })),
+    )
+    this.#stages = stages
+    this.#droppedBy = new Float64Array(2 * stages.length)
+    this.#letGo = letGo
+    this.#completions = new Completions(group, () => this.#pipeline?.count ?? 0)
+    if (threads.modules.length === 0) return
+    this.#pipeline = new Pipeline({
+      ...threads,
+      umem: group.umem,
+      ways: this.ways,
+      jobs: this.#paths.map(({ socket, way }) => ({ queue: socket.queue, way: way.index })),
+      deliver: (job, address, length, isDropped) => this.#leave(job, address, length, isDropped),
+      afterBatch: () => this.#completions.collect(),
+      events: {
+        onMessage: (thread, message) => this.emit('message', message, thread),
+        onCrash: (thread, error, ms) => this.emit('crash', error, thread, ms),
+        onRestart: (thread) => this.emit('restart', thread),
+        onFailed: () => this.stop(),
+      },
+    })
   }
 
   /**
@@ -77,7 +119,8 @@ export class Forwarder implements AsyncDisposable {
    * `XdpGroup.open` does, and when one of two devices has no socket at all; nothing is left behind then.
    */
   static async open(options: ForwarderOptions): Promise<Forwarder> {
-    const { devices, ways, discovery, promiscuous, umem, warnings, stages, modules } = checkForward(options)
+    const checked = checkForward(options)
+    const { devices, ways, discovery, promiscuous, umem } = checked
     const program = ({ queues }: { queues: number }) =>
       loadForward({ queues, filter: options.filter, discovery })
     const [first, ...others] = devices.map((device) => ({ ...device, program }))
@@ -90,7 +133,7 @@ export class Forwarder implements AsyncDisposable {
       })
       if (promiscuous)
         for (const device of devices) letGo.push(makePromiscuous(device.interface, device.namespace))
-      return new Forwarder(group, ends, { stages, modules, workerData: options.workerData, letGo, warnings })
+      return new Forwarder(group, ends, checked, letGo)
     } catch (error) {
       for (const undo of letGo) undo()
       await group.close()
@@ -98,9 +141,15 @@ export class Forwarder implements AsyncDisposable {
     }
   }
 
+  /** The stages that have a thread, in their order. */
+  get threads(): readonly StageThread[] {
+    return this.#pipeline?.threads ?? []
+  }
+
   /**
-   * Forwards until `signal` aborts, or `stop()` or `close()` is called. Rejects when a stage throws or a device goes away.
-   * A device that is only down is waited for: what is to leave by it fills its TX rings, and the rest is dropped.
+   * Forwards until `signal` aborts, or `stop()` or `close()` is called. Rejects when a stage that is a function throws,
+   * when one with a thread has crashed too often (see `restart`), or a device goes away. A device that is only down is
+   * waited for: what is to leave by it fills its TX rings, and the rest is dropped.
    */
   async run(options: RunOptions = {}): Promise<void> {
     if (this.#running) throw new StateError('The forwarder is running already')
@@ -118,57 +167,38 @@ export class Forwarder implements AsyncDisposable {
     }
   }
 
-  async #run(options: RunOptions): Promise<void> {
-    const paths = this.#ends.flatMap(({ way, receiving, sending }) =>
-      receiving.map((socket): Path => ({ way, socket, out: sending[socket.queue % sending.length] })),
-    )
+  async #run(options: RunOptions & { signal: AbortSignal }): Promise<void> {
+    const paths = this.#paths
+    const pipeline = this.#pipeline
     // Sleeping in poll(2) for one socket would leave the others, and what stages' threads hand back, waiting.
-    const isAlone = paths.length === 1 && this.#modules.length === 0
-    const waiting = isAlone ? options : { ...options, wait: options.wait ?? 'event-loop' }
+    const waiting: RunOptions = pipeline
+      ? { ...options, wait: 'event-loop' }
+      : { ...options, wait: options.wait ?? (paths.length === 1 ? undefined : 'event-loop') }
     const forward = (handlers: readonly PacketHandler[]) =>
       Promise.all(paths.map(({ socket }, i) => socket.run(handlers[i], waiting)))
     try {
-      if (this.#modules.length === 0) await forward(paths.map((path) => this.#handler(path)))
-      else await this.#runStages(paths, forward)
+      if (pipeline) await this.#runThreads(pipeline, forward, options.signal)
+      else await forward(paths.map((path) => this.#handler(path)))
     } finally {
       this.stop()
     }
   }
 
   /** As `run`, with stages that have threads. */
-  async #runStages(
-    paths: readonly Path[],
+  async #runThreads(
+    pipeline: Pipeline,
     forward: (handlers: readonly PacketHandler[]) => Promise<unknown>,
+    signal: AbortSignal,
   ): Promise<void> {
-    const { group } = this
-    const pipeline = new Pipeline({
-      modules: this.#modules,
-      workerData: this.#workerData,
-      umem: group.umem,
-      ways: this.ways,
-      jobs: paths.map(({ socket, way }) => ({ queue: socket.queue, way: way.index })),
-      deliver: (job, address, length, isDropped) => {
-        const { socket, out, way } = paths[job]
-        if (socket.closed) return
-        if (isDropped || out.closed) {
-          this.#dropped[way.index]++
-          socket.release(address)
-        } else {
-          if (way.rewrite !== undefined) way.rewrite(socket.bytes, address, length)
-          out.transmit(address, length)
-        }
-      },
-      afterBatch: () => completions.collect(),
-    })
-    const completions = new Completions(group, () => pipeline.count)
     let isOver = false
+    let isEmpty = false
     try {
-      await pipeline.start(() => this.stop())
-      const home = pipeline.run(() => isOver)
+      await pipeline.start(signal)
+      const home = pipeline.run(() => isOver).then(() => (isEmpty = true))
       home.catch(() => this.stop())
       try {
         await forward(
-          paths.map((path, job) => {
+          this.#paths.map((path, job) => {
             return this.#handler(path, ({ offset, length }) => {
               pipeline.push(offset, length, job)
               return 'hold'
@@ -182,9 +212,22 @@ export class Forwarder implements AsyncDisposable {
       // What is with the stages still leaves, unless one of them hangs.
       await Promise.race([home, delay(PATIENCE_MS, undefined, { ref: false })])
     } finally {
-      await pipeline.close()
-      completions.stop()
+      await pipeline.stop(isEmpty ? PATIENCE_MS : NO_PATIENCE_MS)
+      this.#completions.stop()
     }
+  }
+
+  /** Ends the way of a packet that has been through the threads: sent, or freed. */
+  #leave(job: number, address: number, length: number, isDropped: boolean): void {
+    const { socket, out, way } = this.#paths[job]
+    if (socket.closed) return
+    if (isDropped || out.closed) {
+      this.#dropped[way.index]++
+      socket.release(address)
+      return
+    }
+    if (way.rewrite !== undefined) way.rewrite(socket.bytes, address, length)
+    out.transmit(address, length)
   }
 
   /** Ends `run`. */
@@ -197,6 +240,15 @@ export class Forwarder implements AsyncDisposable {
     return this.#ends.map(({ way, receiving, sending }) =>
       wayStatistics(way, this.#dropped[way.index], receiving, sending),
     )
+  }
+
+  /** Counts by stage, in their order, over all ways. */
+  stageStatistics(): StageStatistics[] {
+    const packets = this.statistics().reduce((sum, { rx }) => sum + rx.packets, 0)
+    return [
+      ...functionStatistics(this.#stages, packets, this.#droppedBy),
+      ...this.threads.map((thread, i) => threadStatistics(this.#stages.length + i, thread)),
+    ]
   }
 
   /** Waits until everything put in the TX rings has been sent. Throws `KernelError` ETIMEDOUT when nothing moves for `timeoutMs`. */
@@ -222,6 +274,7 @@ export class Forwarder implements AsyncDisposable {
     const stages = this.#stages
     const about = this.ways[index]
     const dropped = this.#dropped
+    const droppedBy = this.#droppedBy
     const leave: PacketHandler = (packet) => {
       if (rewrite !== undefined) rewrite(packet.bytes, packet.offset, packet.length)
       // A full ring drops the packet and counts it.
@@ -232,6 +285,7 @@ export class Forwarder implements AsyncDisposable {
       for (let i = 0; i < stages.length; i++) {
         if (stages[i](packet, about) === 'drop') {
           dropped[index]++
+          droppedBy[2 * i + index]++
           return undefined
         }
       }

@@ -6,10 +6,14 @@ import {
   Umem,
   type GroupDevice,
   type GroupWarning,
+  type RestartPolicy,
   type UmemOptions,
+  type WorkerCpus,
   type XdpGroupOptions,
 } from '../xsk/index.js'
 import { XDP_PACKET_HEADROOM } from '../xsk/uapi.js'
+import { planCpus } from '../xsk/worker-cpus.js'
+import type { PipelineOptions } from './pipeline.js'
 import { rewriter, type Rewrite, type Rewriter } from './rewrite.js'
 import type { StageHandler } from './stage.js'
 
@@ -36,6 +40,13 @@ export interface ForwarderOptions extends Omit<
   stages?: readonly (StageHandler | URL)[] | undefined
   /** Given to each module, as a copy. */
   workerData?: unknown
+  /** Which processor the thread of each module runs on. Default `none`: the scheduler's choice. */
+  cpus?: WorkerCpus | undefined
+  /**
+   * How the thread of a module that ends by itself is replaced: packets wait meanwhile. After too many crashes in a row
+   * `run` rejects; with false, after the first.
+   */
+  restart?: RestartPolicy | false | undefined
   /** Forward only what matches; the kernel gets the rest. */
   filter?: Filter | undefined
   /**
@@ -71,7 +82,8 @@ export interface CheckedForward {
   readonly devices: readonly Omit<GroupDevice, 'program'>[]
   readonly ways: readonly CheckedWay[]
   readonly stages: readonly StageHandler[]
-  readonly modules: readonly URL[]
+  /** Stages with a thread. */
+  readonly threads: Pick<PipelineOptions, 'modules' | 'cpus' | 'restart' | 'workerData'>
   readonly discovery: 'forward' | 'kernel'
   readonly promiscuous: boolean
   readonly umem: Umem | UmemOptions
@@ -104,10 +116,14 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
     )
   }
   const { umem, warnings } = chooseFrames(options.umem ?? {}, found)
+  const { stages, modules } = splitStages(options.stages ?? [])
+  const near = devices[0].namespace ? undefined : devices[0].interface
+  const cpus = planCpus(options.cpus ?? 'none', modules.length, near)
   return {
     devices,
     ways: waysOf(found, options.rewrite),
-    ...splitStages(options.stages ?? []),
+    stages,
+    threads: { modules, cpus, restart: options.restart ?? {}, workerData: options.workerData },
     discovery,
     promiscuous: options.promiscuous ?? devices.length > 1,
     umem,
@@ -115,7 +131,7 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
   }
 }
 
-function splitStages(given: readonly (StageHandler | URL)[]): Pick<CheckedForward, 'stages' | 'modules'> {
+function splitStages(given: readonly (StageHandler | URL)[]): { stages: StageHandler[]; modules: URL[] } {
   const stages = given.filter((stage) => typeof stage === 'function')
   const modules = given.filter((stage) => stage instanceof URL)
   if (

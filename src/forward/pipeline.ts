@@ -1,46 +1,27 @@
 // Stages with a thread each: frames go from one to the next as descriptors, and come back to be sent.
-import { Worker } from 'node:worker_threads'
 import { StateError } from '../kernel/index.js'
-import type { Umem, UmemDescription } from '../xsk/index.js'
+import type { RestartPolicy, Umem } from '../xsk/index.js'
 import { DescriptorRing } from './descriptor-ring.js'
-import type { ForwardWay } from './stage.js'
-
-// A descriptor's note: the packet's length, whether a stage has dropped it, and where it was received.
-export const LENGTH_MASK = 0x1fff
-export const DROPPED = 0x2000
-export const JOB_SHIFT = 14
-
-/** A socket that packets are received on. */
-export interface Job {
-  queue: number
-  /** Index of the way that they go. */
-  way: number
-}
-
-/** What a stage's thread is started with. */
-export interface StageSetup {
-  module: string
-  stage: number
-  stages: number
-  workerData: unknown
-  ways: readonly ForwardWay[]
-  jobs: readonly Job[]
-  umem: UmemDescription
-  input: SharedArrayBuffer
-  output: SharedArrayBuffer
-}
+import { DROPPED, JOB_SHIFT, LENGTH_MASK, STAGE_COUNTERS, type StageSetup } from './stage-setup.js'
+import { StageThread, type StageEvents } from './stage-thread.js'
 
 export interface PipelineOptions extends Pick<StageSetup, 'ways' | 'jobs' | 'workerData'> {
   modules: readonly URL[]
+  /** The processor of each. */
+  cpus: readonly (number | undefined)[]
+  restart: RestartPolicy | false
   umem: Umem
   /** What is done with a packet that has been through all stages: sent, or freed. */
   deliver: (job: number, address: number, length: number, isDropped: boolean) => void
   /** Called after some of them. */
   afterBatch: () => void
+  /** What the threads tell. One that has failed ends `run` as well. */
+  events: StageEvents
 }
 
 /** The threads, and the way through them. */
 export class Pipeline {
+  readonly threads: readonly StageThread[]
   readonly #options: PipelineOptions
   readonly #first: DescriptorRing
   readonly #last: DescriptorRing
@@ -48,22 +29,44 @@ export class Pipeline {
   // For each frame: 1 plus the job it was received by, while it is with a stage.
   readonly #away: Uint16Array
   readonly #shift: number
-  readonly #threads: Worker[] = []
   #count = 0
-  #ended = false
   #failure: Error | undefined
+  // How many runs there were: one that is given up must not go on beside the next.
+  #runs = 0
 
   constructor(options: PipelineOptions) {
-    const { modules, umem } = options
-    this.#options = options
-    this.#rings = Array.from(
+    const { modules, umem, ways, jobs, cpus, workerData, restart, events } = options
+    const rings = Array.from(
       { length: modules.length + 1 },
       () => new DescriptorRing(DescriptorRing.allocate(umem.frames)),
     )
-    this.#first = this.#rings[0]
-    this.#last = this.#rings[modules.length]
+    const stride = STAGE_COUNTERS * Float64Array.BYTES_PER_ELEMENT
+    const counters = new SharedArrayBuffer(modules.length * stride)
+    this.#options = options
+    this.#rings = rings
+    this.#first = rings[0]
+    this.#last = rings[modules.length]
     this.#away = new Uint16Array(umem.frames)
     this.#shift = 31 - Math.clz32(umem.frameSize)
+    this.threads = modules.map((module, stage) => {
+      const about = { module: module.href, stage, stages: modules.length, workerData, ways, jobs }
+      return new StageThread({
+        setup: {
+          ...about,
+          cpu: cpus[stage],
+          counters: new Float64Array(counters, stage * stride, STAGE_COUNTERS),
+        },
+        ...{ umem, restart, input: rings[stage], output: rings[stage + 1] },
+        events: {
+          ...events,
+          onFailed: (thread, error) => {
+            this.#failure ??= error
+            this.#last.wake()
+            events.onFailed(thread, error)
+          },
+        },
+      })
+    })
   }
 
   /** Packets that are with stages. */
@@ -71,33 +74,20 @@ export class Pipeline {
     return this.#count
   }
 
-  /** Starts the threads; resolves when all are ready. Rejects with what a module throws. `onFailure` hears what one throws later. */
-  async start(onFailure: () => void): Promise<void> {
-    const { modules, umem, ways, jobs, workerData } = this.#options
-    const described = umem.describe()
-    const ready = modules.map(async (module, stage) => {
-      const setup: StageSetup = {
-        ...{ module: module.href, stage, stages: modules.length, workerData, ways, jobs, umem: described },
-        ...{ input: this.#rings[stage].memory, output: this.#rings[stage + 1].memory },
-      }
-      const thread = new Worker(new URL('./stage-main.js', import.meta.url), { workerData: setup })
-      this.#threads.push(thread)
-      await new Promise<void>((resolve, reject) => {
-        const fail = (error: Error) => {
-          this.#failure ??= error
-          reject(error)
-          this.#last.wake()
-          onFailure()
-        }
-        thread.once('message', () => resolve())
-        thread.once('error', fail)
-        thread.once('exit', () => {
-          if (!this.#ended) fail(new StateError(`The thread of stage ${stage} has ended by itself`))
-        })
-      })
-    })
-    for (const result of await Promise.allSettled(ready))
-      if (result.status === 'rejected') throw result.reason as Error
+  /** Starts the threads; resolves when all are ready, or `signal` aborts. Rejects with what a module throws. */
+  async start(signal: AbortSignal): Promise<void> {
+    this.#failure = undefined
+    const ready = Promise.all(this.threads.map((thread) => thread.start()))
+    let onAbort = () => undefined as void
+    const aborted = new Promise<void>((resolve) => (onAbort = resolve))
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+    try {
+      await Promise.race([ready, aborted])
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+      ready.catch(() => undefined) // Those that are not ready when all are stopped.
+    }
   }
 
   /** Hands a packet to the first stage. Its frame must be held. */
@@ -107,27 +97,30 @@ export class Pipeline {
     this.#first.push(address, (job << JOB_SHIFT) | length)
   }
 
-  /** Takes packets from the last stage until `isDone` says so, and none is left. Rejects with what a stage throws. */
+  /** Takes packets from the last stage until `isDone` says so, and none is left. Rejects with the error of a stage that has failed. */
   async run(isDone: () => boolean): Promise<void> {
     const last = this.#last
-    const { deliver, afterBatch } = this.#options
-    for (;;) {
+    const run = ++this.#runs
+    while (run === this.#runs) {
       const level = last.level
-      for (let i = 0; i < level; i++) {
-        const { address, note } = last
-        const frame = address >>> this.#shift
-        if (this.#away[frame] === 0)
-          throw new StateError(`A stage has handed on a frame that it had not: ${address}`)
-        deliver(note >>> JOB_SHIFT, address, note & LENGTH_MASK, (note & DROPPED) !== 0)
-        this.#away[frame] = 0
-        this.#count--
-        last.release()
+      for (let i = 0; i < level; i++) this.#deliver(last.address(i), last.note(i))
+      if (level > 0) {
+        last.release(level)
+        this.#options.afterBatch()
       }
-      if (level > 0) afterBatch()
       if (this.#failure) throw this.#failure
       if (isDone() && this.#count === 0) return
       await last.wait()
     }
+  }
+
+  #deliver(address: number, note: number): void {
+    const frame = address >>> this.#shift
+    const job = this.#away[frame]
+    if (job === 0) throw new StateError(`A stage has handed on a frame that it had not: ${address}`)
+    this.#options.deliver(job - 1, address, note & LENGTH_MASK, (note & DROPPED) !== 0)
+    this.#away[frame] = 0
+    this.#count--
   }
 
   /** Makes `run` ask again whether it is done. */
@@ -135,15 +128,14 @@ export class Pipeline {
     this.#last.wake()
   }
 
-  /** Ends the threads, and frees what they had. */
-  async close(): Promise<void> {
-    this.#ended = true
-    await Promise.all(this.#threads.splice(0).map((thread) => thread.terminate()))
+  /** Ends the threads, each within `patienceMs`, and frees what they had. */
+  async stop(patienceMs: number): Promise<void> {
+    this.#runs++
+    this.#last.wake()
+    await Promise.all(this.threads.map((thread) => thread.stop(patienceMs)))
     this.#away.forEach((job, frame) => {
-      if (job === 0) return
-      this.#away[frame] = 0
-      this.#count--
-      this.#options.deliver(job - 1, frame << this.#shift, 0, true)
+      if (job !== 0) this.#deliver(frame << this.#shift, ((job - 1) << JOB_SHIFT) | DROPPED)
     })
+    for (const ring of this.#rings) ring.clear()
   }
 }

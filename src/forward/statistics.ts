@@ -1,7 +1,8 @@
-// What is counted of one way through a forwarder.
+// What is counted of a way through a forwarder, and of a stage on it.
 import type { SocketStatistics, XdpSocket } from '../xsk/index.js'
 import { addUp } from '../xsk/shared-group.js'
-import type { ForwardWay } from './stage.js'
+import type { StageThread, StageThreadStatistics } from './stage-thread.js'
+import type { ForwardWay, StageHandler } from './stage.js'
 
 /**
  * One way's counts, since the forwarder was opened. `rx` is what came in on `from`, `tx` what was put in the TX rings of
@@ -11,7 +12,7 @@ import type { ForwardWay } from './stage.js'
 export interface ForwardStatistics extends SocketStatistics {
   readonly from: string
   readonly to: string
-  /** Packets that stages have dropped. */
+  /** Packets that stages have dropped, or that were lost with the thread of one. */
   readonly dropped: number
 }
 
@@ -37,4 +38,38 @@ export function wayStatistics(
     kernel: { ...rx.kernel, txInvalidDescriptors, txRingEmpty },
     levels: { ...rx.levels, tx: tx.levels.tx, completion: tx.levels.completion },
   }
+}
+
+/** A stage's counts over all ways, since the forwarder was opened. */
+export interface StageStatistics {
+  /** Its place in `stages`. */
+  readonly stage: number
+  /** Name of the function, or address of the module. */
+  readonly name: string
+  /** Packets that it was given: not those that a stage before it has dropped. */
+  readonly packets: number
+  /** Those of them that it has dropped. */
+  readonly dropped: number
+  /** Of a stage with a thread. */
+  readonly thread?: StageThreadStatistics
+}
+
+/** Counts of stages that are functions. `packets` is what the first was given, `droppedBy` has two entries a stage. */
+export function functionStatistics(
+  stages: readonly StageHandler[],
+  packets: number,
+  droppedBy: Float64Array,
+): StageStatistics[] {
+  let left = packets
+  return stages.map(({ name }, stage) => {
+    const dropped = droppedBy[2 * stage] + droppedBy[2 * stage + 1]
+    const given = left
+    left -= dropped
+    return { stage, name, packets: given, dropped }
+  })
+}
+
+/** Those of a stage with a thread. */
+export function threadStatistics(stage: number, thread: StageThread): StageStatistics {
+  return { stage, name: thread.module, ...thread.counts, thread: thread.statistics() }
 }

@@ -27,8 +27,8 @@ describe('a ring of descriptors', () => {
           for (let i = 0; i < step; i++) here.push(2 ** 32 - 1 - (next + i), -next - i)
           assert.equal(there.level, step)
           for (let i = 0; i < step; i++, next++) {
-            assert.deepEqual([there.address, there.note], [2 ** 32 - 1 - next, -next | 0])
-            there.release()
+            assert.deepEqual([there.address(0), there.note(0)], [2 ** 32 - 1 - next, -next | 0])
+            there.release(1)
           }
           assert.equal(there.level, 0)
         }
@@ -95,6 +95,7 @@ describe('stages with threads', { skip: needsRoot }, () => {
       out: { interface: right.a.interface, namespace: right.a.namespace },
       trackFrames: true,
       ...threads(3, { fail: [1, 100] }),
+      restart: false,
     })
     t.after(() => forwarder.close())
     for (let round = 0; round < 2; round++) {

@@ -1,0 +1,224 @@
+// The thread of one stage, seen from the thread that forwards: started, counted, replaced when it ends by itself.
+import { setTimeout as delay } from 'node:timers/promises'
+import { MessageChannel, Worker, type TransferListItem } from 'node:worker_threads'
+import { StateError } from '../kernel/index.js'
+import type { RestartPolicy, Umem } from '../xsk/index.js'
+import { asError } from '../xsk/worker-thread.js'
+import type { DescriptorRing } from './descriptor-ring.js'
+import { DROPPED, STAGE_COUNTER, type StageOrder, type StageReport, type StageSetup } from './stage-setup.js'
+
+/** `restarting`: packets wait for a new thread. `failed`: it has crashed too often, and the run has ended. */
+export type StageState = 'stopped' | 'starting' | 'running' | 'restarting' | 'failed'
+
+/** What a stage with a thread counts besides its packets. */
+export interface StageThreadStatistics {
+  state: StageState
+  /** Packets that a thread had in hand when it ended by itself. They count as dropped on their way. */
+  lost: number
+  /** Times that packets were handed on: `packets / batches` is the mean batch. */
+  batches: number
+  /** Times that it had nothing to do and slept. */
+  sleeps: number
+  /** Packets before it, that wait. */
+  waiting: number
+  /** Times that a new thread has taken the place of one that had ended by itself. */
+  restarts: number
+}
+
+/** What a stage's thread needs to know of its forwarder. */
+export interface StagePlan {
+  setup: Pick<StageSetup, 'module' | 'stage' | 'stages' | 'workerData' | 'ways' | 'jobs' | 'cpu' | 'counters'>
+  umem: Umem
+  input: DescriptorRing
+  output: DescriptorRing
+  restart: RestartPolicy | false
+  events: StageEvents
+}
+
+/** What it tells. */
+export interface StageEvents {
+  onMessage: (thread: StageThread, message: unknown) => void
+  onCrash: (thread: StageThread, error: Error, restartInMs: number) => void
+  onRestart: (thread: StageThread) => void
+  onFailed: (thread: StageThread, error: Error) => void
+}
+
+// Those of a group's workers.
+const RESTART: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
+
+/** A stage with a thread of its own, while the forwarder runs. */
+export class StageThread {
+  /** Its number among the stages that have a thread. */
+  readonly index: number
+  /** Address of its module. */
+  readonly module: string
+  /** The processor it is bound to; undefined when it is the scheduler's choice. */
+  readonly cpu: number | undefined
+  readonly #plan: StagePlan
+  readonly #restart: Required<RestartPolicy> | undefined
+  #state: StageState = 'stopped'
+  #restarts = 0
+  // Crashes in a row.
+  #crashes = 0
+  #thread: Worker | undefined
+  #tellStop: (() => void) | undefined
+  #ended: Promise<void> = Promise.resolve()
+  #replacing: Promise<void> = Promise.resolve()
+  #pause = new AbortController()
+
+  constructor(plan: StagePlan) {
+    this.index = plan.setup.stage
+    this.module = plan.setup.module
+    this.cpu = plan.setup.cpu
+    this.#plan = plan
+    this.#restart = plan.restart === false ? undefined : { ...RESTART, ...plan.restart }
+  }
+
+  get state(): StageState {
+    return this.#state
+  }
+
+  /** Node's number of the thread; undefined while there is none. */
+  get threadId(): number | undefined {
+    return this.#thread?.threadId
+  }
+
+  /** Sends a message to the stage's `port`. False when it has no thread now: nothing is kept for the next one. */
+  post(message: unknown, transfer?: readonly TransferListItem[]): boolean {
+    if (this.#state !== 'running') return false
+    this.#thread?.postMessage(message, transfer)
+    return true
+  }
+
+  /** Ends the thread at once, as a crash would: another one takes its place. */
+  async terminate(): Promise<void> {
+    await this.#thread?.terminate()
+  }
+
+  /** Packets that it was given, and how many of them it has dropped. */
+  get counts(): { packets: number; dropped: number } {
+    const { counters } = this.#plan.setup
+    return { packets: counters[STAGE_COUNTER.packets], dropped: counters[STAGE_COUNTER.dropped] }
+  }
+
+  /** The other counts, since the forwarder was opened. From shared memory, at any time. */
+  statistics(): StageThreadStatistics {
+    const { counters } = this.#plan.setup
+    return {
+      state: this.#state,
+      lost: counters[STAGE_COUNTER.lost],
+      batches: counters[STAGE_COUNTER.batches],
+      sleeps: counters[STAGE_COUNTER.sleeps],
+      waiting: this.#plan.input.level,
+      restarts: this.#restarts,
+    }
+  }
+
+  /** @internal Starts it; resolves when it is ready, rejects with what the module throws, or when it is stopped before. */
+  async start(): Promise<void> {
+    this.#pause = new AbortController()
+    this.#crashes = 0
+    this.#state = 'starting'
+    try {
+      await this.#launch()
+    } catch (error) {
+      this.#state = 'stopped'
+      throw error
+    }
+    this.#state = 'running'
+  }
+
+  /** @internal Ends it: it is asked to, and made to when that takes longer than `patienceMs`. */
+  async stop(patienceMs: number): Promise<void> {
+    this.#pause.abort()
+    this.#tellStop?.()
+    this.#plan.input.wake()
+    const timer = setTimeout(() => void this.terminate(), patienceMs)
+    await this.#ended
+    await this.#replacing
+    clearTimeout(timer)
+    if (this.#state !== 'failed') this.#state = 'stopped'
+  }
+
+  async #launch(): Promise<void> {
+    const { setup, umem, input, output, events } = this.#plan
+    const { port1: control, port2 } = new MessageChannel()
+    const data: StageSetup = {
+      ...setup,
+      umem: umem.describe(),
+      ...{ input: input.memory, output: output.memory, control: port2 },
+    }
+    const { signal } = this.#pause
+    const thread = new Worker(new URL('./stage-main.js', import.meta.url), {
+      workerData: data,
+      transferList: [port2],
+      name: `xdp stage ${this.index}`,
+    })
+    this.#thread = thread
+    this.#tellStop = () => control.postMessage('stop' satisfies StageOrder)
+    let readyAt: number | undefined
+    let failure: Error | undefined
+    thread.on('error', (error) => (failure = asError(error)))
+    thread.on('message', (message) => events.onMessage(this, message))
+    await new Promise<void>((resolve, reject) => {
+      control.on('message', (report: StageReport) => {
+        if (report !== 'ready') return
+        readyAt = performance.now()
+        resolve()
+      })
+      this.#ended = new Promise((end) => {
+        thread.once('exit', (code) => {
+          control.close()
+          this.#thread = undefined
+          this.#tellStop = undefined
+          const error =
+            failure ?? new StateError(`The thread of stage ${this.index} has ended with status ${code}`)
+          end()
+          reject(error)
+          if (readyAt === undefined || signal.aborted) return
+          this.#recover()
+          this.#replacing = this.#replace(error, performance.now() - readyAt)
+        })
+      })
+    })
+  }
+
+  // What the thread had done goes on, and what it had in hand is given up: it may be what has ended it.
+  #recover(): void {
+    const { setup, input, output } = this.#plan
+    const { handled, lost } = output.recover(input, DROPPED)
+    setup.counters[STAGE_COUNTER.packets] += handled + lost
+    setup.counters[STAGE_COUNTER.lost] += lost
+  }
+
+  // Puts a new thread in its place, as often as the policy says. Packets wait meanwhile.
+  async #replace(error: Error, ranForMs: number): Promise<void> {
+    const { signal } = this.#pause
+    const { events } = this.#plan
+    const restart = this.#restart
+    if (restart !== undefined && ranForMs >= restart.healthyMs) this.#crashes = 0
+    while (!signal.aborted) {
+      this.#crashes++
+      if (restart === undefined || this.#crashes > restart.limit) {
+        this.#state = 'failed'
+        events.onFailed(this, error)
+        return
+      }
+      this.#state = 'restarting'
+      const wait = Math.min(restart.maxDelayMs, restart.delayMs * 2 ** (this.#crashes - 1))
+      events.onCrash(this, error, wait)
+      await delay(wait, undefined, { signal }).catch(() => undefined)
+      if (signal.aborted) return
+      try {
+        await this.#launch()
+      } catch (again) {
+        error = asError(again)
+        continue
+      }
+      this.#state = 'running'
+      this.#restarts++
+      events.onRestart(this)
+      return
+    }
+  }
+}
