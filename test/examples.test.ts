@@ -28,7 +28,7 @@ test('drop counts what it eats', async (t) => {
   const lab = createTestLab(t)
   const { child, ready, done } = start(lab, 'drop', lab.a.interface)
   assert.equal(await ready, 'veth-a queue 0: native mode, packets by copy')
-  const ping = await lab.exec('b', 'ping', ['-c', '3', '-i', '0.01', '-W', '1', lab.a.ipv4])
+  const ping = await lab.exec('b', 'ping', ['-c', '3', '-i', '0.01', '-W', '3', lab.a.ipv4])
   assert.match(ping.stdout, /3 packets transmitted, 0 received/)
   child.kill('SIGINT')
   const { lines, status } = await done
@@ -42,7 +42,7 @@ test('reflect sends every packet back as it came', async (t) => {
   await ready
   const before = lab.stats().b.rxPackets
   await lab.exec('b', 'ping', ['-c', '4', '-i', '0.01', '-W', '1', lab.a.ipv4])
-  assert.equal(lab.stats().b.rxPackets - before, 4)
+  await until('they are back', () => lab.stats().b.rxPackets - before === 4)
   child.kill('SIGINT')
   assert.equal((await done).status, 0)
 })

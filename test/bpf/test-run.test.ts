@@ -244,7 +244,7 @@ function counting(map: BpfMap): Code {
 }
 
 async function until(isTrue: () => boolean): Promise<void> {
-  for (const end = Date.now() + 5000; !isTrue() && Date.now() < end;) await sleep(5)
+  for (const end = Date.now() + 60_000; !isTrue() && Date.now() < end;) await sleep(5)
 }
 
 describe('live frames', { skip: needsRoot || (!kernelAtLeast(5, 18) && 'needs kernel 5.18') }, () => {

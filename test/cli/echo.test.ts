@@ -103,8 +103,10 @@ describe('xdp echo', { skip: needsRoot }, () => {
       let told = ''
       manager.stdout.setEncoding('utf8').on('data', (text: string) => (told += text))
       const isThere = new RegExp(`${path}$`, 'm')
-      for (let tries = 0; !isThere.test(await readFile('/proc/net/unix', 'utf8')); tries++)
-        assert.ok(tries < 1000)
+      while (!isThere.test(await readFile('/proc/net/unix', 'utf8'))) {
+        assert.equal(manager.exitCode, null)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
       const echo = new Running(XDP[0], [XDP[1], 'echo', lab.name], {
         env: { ...process.env, NOTIFY_SOCKET: path },
       })

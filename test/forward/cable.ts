@@ -1,5 +1,4 @@
 // What tests of forwarding need: two labs whose ends `b` are on one network once their ends `a` are forwarded to each other.
-import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { Forwarder, type ForwarderOptions } from '../../src/forward/index.js'
 import { addAddress } from '../../src/kernel/netlink/index.js'
@@ -7,6 +6,8 @@ import type { EndId, Lab, LabOptions } from '../../src/lab/index.js'
 import { parseCidr, type Cidr } from '../../src/packet/index.js'
 import { createTestLab } from '../support/lab.js'
 import { assertConserved, until } from '../support/xsk.js'
+
+export { assertNoLoss } from '../support/ping.js'
 
 /** Addresses of the two far ends, which know nothing of each other's hardware addresses. */
 export const LEFT = '10.99.0.1'
@@ -67,12 +68,6 @@ export async function assertAllHome(forwarder: Forwarder): Promise<void> {
   }
   await forwarder.drain(10_000)
   await until('all frames are home', home)
-}
-
-/** Runs ping at the end `b` of a lab, and demands an answer to each request. */
-export async function assertNoLoss(lab: Lab, args: readonly string[]): Promise<void> {
-  const { stdout, stderr } = await lab.exec('b', 'ping', ['-n', '-W', '10', ...args])
-  assert.match(stdout, / 0% packet loss/, `ping ${args.join(' ')}: ${stdout}${stderr}`)
 }
 
 /** Starts tcpdump at an end. The function answers with what it has written once `isAll` has said that this is all. */

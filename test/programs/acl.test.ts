@@ -296,7 +296,7 @@ test(
       assert.equal(Number(/(\d+) received/.exec(stdout)?.[1]), expected, stdout)
     }
     const udp = async (expected: 'echo' | 'silence') => {
-      const script = askEcho(a.ipv4, port, expected === 'silence' ? 300 : 10_000)
+      const script = askEcho(a.ipv4, port, expected === 'silence' ? 300 : 60_000)
       const { stdout } = await lab.exec('b', process.execPath, ['--input-type=module', '-e', script])
       assert.equal(stdout.trim(), expected)
     }

@@ -247,7 +247,7 @@ describe('balance', { skip: needsRoot }, () => {
     t.after(() => program.close())
     const attachment = attachXdp(program.program, { interface: lab.a.interface, namespace: lab.a.namespace })
     t.after(() => attachment.detach())
-    const { stdout } = await lab.exec('b', 'ping', ['-n', '-c', '10', '-i', '0.01', '-W', '5', lab.a.ipv4])
+    const { stdout } = await lab.exec('b', 'ping', ['-n', '-c', '10', '-l', '10', '-i', '10', lab.a.ipv4])
     assert.match(stdout, /10 received/)
     const receiver = lab.spawn('a', process.execPath, ['-e', RECEIVER], {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -88,7 +88,7 @@ socket.on('message', (message) => {
   heard.push(message.toString())
   if (heard.length === 3) { console.log(heard.sort().join()); clearTimeout(timer); socket.close() }
 })
-const timer = setTimeout(() => { console.log('silence'); socket.close() }, 10_000)
+const timer = setTimeout(() => { console.log('silence'); socket.close() }, 60_000)
 socket.connect(4321, '${address}', () => { for (const text of ['one', 'three', 'two']) socket.send(text) })
 `
 

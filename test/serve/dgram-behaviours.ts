@@ -34,7 +34,7 @@ const next = async (socket: Socket): Promise<[Buffer, nodeDgram.RemoteInfo]> =>
 
 /** The next event of that name, or an error after a time that no working machine needs. */
 const once = (emitter: events.EventEmitter, name: string) =>
-  events.once(emitter, name, { signal: AbortSignal.timeout(10_000) })
+  events.once(emitter, name, { signal: AbortSignal.timeout(60_000) })
 
 const codeOf = (error: NodeJS.ErrnoException | null): string | undefined => error?.code
 

@@ -6,6 +6,7 @@ import type { Lab, LabOptions } from '../../src/lab/index.js'
 import { buildPacket, formatMac, parseIp } from '../../src/packet/index.js'
 import { PingServer, type PingServerOptions } from '../../src/serve/index.js'
 import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
+import { assertNoLoss, ping } from '../support/ping.js'
 import { attachedAt, openAt, until } from '../support/xsk.js'
 
 /** A lab with a running server at end `a`; its frames are all home at the end. */
@@ -34,39 +35,6 @@ async function serve(
   }
   t.after(stop)
   return { lab, server, stop }
-}
-
-/** Runs ping at end `b` and gives what it said. */
-async function ping(
-  lab: Lab,
-  args: readonly string[],
-): Promise<{ sent: number; received: number; text: string }> {
-  const { stdout, stderr } = await lab.exec('b', 'ping', ['-n', '-W', '2', ...args])
-  const match = /(\d+) packets transmitted, (\d+) received/.exec(stdout)
-  assert.ok(match, stdout + stderr)
-  return { sent: Number(match[1]), received: Number(match[2]), text: stdout }
-}
-
-/**
- * Pings, and finds a reply to every request. ping itself leaves a moment after its last request, two of its longest round
- * trips or one interval (iputils: __schedule_exit), so what it did not wait for is looked up in the kernel's counters.
- */
-async function assertNoLoss(lab: Lab, args: readonly string[]): Promise<void> {
-  const before = await echoReplies(lab)
-  const { sent, received, text } = await ping(lab, args)
-  assert.ok(sent > 0 && received > 0, text)
-  assert.doesNotMatch(text, /DUP|wrong|truncated|error/i)
-  for (let tries = 0; received < sent && (await echoReplies(lab)) - before < sent; tries++) {
-    assert.ok(tries < 100, text)
-  }
-}
-
-/** ICMP and ICMPv6 echo replies that the kernel at end `b` has received. */
-async function echoReplies(lab: Lab): Promise<number> {
-  const { stdout } = await lab.exec('b', 'cat', ['/proc/net/snmp', '/proc/net/snmp6'])
-  const [names, values] = [...stdout.matchAll(/^Icmp: (.*)$/gm)].map((match) => match[1].split(' '))
-  const six = /^Icmp6InEchoReplies\s+(\d+)$/m.exec(stdout)?.[1] ?? 0
-  return Number(values[names.indexOf('InEchoReps')]) + Number(six)
 }
 
 const ipv6 = (end: { ipv6: string | undefined }): string => end.ipv6 as string

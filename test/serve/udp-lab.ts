@@ -66,7 +66,7 @@ const open = async (host) => {
 }
 // Sends, and waits for one answer.
 const ask = async (socket, payload, port, host) => {
-  const answered = once(socket, 'message', { signal: AbortSignal.timeout(10_000) })
+  const answered = once(socket, 'message', { signal: AbortSignal.timeout(60_000) })
   socket.send(payload, port, host)
   const [message, sender] = await answered
   return { message, sender }

@@ -19,7 +19,7 @@ export async function openAt(
 }
 
 /** Turns the event loop until `isSo`, and fails after a time that no working machine needs. */
-export async function until(what: string, isSo: () => boolean, timeoutMs = 20_000): Promise<void> {
+export async function until(what: string, isSo: () => boolean, timeoutMs = 60_000): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!isSo()) {
     if (performance.now() > deadline) assert.fail(`waited ${timeoutMs} ms in vain until ${what}`)

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import { deleteLink } from '../../src/kernel/netlink/index.js'
 import type { PacketHandler, Verdict, XdpSocket } from '../../src/xsk/index.js'
 import { startFlood } from '../support/flood.js'
-import { createTestLab, needsRoot } from '../support/lab.js'
+import { createQuietLab, createTestLab, needsRoot } from '../support/lab.js'
 import {
   assertAllHome,
   collect,
@@ -236,17 +236,18 @@ describe('run', { skip: needsRoot }, () => {
 
   for (const wait of ['event-loop', 'poll'] as const) {
     it(`costs nothing while idle, waiting by ${wait}: no callback, no wake-up, no turn of the loop`, async (t) => {
-      const lab = createTestLab(t)
+      const lab = createQuietLab(t)
       const socket = await openAt(t, lab.a)
       const running = socket.run(nothing, { wait })
       await new Promise((resolve) => setImmediate(resolve))
+      const started = performance.now()
       const before = socket.statistics()
       const idleBefore = performance.eventLoopUtilization()
       // A number of turns of an otherwise idle loop; a socket that spins would have been served in each.
       for (let i = 0; i < 50; i++) await new Promise((resolve) => setTimeout(resolve, 1))
       const after = socket.statistics()
       // Once a second it asks whether the device is still there.
-      assert.ok(after.wakeups.rx - before.wakeups.rx <= 1)
+      assert.ok(after.wakeups.rx - before.wakeups.rx <= 1 + (performance.now() - started) / 1000)
       assert.equal(after.wakeups.tx, before.wakeups.tx)
       assert.equal(after.batches, before.batches)
       assert.ok(performance.eventLoopUtilization(idleBefore).utilization < 0.9)
