@@ -58,15 +58,15 @@ export interface RedirectPortsOptions {
  * ```
  *
  * Every fragment passes, so that the kernel gets all of a datagram or nothing of it. A port listed for any address is taken from
- * packets to other hosts too, which a router would have forwarded. `queues` is the most queues the device can ever have.
- * Kernel 5.3.
+ * packets to other hosts too, which a router would have forwarded. `queues` is the most queues the device can ever have. Takes
+ * packets in several buffers too, as `defineRedirect`. Kernel 5.3.
  */
 export function defineRedirectPorts(
   queues: number,
   { vlans = false, guard }: RedirectPortsOptions = {},
 ): XdpDefinition {
   const sockets = socketMap(queues)
-  return defineXdp('xdp_ports', (x) => {
+  return defineXdp('xdp_ports', { frags: true }, (x) => {
     const key = x.uninitialized(endpointKey)
     const source = guard && x.uninitialized(sourceAddress)
     const eth = x.packet.ethernet(vlans ? { vlans: 1 } : {})
@@ -187,6 +187,13 @@ export const shippedRedirectPorts: ShippedProgram = {
         'Use 53/udp, 8000-8100/tcp, 10.0.0.1:53 or [fd00::1]:53.',
       ),
     )
+    if (endpoints.length > MAX_ENDPOINTS) {
+      throw new OptionError(
+        'port',
+        `${endpoints.length} endpoints are more than can be taken, each port of UDP and of TCP being one`,
+        `Name up to ${MAX_ENDPOINTS}, as in 1-65535/udp, or take all packets with the program redirect.`,
+      )
+    }
     return {
       definition: defineRedirectPorts(queues),
       fill: (loaded) => {

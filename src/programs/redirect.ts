@@ -9,11 +9,13 @@ import { socketMap } from './sockets.js'
  *                                                       └─ no ──→ pass to the kernel
  * ```
  *
- * `queues` is the most queues the device can ever have. Kernel 5.3, where redirect_map learnt to pass instead of aborting.
+ * `queues` is the most queues the device can ever have. Takes packets in several buffers (jumbo frames) too where the kernel has
+ * them (5.18): a socket drops those that its frames have no room for. Kernel 5.3, where redirect_map learnt to pass instead of
+ * aborting.
  */
 export function defineRedirect(queues: number): XdpDefinition {
   const sockets = socketMap(queues)
-  return defineXdp('xdp_redirect', (x) => x.redirectTo(sockets, x.queue))
+  return defineXdp('xdp_redirect', { frags: true }, (x) => x.redirectTo(sockets, x.queue))
 }
 
 /** Redirect to sockets, loaded. */

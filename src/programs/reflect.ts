@@ -19,10 +19,11 @@ export type ReflectSwap = 'macs' | 'addresses' | 'ports'
  *
  * Checksums stay right, because sums do not mind the order. Up to two VLAN tags, IPv4 options and IPv6 extension headers are
  * stepped over. With `ports`, whoever sends UDP to any port here gets it back, as from an echo server. Nothing counts hops: two
- * reflectors that face each other play one packet back and forth for ever. Kernel 4.8; with `ports` 5.3.
+ * reflectors that face each other play one packet back and forth for ever. Takes packets in several buffers (jumbo frames) too
+ * where the kernel has them (5.18). Kernel 4.8; with `ports` 5.3.
  */
 export function defineReflect(swap: ReflectSwap = 'macs'): XdpDefinition {
-  return defineXdp('xdp_reflect', (x) => {
+  return defineXdp('xdp_reflect', { frags: true }, (x) => {
     const eth = x.packet.ethernet({ vlans: 2 })
     // The group bit: the lowest of the first byte.
     x.require(eth.dst.field(0, 'u8').hasNone(1))

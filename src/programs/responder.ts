@@ -33,11 +33,11 @@ const addressMap = defineMap({
  * ```
  *
  * An ARP request whose sender asks for its own address is an announcement: it passes. `queues` is the most queues the device can
- * ever have. Kernel 5.3.
+ * ever have. Takes packets in several buffers too, as `defineRedirect`. Kernel 5.3.
  */
 export function defineResponder(queues: number): XdpDefinition {
   const sockets = socketMap(queues)
-  return defineXdp('xdp_pong', (x) => {
+  return defineXdp('xdp_pong', { frags: true }, (x) => {
     const asked = x.uninitialized(bytes(16))
     const eth = x.packet.ethernet()
     x.if(eth.type.eq(ETH_P_ARP), () => {

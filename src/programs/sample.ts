@@ -31,15 +31,15 @@ export interface SampleOptions {
  * ```
  *
  * Each processor counts for itself, so that processors never wait for each other; a queue's packets come to one processor. A
- * sample is taken from the kernel, not copied. `queues` is the most queues the device can ever have. Kernel 5.3. Throws
- * `OptionError`.
+ * sample is taken from the kernel, not copied. `queues` is the most queues the device can ever have. Takes packets in several
+ * buffers too, as `defineRedirect`. Kernel 5.3. Throws `OptionError`.
  */
 export function defineSample(queues: number, { every, choice = 'counted' }: SampleOptions): XdpDefinition {
   if (!Number.isInteger(every) || every < 1 || every > MAX_EVERY) {
     throw new OptionError('every', `One packet of ${every} cannot be taken`, 'Use 1 to 4294967295.')
   }
   const sockets = socketMap(queues)
-  return defineXdp('xdp_sample', (x) => {
+  return defineXdp('xdp_sample', { frags: true }, (x) => {
     passDiscovery(x, x.packet.ethernet())
     if (choice === 'random') {
       // Of 2^32 numbers, as many as come nearest to one in `every`.

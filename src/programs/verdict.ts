@@ -7,7 +7,7 @@ import { type XdpDefinition, defineXdp } from '../bpf/builder/index.js'
  * ```
  */
 export function definePass(): XdpDefinition {
-  return defineXdp('xdp_pass', () => 'pass')
+  return defineXdp('xdp_pass', { frags: true }, () => 'pass')
 }
 
 /**
@@ -16,5 +16,5 @@ export function definePass(): XdpDefinition {
  * ```
  */
 export function defineDrop(): XdpDefinition {
-  return defineXdp('xdp_drop', () => 'drop')
+  return defineXdp('xdp_drop', { frags: true }, () => 'drop')
 }

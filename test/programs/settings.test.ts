@@ -13,6 +13,7 @@ import {
   parsePorts,
   parseProtocol,
 } from '../../src/programs/settings.js'
+import { shippedRedirectPorts } from '../../src/programs/redirect-ports.js'
 import { oneNumber, oneValue, oneWord } from '../../src/programs/shipped.js'
 
 const side = fc.constantFrom('source' as const, 'destination' as const)
@@ -100,4 +101,14 @@ test('a setting with one value is given once, and is one that can be', () => {
   assert.throws(() => oneWord({ x: ['c'] }, 'x', ['a', 'b']), wrong)
   assert.throws(() => oneNumber({ x: ['8'] }, 'x', { min: 0, max: 7 }), wrong)
   assert.throws(() => oneNumber({ x: ['1e0'] }, 'x', { min: 0, max: 7 }), wrong)
+})
+
+test('more endpoints than there is room for are refused as such', () => {
+  const define =
+    (...port: string[]) =>
+    () =>
+      shippedRedirectPorts.define({ port }, { queues: 1 })
+  define('1-65535/udp')()
+  assert.throws(define('1-65535'), { code: 'XDP_BAD_OPTION', option: 'port', message: /^131070 endpoints / })
+  assert.throws(define('0-65535/udp', '53/tcp'), { option: 'port', hint: /^Name up to 65536, / })
 })
