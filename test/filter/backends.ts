@@ -1,19 +1,27 @@
-// What a filter can be run as, each behind the same question: does it take this packet?
+// What filters can be run as, each behind the same question: which of them take this packet?
+import { BpfProgram, asm, assemble } from '../../src/bpf/index.js'
+import { type XdpDefinition } from '../../src/bpf/builder/index.js'
 import type { Filter } from '../../src/filter/index.js'
 import { defineFilterProgram } from '../../src/filter/index.js'
+import type { LabEnd } from '../../src/lab/index.js'
 import { readClassic, refusal, runClassic } from './classic.js'
 import type { CorpusPacket } from './corpus/packets.js'
+import { PacketTaps } from './packet-taps.js'
 import { FilteredSocket } from './socket-filter.js'
 
-/** A filter made ready. */
+/** Filters made ready. */
 export interface Runner {
-  matches(packet: CorpusPacket): boolean
+  /** Sets a byte for each filter: 1 where it takes the packet, else 0. */
+  judge(packet: CorpusPacket, verdicts: Uint8Array): void
   close?(): void
 }
 
 export interface Backend {
   name: string
-  prepare(filter: Filter): Runner
+  /** How many filters it runs at once. */
+  width: number
+  /** Makes as many filters ready, or fewer. */
+  prepare(filters: readonly Filter[]): Runner
   /** Whether the packet can be given to it as it is. */
   takes(packet: CorpusPacket): boolean
 }
@@ -28,56 +36,122 @@ const surrounded = new Uint8Array(8192).fill(0xa5)
 
 export const predicate: Backend = {
   name: 'TypeScript predicate',
+  width: 64,
   takes: () => true,
-  prepare: (filter) => ({
-    matches({ bytes, wireLength }) {
+  prepare: (filters) => ({
+    judge({ bytes, wireLength }, verdicts) {
       surrounded.set(bytes, MARGIN)
-      const result = filter.matches(surrounded, MARGIN, bytes.length, wireLength)
+      filters.forEach((filter, i) => {
+        verdicts[i] = Number(filter.matches(surrounded, MARGIN, bytes.length, wireLength))
+      })
       surrounded.fill(0xa5, MARGIN, MARGIN + bytes.length)
-      return result
     },
   }),
 }
 
 export const classic: Backend = {
   name: 'classic BPF',
+  width: 1,
   takes: () => true,
-  prepare(filter) {
+  prepare([filter]) {
     const program = readClassic(filter.toClassicBpf())
     const reason = refusal(program)
     if (reason !== undefined) throw new Error(`the kernel would not attach it: ${reason}`)
-    return { matches: ({ bytes, wireLength }) => runClassic(program, bytes, wireLength) !== 0 }
+    return {
+      judge({ bytes, wireLength }, verdicts) {
+        verdicts[0] = Number(runClassic(program, bytes, wireLength) !== 0)
+      },
+    }
   },
 }
 
-export const classicInKernel: Backend = {
-  name: 'classic BPF on a socket',
+/** Packet sockets that look at one end of a lab, each with a filter of its own. What no device would send goes to other sockets. */
+export const classicInKernel = (end: LabEnd): Backend => ({
+  name: 'classic BPF on sockets',
+  width: 64,
   takes: isWhole,
-  prepare(filter) {
-    const socket = new FilteredSocket()
+  prepare(filters) {
+    const programs = filters.map((filter) => filter.toClassicBpf())
+    const closing: { close(): void }[] = []
+    const close = () => closing.forEach((one) => one.close())
     try {
-      socket.attach(filter.toClassicBpf())
+      const taps = new PacketTaps(end, programs)
+      closing.push(taps)
+      const sockets = programs.map((program) => {
+        const socket = new FilteredSocket()
+        closing.push(socket)
+        socket.attach(program)
+        return socket
+      })
+      return {
+        judge({ bytes }, verdicts) {
+          if (taps.takes(bytes)) return taps.judge(bytes, verdicts)
+          sockets.forEach((socket, i) => (verdicts[i] = Number(socket.matches(bytes))))
+        },
+        close,
+      }
     } catch (error) {
-      socket.close()
+      close()
       throw error
     }
-    return { matches: ({ bytes }) => socket.matches(bytes), close: () => socket.close() }
   },
+})
+
+const programs = new WeakMap<Filter, XdpDefinition>()
+
+/** The program that a filter is by itself. */
+function programOf(filter: Filter): XdpDefinition {
+  const made = programs.get(filter) ?? defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' })
+  programs.set(filter, made)
+  return made
+}
+
+/** Throws unless the verifier takes the filter's own program. */
+export function verify(filter: Filter): void {
+  programOf(filter).load().close()
+}
+
+/**
+ * The programs of filters, each byte for byte as it is by itself, as functions of one that calls them all: bit `i` of what it
+ * returns is 1 where filter `i` takes the packet.
+ */
+function composed(filters: readonly Filter[]): Uint8Array {
+  const { r0, r1, r6, r7 } = asm
+  const bodies = filters.map((filter) => programOf(filter).assembled.bytes)
+  const calls = bodies.map((_, i) => [
+    asm.mov(r1, r6),
+    asm.callLocal(`filter${i}`),
+    // XDP_PASS is 2, XDP_DROP is 1.
+    asm.rsh(r0, 1),
+    asm.lsh(r0, i),
+    asm.or(r7, r0),
+  ])
+  const main = [asm.mov(r6, r1), asm.mov(r7, 0), ...calls, asm.mov(r0, r7), asm.exit()]
+  // Calls are relative to where they stand: each function is laid out as so many empty instructions, then put there.
+  const stand = bodies.map((body, i) => [
+    asm.label(`filter${i}`),
+    Array.from({ length: body.length / 8 - 1 }, () => asm.mov(r0, 0)),
+    asm.exit(),
+  ])
+  const { bytes, labels } = assemble([main, ...stand])
+  bodies.forEach((body, i) => bytes.set(body, 8 * labels.get(`filter${i}`)!))
+  return bytes
 }
 
 export const ebpf: Backend = {
   name: 'eBPF',
+  width: 32,
   takes: (packet) =>
     isWhole(packet) && packet.bytes.length >= XDP_SIZES[0] && packet.bytes.length <= XDP_SIZES[1],
-  prepare(filter) {
-    const loaded = defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' }).load()
+  prepare(filters) {
+    const code = composed(filters)
+    const program = BpfProgram.load({ type: 'xdp', name: 'filters', code })
     return {
-      matches({ bytes }) {
-        const { verdict } = loaded.program.testRun({ packet: bytes })
-        if (verdict !== 'pass' && verdict !== 'drop') throw new Error(`verdict ${verdict}`)
-        return verdict === 'pass'
+      judge({ bytes }, verdicts) {
+        const { returnValue } = program.testRun({ packet: bytes })
+        for (let i = 0; i < filters.length; i++) verdicts[i] = (returnValue >>> i) & 1
       },
-      close: () => loaded.close(),
+      close: () => program.close(),
     }
   },
 }

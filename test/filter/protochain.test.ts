@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import { FilterError, compileFilter } from '../../src/filter/index.js'
-import { needsRoot } from '../support/lab.js'
-import { type Backend, classic, ebpf, predicate } from './backends.js'
+import { createQuietLab, needsRoot } from '../support/lab.js'
+import { type Backend, classic, classicInKernel, ebpf, predicate } from './backends.js'
 import { runClassic } from './classic.js'
 import { corpusPackets } from './corpus/packets.js'
 import { listings, tcpdumpVersion } from './oracle.js'
@@ -58,18 +58,21 @@ describe('protochain', { skip: tcpdumpVersion() === undefined && 'needs tcpdump'
     assert.ok(verdicts.filter((all) => all.includes(1)).length > EXPRESSIONS.length / 2)
   })
 
-  function compare(backend: Backend, stride: number): void {
-    for (const [i, expression] of EXPRESSIONS.entries()) {
-      const runner = backend.prepare(compileFilter(expression))
+  function compare(backend: Backend): void {
+    for (let first = 0; first < EXPRESSIONS.length; first += backend.width) {
+      const some = EXPRESSIONS.slice(first, first + backend.width)
+      const runner = backend.prepare(some.map((expression) => compileFilter(expression)))
+      const ours = new Uint8Array(some.length)
       try {
-        for (let number = i % stride; number < packets.length; number += stride) {
-          const verdict = verdicts[i][number]
-          const packet = packets[number]
-          if (verdict < 0 || !backend.takes(packet)) continue
-          if (runner.matches(packet) === (verdict === 1)) continue
-          assert.fail(
-            `${expression}: ${backend.name} differs on ${Buffer.from(packet.bytes).toString('hex')}`,
-          )
+        for (const [number, packet] of packets.entries()) {
+          if (!backend.takes(packet)) continue
+          runner.judge(packet, ours)
+          for (const [i, expression] of some.entries()) {
+            const verdict = verdicts[first + i][number]
+            if (verdict < 0 || verdict === ours[i]) continue
+            const hex = Buffer.from(packet.bytes).toString('hex')
+            assert.fail(`${expression}: ${backend.name} differs on ${hex}`)
+          }
         }
       } finally {
         runner.close?.()
@@ -77,7 +80,10 @@ describe('protochain', { skip: tcpdumpVersion() === undefined && 'needs tcpdump'
     }
   }
 
-  it('is the same as a TypeScript predicate', () => compare(predicate, 1))
-  it('is the same as classic BPF', () => compare(classic, 1))
-  it('is the same as eBPF', { skip: needsRoot }, () => compare(ebpf, 4))
+  it('is the same as a TypeScript predicate', () => compare(predicate))
+  it('is the same as classic BPF', () => compare(classic))
+  it('is the same as classic BPF that the kernel runs for sockets', { skip: needsRoot }, (t) =>
+    compare(classicInKernel(createQuietLab(t).a)),
+  )
+  it('is the same as eBPF', { skip: needsRoot }, () => compare(ebpf))
 })

@@ -19,9 +19,11 @@ const words = (text: string) =>
 
 function answer(filter: Filter, { backend, packet }: Disagreement): boolean | string {
   try {
-    const runner = backend.prepare(filter)
+    const runner = backend.prepare([filter])
     try {
-      return runner.matches(packet)
+      const verdict = new Uint8Array(1)
+      runner.judge(packet, verdict)
+      return verdict[0] === 1
     } finally {
       runner.close?.()
     }
