@@ -116,7 +116,7 @@ export async function benchIdle({ seconds, say }: IdleOptions): Promise<Section>
 }
 
 /** What all threads of a process have run so far (first field of schedstat: nanoseconds on a processor). */
-function cpuSeconds(pid: number): number {
+export function cpuSeconds(pid: number): number {
   return readdirSync(`/proc/${pid}/task`)
     .map(
       (thread) => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e9,

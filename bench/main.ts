@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
+import { benchCapture } from './capture.js'
 import type { Figure, Section } from './figures.js'
 import { benchFilter } from './filter.js'
 import { benchIdle } from './idle.js'
@@ -12,7 +13,7 @@ import { benchRings } from './rings.js'
 import { benchUdp } from './udp.js'
 import { benchVeth } from './veth.js'
 
-const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [udp] [queues] [programs] [filter] [--rounds N] [--seconds N] [--json FILE]]
+const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [udp] [queues] [programs] [filter] [capture] [--rounds N] [--seconds N] [--json FILE]]
   rings      the TypeScript alone, on simulated rings
   veth       receive, reflect and transmit on a veth pair, against C on libxdp (needs root)
   udp        a UDP server's receiving, echo and latency, beside node:dgram and C (needs root)
@@ -20,11 +21,12 @@ const USAGE = `usage: npm run bench [-- [rings] [veth] [idle] [udp] [queues] [pr
   idle       CPU and memory of the responder (needs root)
   programs   shipped programs beside the same in C: build time, instructions, ns a packet (needs root)
   filter     ten filters: compile time, ns a packet in the kernel and in TypeScript, beside libpcap
+  capture    capturing into a file, beside tcpdump and dumpcap (needs root)
   --rounds   measurements of each receiver at each job; default 5
   --seconds  how long to watch the idle responder; default 10
   --json     write the figures there too; - for standard output, instead of the tables`
 
-const BENCHMARKS = ['rings', 'veth', 'udp', 'queues', 'idle', 'programs', 'filter'] as const
+const BENCHMARKS = ['rings', 'veth', 'udp', 'queues', 'idle', 'programs', 'filter', 'capture'] as const
 type Benchmark = (typeof BENCHMARKS)[number]
 
 interface Arguments {
@@ -98,6 +100,7 @@ if (settings === undefined) {
     idle: () => benchIdle({ seconds, say }),
     programs: () => benchPrograms({ rounds, say }),
     filter: () => benchFilter({ rounds, say }),
+    capture: () => benchCapture({ rounds, say }),
   }
   const sections: Section[] = []
   for (const name of benchmarks) {
