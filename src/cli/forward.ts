@@ -1,8 +1,11 @@
 // xdp forward: makes two interfaces one link through AF_XDP sockets, or sends packets back out of one.
+import { existsSync } from 'node:fs'
+import { basename, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { compileFilter, type Filter } from '../filter/index.js'
-import { Forwarder, type Rewrite } from '../forward/index.js'
-import { OptionError } from '../kernel/index.js'
+import { Forwarder, type Rewrite, type StageStatistics } from '../forward/index.js'
+import { OptionError, XdpError } from '../kernel/index.js'
 import { parseMac } from '../packet/index.js'
 import { untilInterrupted } from './interrupt.js'
 import { requireUp } from './require-up.js'
@@ -16,6 +19,7 @@ interface ForwardFlags extends SocketFlags {
   backTo?: string
   filter?: Filter
   discovery?: 'forward' | 'kernel'
+  stage: URL[]
   promiscuous: boolean
   preset: 'default' | 'highThroughput' | 'lowLatency'
   takeTraffic?: boolean
@@ -51,6 +55,12 @@ export function forwardCommand(): Command {
           '(default: forward between two interfaces, kernel for one)',
       ).choices(['forward', 'kernel']),
     )
+    .option(
+      '--stage <module>',
+      'hand each packet to this module, which has a thread of its own; several stages follow one another (repeatable)',
+      addModule,
+      [],
+    )
     .option('--no-promiscuous', 'between two: forward only what a device takes for its own')
     .addOption(
       new Option('--preset <preset>', 'what to tune for')
@@ -82,6 +92,7 @@ async function forward(from: string, to: string | undefined, flags: ForwardFlags
       rewrite,
       filter: flags.filter,
       discovery: flags.discovery,
+      stages: flags.stage,
       ...(!flags.promiscuous && { promiscuous: false }),
     })
     try {
@@ -103,7 +114,15 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
       printer.print()
     }
   })
-  const print = () => printers.forEach((one) => one())
+  const print = () => {
+    printers.forEach((one) => one())
+    printStages(forwarder.stageStatistics(), flags)
+  }
+  forwarder.on('crash', (error, { module }, ms) => {
+    console.error(
+      `xdp: warning: ${basename(module)} has crashed and starts again in ${ms} ms: ${error.message}`,
+    )
+  })
   let failure: unknown
   const timer = setInterval(() => {
     try {
@@ -117,7 +136,9 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
   // A thread with one socket has nothing else to do that could not wait.
   const wait = forwarder.group.sockets.length === 1 ? 'poll' : 'event-loop'
   try {
-    await forwarder.run({ signal, wait })
+    await forwarder.run({ signal, wait }).catch((error: unknown) => {
+      throw flags.stage.length > 0 ? asStageError(error) : error
+    })
     if (failure !== undefined) throw failure as Error
     print()
     for (const { from, to, tx, txDropped } of forwarder.statistics())
@@ -125,6 +146,29 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
   } finally {
     clearInterval(timer)
   }
+}
+
+/** What a module has thrown is not ours, and has lost its class on the way from its thread. */
+function asStageError(error: unknown): unknown {
+  if (error instanceof XdpError || !(error instanceof Error)) return error
+  const hint = 'hint' in error && typeof error.hint === 'string' ? error.hint : 'With --debug, see where.'
+  const message = `A stage ended with ${error.name}: ${error.message}`
+  return new XdpError('XDP_STAGE', message, hint, { cause: error })
+}
+
+/** A line for each stage, or a JSON object. */
+function printStages(stages: readonly StageStatistics[], { json }: ForwardFlags): void {
+  if (json) {
+    for (const stage of stages) console.log(JSON.stringify(stage))
+    return
+  }
+  for (const { name, packets, dropped, thread } of stages) {
+    const { waiting = 0, lost = 0 } = thread ?? {}
+    const counts = { packets, dropped, lost, waiting }
+    const words = Object.entries(counts).map(([what, count]) => `${count.toLocaleString('en-US')} ${what}`)
+    console.log(`${basename(name)}: ${words.join(', ')}`)
+  }
+  if (stages.length > 0) console.log('')
 }
 
 /** One line that says what was got. */
@@ -163,6 +207,11 @@ function rewriteOf(flags: ForwardFlags, out: string | undefined): readonly [Rewr
   const one = (destination: string | undefined): Rewrite =>
     destination === undefined ? rest : { destination }
   return [one(to), one(backTo)]
+}
+
+function addModule(path: string, before: readonly URL[]): URL[] {
+  if (!existsSync(path)) throw new InvalidArgumentError('There is no such file.')
+  return [...before, pathToFileURL(resolve(path))]
 }
 
 function checkMac(text: string): string {

@@ -1,13 +1,19 @@
 // xdp forward between two labs of this machine's namespace, and back out of one, as a user runs it.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { queryXdp } from '../../src/bpf/index.js'
 import { deleteLink, setNeighbour } from '../../src/kernel/netlink/index.js'
 import type { Lab } from '../../src/lab/index.js'
 import { parseIp, parseMac } from '../../src/packet/index.js'
 import { LEFT, RIGHT, assertNoLoss, twoLabs } from '../forward/cable.js'
+import { faultFrame } from '../forward/fault-stage.js'
 import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
+import { generatorAt } from '../support/xsk.js'
 import { startXdp, xdp } from './xdp.js'
+
+const MODULE = fileURLToPath(new URL('../forward/fault-stage.js', import.meta.url))
+const NO_MODULE = fileURLToPath(new URL('./xdp.js', import.meta.url))
 
 const READY = /^xdp: (?:forwarding between|sending back) .*\n/m
 
@@ -83,6 +89,41 @@ describe('xdp forward', { skip: needsRoot }, () => {
     assert.match(stderr, /^xdp: forwarded 1[0-9] packets .*\nxdp: forwarded 1[0-9] packets .*\n$/m)
   })
 
+  it('hands packets through the modules that it is given, each in a thread, and counts by stage', async (t) => {
+    const { left, names } = here(t)
+    const options = ['--stage', MODULE, '--stage', MODULE]
+    const running = await startXdp(t, ['forward', ...names, '-i', '0.1', ...options], READY)
+    await assertNoLoss(left, ['-c', '50', '-i', '0.005', RIGHT])
+    const { status, stdout, stderr } = await running.stop()
+    assert.equal(status, 0, stderr)
+    const [from, to] = names
+    const all = lastPackets(stdout, from, to, 'RX') + lastPackets(stdout, to, from, 'RX')
+    assert.ok(all >= 100)
+    const line = `fault-stage.js: ${all} packets, 0 dropped, 0 lost, 0 waiting\n`
+    assert.ok(stdout.endsWith(`${line}${line}\n`), stdout)
+    for (const name of names) assert.deepEqual(queryXdp(name), [])
+  })
+
+  it('says that a module has crashed, and ends with its error when it does so again and again', async (t) => {
+    const { left, names } = here(t)
+    const running = await startXdp(t, ['forward', ...names, '--json', '--stage', MODULE], READY)
+    const generator = generatorAt(t, left.b)
+    // One packet a thread is enough: five wait in the ring for those to come.
+    generator.send(faultFrame(7, 'throw'), 6)
+    const { status, stdout, stderr } = await running.end
+    assert.equal(status, 1)
+    assert.match(
+      stderr,
+      /^xdp: warning: fault-stage\.js has crashed and starts again in 100 ms: stage 0 cannot/m,
+    )
+    assert.match(
+      stderr.trimEnd().split('\n').at(-1)!,
+      /^xdp: A stage ended with RangeError: stage 0 cannot bear 7\. With --debug/,
+    )
+    assert.equal(stderr.match(/has crashed/g)?.length, 5, stdout)
+    for (const name of names) assert.deepEqual(queryXdp(name), [])
+  })
+
   it('ends with one sentence when an interface goes away', async (t) => {
     const { names } = here(t)
     const running = await startXdp(t, ['forward', ...names], READY)
@@ -105,6 +146,8 @@ describe('xdp forward', { skip: needsRoot }, () => {
       [[name, '--back-to', '02:00:00:00:00:01'], 2, /--back-to is for two interfaces.*\. Use --to/],
       [[name, '--to', '02:00:00:00:00:01', '--rewrite', 'swap'], 2, /contradict each other\. Leave one/],
       [[name, '--filter', 'tcp port'], 2, /tcp port\n/],
+      [[name, '--stage', './no-such.js'], 2, /There is no such file/],
+      [[name, '--stage', NO_MODULE], 1, /returned no stage\. Export a function/],
       [[name, '--queue', '7'], 2, /has no queue 7/],
     ]
     for (const [args, status, says] of cases) {
