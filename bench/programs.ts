@@ -18,6 +18,7 @@ const MOST_INSTRUCTIONS = 1.3
 const MOST_TIME = 1.1
 
 const BUILDS = 21
+const PROCESSES = 5
 const RUNS = 100_000
 const PARTS = 4
 
@@ -73,15 +74,26 @@ export async function benchPrograms({
 
 async function buildFigures({ name }: ProgramCase): Promise<Figure[]> {
   const script = fileURLToPath(new URL('./program-build.js', import.meta.url))
-  const { stdout } = await promisify(execFile)(process.execPath, [script, name, String(BUILDS)])
-  const { builds } = JSON.parse(stdout) as BuildReport
+  const run = async (rounds: number): Promise<BuildReport['builds']> => {
+    const { stdout } = await promisify(execFile)(process.execPath, [script, name, String(rounds)])
+    return (JSON.parse(stdout) as BuildReport).builds
+  }
+  const builds = await run(BUILDS)
+  const firsts = [builds[0]]
+  while (firsts.length < PROCESSES) firsts.push((await run(1))[0])
+  const first = Math.min(...firsts.map(({ builder, kernel }) => builder + kernel))
   const least = (of: (build: BuildReport['builds'][number]) => number) => Math.min(...builds.map(of))
   const figure = { subject: name, unit: 'ms' }
   const source = `program-build, least of ${BUILDS}`
   const target = MOST_MILLISECONDS
-  const [{ builder, kernel }] = builds
   return [
-    { ...figure, name: 'first build', value: builder + kernel, source: 'program-build, the first', target },
+    {
+      ...figure,
+      name: 'first build',
+      value: first,
+      source: `program-build, the first of ${PROCESSES} processes, least`,
+      target,
+    },
     { ...figure, name: 'build', value: least((build) => build.builder + build.kernel), source, target },
     { ...figure, name: 'build: builder', value: least((build) => build.builder), source },
     { ...figure, name: 'build: kernel', value: least((build) => build.kernel), source },

@@ -1,5 +1,6 @@
 // XDP programs from definition to kernel: trace, compile, make the maps, load.
 import { OptionError } from '../../kernel/errors.js'
+import { kernelAtLeast } from '../../kernel/version.js'
 import type { Code, MapHandle } from '../asm.js'
 import { type AssembledProgram, assemble } from '../assembler.js'
 import type { Verdict } from '../constants.js'
@@ -125,7 +126,8 @@ export class XdpDefinition {
    * agree in it (kernel/bpf/core.c: __bpf_prog_map_compatible).
    */
   get loadsWithFrags(): boolean {
-    return this.frags && probeFrags().available
+    // The probe is for older kernels with newer features: it costs as much as loading a small program.
+    return this.frags && (kernelAtLeast(5, 18) || probeFrags().available)
   }
 
   /**
