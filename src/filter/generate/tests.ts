@@ -40,7 +40,5 @@ export const or = (first: Test, ...rest: (Test | undefined)[]): Test => join('or
 
 function join(op: 'and' | 'or', first: Test, rest: readonly (Test | undefined)[]): Test {
   const tests = [first, ...rest].filter((test) => test !== undefined)
-  if (tests.length === 1) return first
-  // Flat, so that long chains nest no calls.
-  return { op, tests: tests.flatMap((test) => (test.op === op ? test.tests : [test])) }
+  return tests.length === 1 ? first : { op, tests }
 }
