@@ -4,12 +4,14 @@ import {
   BPF_MEMWORDS,
   JUMP,
   LOADX_CELL,
+  LOADX_CONSTANT,
   LOADX_HEADER,
   LOAD_CELL,
   LOAD_CONSTANT,
   RETURN,
   STORE,
   STOREX,
+  TAX,
   TXA,
   aluX,
   decode,
@@ -52,32 +54,63 @@ const SPECIAL_OFFSETS = 0x8000_0000
 /**
  * The same program in a form that the kernel takes, and gives libpcap's verdicts for. libpcap's own interpreter starts with zeros
  * in all cells; the kernel wants them written before they are read. It finds nothing at offsets by which the kernel would give
- * more than the packet. And it shifts everything out where the kernel's machine would take the count modulo 32. Undefined when there is
- * no cell left for that.
+ * more than the packet, or that are computed beyond 32 bits, where the kernel begins at 0 again. And it shifts everything out where
+ * the kernel's machine would take the count modulo 32. Undefined when there is no cell left for that.
  */
 function acceptable(program: readonly Instruction[]): readonly Instruction[] | undefined {
-  const isShift = ({ code }: Instruction): boolean => code === aluX('<<') || code === aluX('>>')
   const spare = program.some(isShift) ? spareCell(program) : 0
   if (spare === undefined) return undefined
+  const guards = computesX(program)
   const zeros = cellsIn(lifetimes(program)[0]).map((cell) => plain(STORE, cell))
   // A is 0 at the start.
   let length = zeros.length
   const places = program.map((instruction) => {
     const here = length
-    length += isShift(instruction) ? SHIFT_LENGTH : 1
+    if (isShift(instruction)) length += SHIFT_LENGTH
+    else length += guards && isIndirect(instruction) && !isBeyond(instruction) ? LOAD_LENGTH : 1
     return here
   })
   const rewritten = program.flatMap((instruction, index) => {
     const { code, k, yes, no } = instruction
     if (isShift(instruction)) return safeShift(code, spare, places[index])
-    if (k >= SPECIAL_OFFSETS && (decode(code).op === 'load' || code === LOADX_HEADER))
-      return [plain(RETURN, 0)]
+    if (isBeyond(instruction)) return [plain(RETURN, 0)]
+    if (guards && isIndirect(instruction)) return safeLoad(instruction, places[index])
     return [{ code, k, yes: yes < 0 ? -1 : places[yes], no: no < 0 ? -1 : places[no] }]
   })
   return [...zeros, ...rewritten]
 }
 
 const plain = (code: number, k: number): Instruction => ({ code, k, yes: -1, no: -1 })
+
+const isShift = ({ code }: Instruction): boolean => code === aluX('<<') || code === aluX('>>')
+
+const isIndirect = ({ code }: Instruction): boolean => {
+  const decoded = decode(code)
+  return decoded.op === 'load' && decoded.indirect
+}
+
+/** Whether it loads from where no packet reaches. */
+const isBeyond = ({ code, k }: Instruction): boolean =>
+  k >= SPECIAL_OFFSETS && (decode(code).op === 'load' || code === LOADX_HEADER)
+
+/** Whether X is ever something else than the length of a header or of a packet: with these no load comes to special offsets. */
+const computesX = (program: readonly Instruction[]): boolean =>
+  program.some(
+    ({ code, k }) => code === TAX || code === LOADX_CELL || (code === LOADX_CONSTANT && k > LONGEST_PACKET),
+  )
+
+const LONGEST_PACKET = 0xffff
+const LOAD_LENGTH = 4
+
+/** A load from X + `k`: 0 is returned where that is 2^31 and more. A may be anything until it is loaded. */
+function safeLoad(load: Instruction, at: number): Instruction[] {
+  return [
+    plain(TXA, 0),
+    { code: jumpConstant('>='), k: SPECIAL_OFFSETS - load.k, yes: at + 2, no: at + 3 },
+    plain(RETURN, 0),
+    plain(load.code, load.k),
+  ]
+}
 
 const SHIFT_LENGTH = 7
 
