@@ -1,8 +1,8 @@
 // xdp demo: the whole thing in a few seconds, on two namespaces of its own, judged by the system's ping.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { styleText } from 'node:util'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { XdpError, inNamespace } from '../kernel/index.js'
 import { Lab, type LabEnd } from '../lab/index.js'
 import { PingServer } from '../serve/index.js'
@@ -16,6 +16,10 @@ interface DemoFlags {
   queues: number
   mode: 'auto' | 'native' | 'generic'
 }
+
+/** The labs of demos are named for their process. */
+const LAB = 'xdpdemo'
+const ABANDONED = /^xdpdemo(\d+)$/
 
 /** What one run of ping said at its end. */
 interface PingResult {
@@ -33,8 +37,12 @@ export function demoCommand(): Command {
         "runs the system's ping at the other, and removes both. Touches no interface of this machine.",
     )
     .option('-c, --count <n>', 'pings to send with IPv4, and again with IPv6', parseCount, 5)
-    .option('--queues <n>', 'queues of the cable', parseCount, 1)
-    .option('-m, --mode <mode>', 'where the XDP program runs: auto, native or generic', 'auto')
+    .option('--queues <n>', 'queues of the cable', parseQueues, 1)
+    .addOption(
+      new Option('-m, --mode <mode>', 'where the XDP program runs')
+        .choices(['auto', 'native', 'generic'])
+        .default('auto'),
+    )
     .addHelpText('after', '\nExit status: 0 when no packet was lost, 1 otherwise.')
     .action(demo)
 }
@@ -42,7 +50,8 @@ export function demoCommand(): Command {
 async function demo(flags: DemoFlags): Promise<void> {
   requireCommand('ping', 'iputils-ping')
   await untilInterrupted(async (signal) => {
-    const lab = Lab.create({ queues: flags.queues })
+    removeAbandoned()
+    const lab = Lab.create({ name: `${LAB}${process.pid}`, queues: flags.queues })
     try {
       const server = await PingServer.open({
         interface: lab.a.interface,
@@ -60,6 +69,14 @@ async function demo(flags: DemoFlags): Promise<void> {
   })
   console.log('No packet was lost. The lab is gone again.')
   console.log('Next: `xdp lab up` makes one that stays, and `xdp pong <interface>` answers on it.')
+}
+
+/** Removes the labs of demos that were killed before they could. */
+function removeAbandoned(): void {
+  for (const { name } of Lab.list()) {
+    const [, pid] = ABANDONED.exec(name) ?? []
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) Lab.remove(name)
+  }
 }
 
 async function show(lab: Lab, server: PingServer, count: number, signal: AbortSignal): Promise<void> {
@@ -160,9 +177,13 @@ function sum(numbers: readonly number[]): number {
   return numbers.reduce((a, b) => a + b, 0)
 }
 
-function parseCount(text: string): number {
-  const count = Number(text)
-  if (!Number.isInteger(count) || count < 1 || count > 10_000)
-    throw new InvalidArgumentError('Use a whole number from 1.')
-  return count
+const parseCount = numberTo(10_000)
+const parseQueues = numberTo(4096)
+
+function numberTo(most: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text)
+    if (/^[1-9]\d*$/.test(text) && number <= most) return number
+    throw new InvalidArgumentError(`Use a whole number from 1 to ${most}.`)
+  }
 }

@@ -58,7 +58,8 @@ for (const command of withSubcommands(program)) {
 
 /** Runs the command line; the process then ends by itself, with the right status. */
 export async function main(argv: readonly string[]): Promise<void> {
-  process.stdout.on('error', endOnClosedPipe)
+  process.stdout.on('error', endWithoutReader)
+  process.stderr.on('error', endWithoutReader)
   try {
     await program.parseAsync([...argv])
   } catch (error) {
@@ -66,9 +67,10 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-// Whoever read our output has gone (`xdp drop veth0 | head`): end as on a signal, so that nothing is left attached.
-function endOnClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error
+// Whoever read our output has gone, a pipe's reader (`xdp drop veth0 | head`) or the terminal: end as on a signal, so that
+// nothing is left attached.
+function endWithoutReader(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
   if (process.listenerCount('SIGTERM') > 0) process.emit('SIGTERM', 'SIGTERM')
   else process.exit()
 }

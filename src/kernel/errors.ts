@@ -81,8 +81,6 @@ export function check(result: number, syscall: string, context?: CallContext): n
   return result
 }
 
-/** errno values the kernel uses towards user space although they are its own (include/linux/errno.h). */
-
 const names = getSystemErrorMap()
 
 function errnoText(errno: number): { name: string; text: string } {

@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
 import { closeSync, openSync } from 'node:fs'
 import { Option, type Command } from 'commander'
-import { OptionError, UnsupportedError } from '../../kernel/index.js'
+import { OptionError, UnsupportedError, isInstalled } from '../../kernel/index.js'
 import type { EndId, Lab } from '../../lab/index.js'
 import { requireCommand } from '../external.js'
 import { DEFAULT_LAB, endOption, labArgument, whereIs, withLab } from './common.js'
@@ -130,6 +130,12 @@ async function run(
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<void> {
+  // Where the lab wraps it in a shell, the shell would say so in its own words.
+  if (!command.includes('/') && !isInstalled(command)) {
+    console.error(`xdp: there is no command ${command} to run at end ${end}`)
+    process.exitCode = NOT_FOUND
+    return
+  }
   let child: ChildProcess | undefined
   const pass = (signal: NodeJS.Signals) => void child?.kill(signal)
   // A terminal sends Ctrl-C and Ctrl-\ to the command too: passing them on would send them twice.
