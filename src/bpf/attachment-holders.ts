@@ -1,10 +1,11 @@
 // Which processes hold a program, a link or an AF_XDP socket open, as /proc tells (Documentation/filesystems/proc.rst).
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
+import { basename } from 'node:path'
 
 /** A process with a descriptor of a program or link. */
 export interface Holder {
   pid: number
-  /** The name of its program, at most 15 characters. */
+  /** The name of its program: `node`. */
   command: string
 }
 
@@ -30,7 +31,7 @@ export function holdersOf({ linkId, programId }: Held): Holder[] {
       const target = orUndefined(() => readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? ''
       return kind.test(target) && line.test(textOf(`/proc/${pid}/fdinfo/${fd}`))
     })
-    return holds ? [{ pid, command: textOf(`/proc/${pid}/comm`).trim() }] : []
+    return holds ? [{ pid, command: programOf(pid) }] : []
   })
 }
 
@@ -40,8 +41,14 @@ const FILL_RING = /^\S+ \S+ 0*100000000 \S+ \d+ +socket:\[\d+\]$/m
 /** The processes that have a queue's AF_XDP socket, of any interface, as far as we may look into them. For errors too. */
 export function xdpSocketOwners(): Holder[] {
   return numbersIn('/proc').flatMap((pid) =>
-    FILL_RING.test(textOf(`/proc/${pid}/maps`)) ? [{ pid, command: textOf(`/proc/${pid}/comm`).trim() }] : [],
+    FILL_RING.test(textOf(`/proc/${pid}/maps`)) ? [{ pid, command: programOf(pid) }] : [],
   )
+}
+
+// Not only /proc/PID/comm: that is the name of the main thread, which Node since 24 calls `MainThread`.
+function programOf(pid: number): string {
+  const path = orUndefined(() => readlinkSync(`/proc/${pid}/exe`))
+  return path === undefined ? textOf(`/proc/${pid}/comm`).trim() : basename(path.replace(/ \(deleted\)$/, ''))
 }
 
 /** `node (pid 12), xdp-loader (pid 14)` */
