@@ -68,7 +68,7 @@ export class UdpReceiver {
   /** The handler of every socket of the interface. */
   readonly handle = (packet: XdpPacket): Verdict => {
     const { drops, listeners, sender } = this.#parts
-    const { bytes, offset } = packet
+    const { bytes, view, offset } = packet
     const h = parseHeaders(bytes, offset, packet.length, this.#headers)
     const l3 = h.l3Offset
     const l4 = h.l4Offset
@@ -88,7 +88,7 @@ export class UdpReceiver {
       drops.unwanted++
       return undefined
     }
-    if (endpoint.verifiesChecksums && !checksumsValid(bytes, h)) {
+    if (endpoint.verifiesChecksums && !checksumsValid(view, h)) {
       drops.damaged++
       return undefined
     }
@@ -116,7 +116,7 @@ export class UdpReceiver {
     }
     const reply = message.end()
     if (reply < 0 || packet.frame < 0) return undefined
-    packet.length = turnAround(bytes, h, reply)
+    packet.length = turnAround(view, h, reply)
     return 'transmit'
   }
 
