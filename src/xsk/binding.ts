@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import {
   KernelError,
   MappedRegion,
+  UnsupportedError,
   check,
   inNamespace,
   kernelAtLeast,
@@ -136,6 +137,7 @@ export interface BindRequest {
   key: string
   copy: CopyMode
   needWakeup: boolean
+  multiBuffer: boolean
 }
 
 // How long a busy queue is waited for: closing a socket returns before its queue is free, which the kernel's work
@@ -191,8 +193,19 @@ export async function bindSocket(fd: number, umem: Umem, request: BindRequest): 
     result = attempt()
   }
   closedAt.delete(request.key)
+  if (result === -EINVAL && request.multiBuffer && bindsWithout(fd, request)) {
+    throw new UnsupportedError(
+      `This kernel has no AF_XDP packets in several frames, which \`multiBuffer\` asks for on ${request.interface}`,
+      'They came with kernel 6.6. Without `multiBuffer` packets longer than a frame are dropped.',
+    )
+  }
   if (result < 0) throw bindError(-result, request)
   umem.addBound(fd)
+}
+
+// Whether it was XDP_USE_SG that bind did not know. The caller closes the socket.
+function bindsWithout(fd: number, request: BindRequest): boolean {
+  return native.bind(fd, addressOf({ ...request, multiBuffer: false })) === 0
 }
 
 /**
@@ -210,7 +223,8 @@ function addressOf(request: BindRequest, partner?: number): DataView {
   const flags =
     (request.copy === 'copy' ? uapi.XDP_COPY : 0) |
     (request.copy === 'zero-copy' ? uapi.XDP_ZEROCOPY : 0) |
-    (request.needWakeup ? uapi.XDP_USE_NEED_WAKEUP : 0)
+    (request.needWakeup ? uapi.XDP_USE_NEED_WAKEUP : 0) |
+    (request.multiBuffer ? uapi.XDP_USE_SG : 0)
   address.setUint16(0, uapi.AF_XDP, true)
   address.setUint16(2, partner === undefined ? flags : uapi.XDP_SHARED_UMEM, true)
   address.setUint32(4, request.ifindex, true)

@@ -2,9 +2,10 @@
 // two system calls, so that tests and benchmarks can play the kernel.
 import { OptionError, StateError, type KernelError } from '../kernel/index.js'
 import { callFailure, checkDoorbell, type Doorbell } from './doorbell.js'
+import { FragmentList, PacketTail, type Fragments } from './fragments.js'
 import type { FramePool } from './frame-pool.js'
 import { Lending } from './lending.js'
-import { XdpPacket, type PacketHandler } from './packet.js'
+import { XdpPacket, type PacketHandler, type Verdict } from './packet.js'
 import type { RingMemory } from './ring-memory.js'
 import { RxRing } from './rx-ring.js'
 import { Sending } from './sending.js'
@@ -16,6 +17,9 @@ import { TxBatch } from './tx-batch.js'
 const GIVEN = -1
 const GIVEN_AWAY = "A packet handler returned 'transmit' for a frame that it had given away"
 const VERDICTS = "Return nothing, 'transmit' or 'hold', and not a promise."
+
+// What an skb can be made of: its head and MAX_SKB_FRAGS, which is at least 17 (net/xdp/xsk.c: xsk_build_skb).
+const MAX_TX_FRAGMENTS = 18
 
 /** What a data path is made of. */
 export interface DataPathParts {
@@ -29,6 +33,8 @@ export interface DataPathParts {
   /** Packets taken at a time when no budget is given. */
   batch: number
   needWakeup: boolean
+  /** Packets may be in several frames. Default false. */
+  multiBuffer?: boolean | undefined
   /** For messages: `veth0`. */
   interface: string
   queue: number
@@ -52,12 +58,15 @@ export class DataPath {
   readonly #lending: Lending
   readonly #sending: Sending
   readonly #packet: XdpPacket
+  // What the packet in hand has behind its first frame.
+  readonly #tail = new PacketTail()
+  readonly #multiBuffer: boolean
   readonly #txBatch: TxBatch
   readonly #frameMask: number
   readonly #link: FrameLink | undefined
   // Frames that the caller has.
   #held = 0
-  // Packets of the batch at hand that a handler has been given.
+  // Descriptors of the batch at hand that a handler has been given.
   #taken = 0
   // Of those, the frames written back into the fill ring already.
   #recycled = 0
@@ -72,7 +81,8 @@ export class DataPath {
     this.#rx = new RxRing(rings.rx)
     this.#lending = new Lending(rings.fill, pool, frameSize, rings.tx.size)
     this.#sending = new Sending(parts, this, this.#lending)
-    this.#packet = new XdpPacket(parts.bytes, parts.view, parts.queue)
+    this.#packet = new XdpPacket(parts.bytes, parts.view, parts.queue, this.#tail)
+    this.#multiBuffer = parts.multiBuffer === true
     this.#txBatch = new TxBatch(this)
     this.#frameMask = ~(frameSize - 1)
     this.#link = parts.link
@@ -95,7 +105,9 @@ export class DataPath {
     if (!(budget >= 1)) throw new OptionError('budget', `A budget of ${budget} packets cannot be`)
     if (this.#receiving) throw new StateError('receive was called from within a packet handler')
     const rx = this.#rx
-    const count = rx.peek(budget)
+    const isMulti = this.#multiBuffer
+    // How many descriptors a packet takes is not known before.
+    const count = rx.peek(isMulti ? rx.size : budget)
     if (count === 0) {
       if (this.#sending.lent > 0) this.flush()
       if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
@@ -103,6 +115,7 @@ export class DataPath {
       return 0
     }
     const packet = this.#packet
+    const tail = this.#tail
     const pool = this.pool
     const frameMask = this.#frameMask
     // Released frames go straight back into the fill ring: by way of the pool they would cost twice as much.
@@ -111,6 +124,8 @@ export class DataPath {
     const slots = pool.tracked ? 0 : fill.reserve(count)
     let recycled = 0
     let taken = 0
+    // Of those taken, the ones that are no packet's first.
+    let further = 0
     let bytes = 0
     this.#receiving = true
     try {
@@ -118,6 +133,13 @@ export class DataPath {
       while (taken < count && !this.#closed) {
         const address = rx.address(taken)
         const length = rx.length(taken)
+        if (isMulti) {
+          // A packet whose end the kernel has yet to write waits in the ring.
+          if (taken - further >= budget || !tail.read(rx, taken, count)) break
+          taken += tail.count
+          further += tail.count
+          bytes += tail.bytes
+        }
         taken++
         bytes += length
         const frame = (address & frameMask) >>> 0
@@ -127,7 +149,9 @@ export class DataPath {
         this.#taken = taken
         this.#recycled = recycled
         const verdict = handler(packet)
-        if (packet.frame !== frame) {
+        if (isMulti && tail.count > 0) {
+          this.#settle(packet, frame, verdict)
+        } else if (packet.frame !== frame) {
           // The handler has released or transmitted it by itself already.
           if (verdict === 'transmit') throw new OptionError('handler', GIVEN_AWAY, VERDICTS)
           this.#held++
@@ -139,14 +163,14 @@ export class DataPath {
         } else if (verdict === 'hold') {
           this.#held++
         } else {
-          // An async handler's promise, say: its frame would be lost without a word.
-          throw new OptionError('handler', `A packet handler returned ${String(verdict)}`, VERDICTS)
+          throw noVerdict(verdict)
         }
       }
     } catch (error) {
       // Whether the handler threw or returned a packet that cannot be sent, its frame is still ours.
       if (packet.frame === GIVEN) this.#held++
       else pool.put(packet.frame)
+      for (let i = 0; i < tail.count; i++) this.#letGo(i)
       throw error
     } finally {
       this.#receiving = false
@@ -155,17 +179,48 @@ export class DataPath {
       this.#lending.lent += recycled - taken
       this.#taken = 0
       this.#recycled = 0
+      tail.count = 0
       const counters = this.counters
-      counters[COUNTER.rxPackets] += taken
+      counters[COUNTER.rxPackets] += taken - further
       counters[COUNTER.rxBytes] += bytes
-      counters[COUNTER.batches]++
+      if (taken > 0) counters[COUNTER.batches]++
       if (!this.#closed) {
         if (sending.pending > 0 || sending.lent > 0) this.flush()
         if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
         this.refill()
       }
     }
-    return taken
+    return taken - further
+  }
+
+  // Does with a packet of several frames what its handler said.
+  #settle(packet: XdpPacket, frame: number, verdict: Verdict): void {
+    const tail = this.#tail
+    const isGiven = packet.frame !== frame || tail.isGiven
+    if (verdict === 'transmit' && !this.#closed) {
+      if (isGiven) throw new OptionError('handler', GIVEN_AWAY, VERDICTS)
+      this.#sending.putFragments(packet)
+    } else if (verdict === 'hold') {
+      this.#held += packet.fragments
+    } else if (verdict === undefined || this.#closed) {
+      if (packet.frame !== frame) this.#held++
+      else this.pool.put(frame)
+      for (let i = 0; i < tail.count; i++) this.#letGo(i)
+    } else {
+      throw noVerdict(verdict)
+    }
+    tail.count = 0
+  }
+
+  // Frees a frame behind the first, unless its handler has done so.
+  #letGo(index: number): void {
+    if (this.#tail.wasGiven(index)) this.#held++
+    else this.pool.put(this.#tail.offset(index))
+  }
+
+  // Frames of the packet in hand.
+  get #inHand(): number {
+    return this.#receiving ? 1 + this.#tail.count : 0
   }
 
   /** Lends the kernel frames to receive into, as many as it should have, and wakes it up if it waits for them. */
@@ -180,7 +235,7 @@ export class DataPath {
   publish(): void {
     const counters = this.counters
     counters[GAUGE.free] = this.pool.available
-    counters[GAUGE.held] = this.#held + (this.#receiving ? 1 : 0)
+    counters[GAUGE.held] = this.#held + this.#inHand
     counters[GAUGE.lentRx] = this.#lending.lent
     const { lent, pending, foreign } = this.#sending
     counters[GAUGE.lentTx] = lent + pending - foreign
@@ -198,16 +253,36 @@ export class DataPath {
   /** See `XdpSocket.send`. */
   send(packet: Uint8Array): boolean {
     // Before a frame is taken, which nobody would give back.
-    if (packet.length === 0 || packet.length > this.#parts.frameSize) {
-      throw new OptionError(
-        'packet',
-        `A packet of ${packet.length} bytes does not fit a frame of ${this.#parts.frameSize}`,
-      )
-    }
+    if (packet.length === 0 || packet.length > this.#parts.frameSize) return this.#sendLong(packet)
     const frame = this.allocate()
     if (frame < 0) return false
     this.#parts.bytes.set(packet, frame)
     return this.transmit(frame, packet.length)
+  }
+
+  // Sends a packet that is longer than a frame.
+  #sendLong(packet: Uint8Array): boolean {
+    const { frameSize, bytes } = this.#parts
+    const most = this.#multiBuffer ? Math.min(MAX_TX_FRAGMENTS, this.#sending.tx.size) : 1
+    if (packet.length === 0 || packet.length > most * frameSize) {
+      throw new OptionError(
+        'packet',
+        `A packet of ${packet.length} bytes does not fit ${most === 1 ? 'a frame' : `${most} frames`} of ${frameSize}`,
+        most === 1 && packet.length > 0 ? 'Open the socket with `multiBuffer`.' : undefined,
+      )
+    }
+    const list = new FragmentList()
+    for (let at = 0; at < packet.length; at += frameSize) {
+      const frame = this.allocate()
+      if (frame < 0) {
+        this.releaseFragments(list)
+        return false
+      }
+      const part = packet.subarray(at, at + frameSize)
+      bytes.set(part, frame)
+      list.push(frame, part.length)
+    }
+    return this.transmitFragments(list)
   }
 
   /** See `XdpSocket.reserve`. */
@@ -260,10 +335,40 @@ export class DataPath {
     return taken
   }
 
+  /** See `XdpSocket.transmitFragments`. */
+  transmitFragments(packet: Fragments): boolean {
+    this.#assertOpen()
+    if (packet.fragments > 1) this.#requireMultiBuffer()
+    const taken = this.#sending.putFragments(packet)
+    for (let i = 0; i < packet.fragments; i++) {
+      const address = packet.fragmentOffset(i)
+      if (!this.owns(address)) continue
+      this.#held--
+      this.giveAway(address)
+    }
+    return taken
+  }
+
+  /** See `XdpSocket.releaseFragments`. */
+  releaseFragments(packet: Fragments): void {
+    for (let i = 0; i < packet.fragments; i++) this.release(packet.fragmentOffset(i))
+  }
+
+  #requireMultiBuffer(): void {
+    if (this.#multiBuffer) return
+    throw new OptionError(
+      'packet',
+      'A packet in several frames cannot be sent by this socket',
+      'Open the socket with `multiBuffer`.',
+    )
+  }
+
   /** Notes that, if the packet in hand is in this frame, the frame is not its handler's any more. */
   giveAway(address: number): void {
-    const packet = this.#packet
-    if (this.#receiving && (address & this.#frameMask) >>> 0 === packet.frame) packet.frame = GIVEN
+    if (!this.#receiving) return
+    const frame = (address & this.#frameMask) >>> 0
+    if (frame === this.#packet.frame) this.#packet.frame = GIVEN
+    else if (this.#tail.count > 0) this.#tail.giveAway(frame, this.#frameMask)
   }
 
   /** See `XdpSocket.flush`. */
@@ -313,7 +418,7 @@ export class DataPath {
       free: this.pool.available,
       fill: this.#lending.lent - level + this.#recycled,
       rx: level - this.#taken,
-      held: this.#held + (this.#receiving ? 1 : 0),
+      held: this.#held + this.#inHand,
       tx: sending.lent + sending.pending - sending.foreign - completion,
       completion,
     }
@@ -337,4 +442,9 @@ export class DataPath {
   #assertOpen(): void {
     if (this.#closed) throw new StateError('The socket is closed')
   }
+}
+
+// An async handler's promise, say: its frame would be lost without a word.
+function noVerdict(verdict: unknown): OptionError {
+  return new OptionError('handler', `A packet handler returned ${String(verdict)}`, VERDICTS)
 }

@@ -10,7 +10,8 @@ import type { SocketStatistics } from './statistics.js'
 import type { Umem } from './umem.js'
 import { XdpWorkerGroup, type XdpWorkerGroupOptions } from './worker-group.js'
 
-export type { GroupDevice, GroupWarning, SteeringProgram, XdpGroupOptions } from './shared-group.js'
+export type { GroupDevice, GroupWarning, ProgramShape, XdpGroupOptions } from './shared-group.js'
+export type { SteeringProgram } from './steering.js'
 
 /**
  * The sockets of an interface's queues, and of further interfaces' when asked. All have their frames in one UMEM, a

@@ -1,4 +1,5 @@
 // AF_XDP sockets.
+export type { Fragments } from './fragments.js'
 export { FramePool } from './frame-pool.js'
 export type { LoopHandle, RunOptions } from './loop.js'
 export type { BusyPollOptions, CopyMode, Granted, RingSizes, XdpMode, XdpSocketOptions } from './options.js'
@@ -6,6 +7,7 @@ export {
   XdpGroup,
   type GroupDevice,
   type GroupWarning,
+  type ProgramShape,
   type SteeringProgram,
   type XdpGroupOptions,
 } from './group.js'

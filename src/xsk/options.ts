@@ -66,6 +66,11 @@ export interface XdpSocketOptions {
   rings?: Partial<RingSizes>
   /** Packets that `receive` takes at a time when no budget is given. Default 64. */
   batch?: number
+  /**
+   * Take and send packets that are longer than a frame, in several of them (XDP_USE_SG). A program that is not the default one must
+   * be loaded with `frags`. Kernel 6.6. Default false: the kernel drops such packets, `statistics().kernel.rxDropped` counts them.
+   */
+  multiBuffer?: boolean
   /** Spare system calls while the kernel is awake anyway (XDP_USE_NEED_WAKEUP). Default true, where the kernel has it (5.4). */
   needWakeup?: boolean
   /** Default false. */
@@ -90,6 +95,7 @@ export interface CheckedOptions {
   rings: RingSizes
   batch: number
   needWakeup: boolean
+  multiBuffer: boolean
   busyPoll: Required<BusyPollOptions> | undefined
   trackFrames: boolean
   wait: NonNullable<RunOptions['wait']>
@@ -153,6 +159,7 @@ export function checkOptions(options: XdpSocketOptions): CheckedOptions {
     rings,
     batch,
     needWakeup: options.needWakeup ?? kernelAtLeast(5, 4),
+    multiBuffer: options.multiBuffer ?? false,
     busyPoll: checkBusyPoll(options.busyPoll ?? preset.busyPoll),
     trackFrames: options.trackFrames ?? false,
     wait: preset.wait,

@@ -4,10 +4,12 @@ import { CompletionRing } from './completion-ring.js'
 import type { DataPath, DataPathParts } from './data-path.js'
 import { checkDoorbell } from './doorbell.js'
 import type { FramePool } from './frame-pool.js'
+import type { Fragments } from './fragments.js'
 import type { Lending } from './lending.js'
 import type { FrameLink } from './shared-frames.js'
 import { COUNTER } from './statistics.js'
 import { TxRing } from './tx-ring.js'
+import { XDP_PKT_CONTD } from './uapi.js'
 
 /** The sending half of a data path. Nothing in it allocates per packet; the system calls are one or two a batch. */
 export class Sending {
@@ -33,6 +35,8 @@ export class Sending {
   // TX slots reserved.
   #reserved = 0
   #pendingBytes = 0
+  // Of the slots written, those that are no packet's first.
+  #pendingFurther = 0
 
   constructor(parts: DataPathParts, path: DataPath, lending: Lending) {
     const { rings, pool, frameSize } = parts
@@ -63,14 +67,10 @@ export class Sending {
 
   /** Puts a packet in the TX ring, in a frame that does not count as held. False, with the frame freed, when it is full. */
   put(address: number, length: number): boolean {
-    const frame = (address & this.#frameMask) >>> 0
-    // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
-    if (!(length > 0) || address + length > frame + this.#frameSize) {
-      throw new OptionError('length', `${length} bytes from ${address} are not a packet within one frame`)
-    }
+    const frame = this.#check(address, length)
     const isOwn = (frame - this.#start) >>> 0 < this.#span
     if (!isOwn) this.requireLink(address).lend(frame, this.#path)
-    if (this.pending === this.#reserved && !this.#reserve()) {
+    if (this.pending === this.#reserved && !this.#reserve(1)) {
       this.#counters[COUNTER.txDropped]++
       if (isOwn) this.#pool.put(frame)
       else this.#link?.home(frame)
@@ -82,13 +82,59 @@ export class Sending {
     return true
   }
 
-  #reserve(): boolean {
+  /**
+   * Puts a packet of several frames, none of which count as held, in the ring: all of them, or none. False, with the frames
+   * freed, when there is no room, or the packet has more frames than the ring entries.
+   */
+  putFragments(packet: Fragments): boolean {
+    const { fragments } = packet
+    // All of them are looked at before any has gone.
+    for (let i = 0; i < fragments; i++) {
+      const frame = this.#check(packet.fragmentOffset(i), packet.fragmentLength(i))
+      if (!this.owns(frame)) this.requireLink(frame)
+    }
+    for (let i = 0; i < fragments; i++) {
+      const address = packet.fragmentOffset(i)
+      if (!this.owns(address)) this.requireLink(address).lend((address & this.#frameMask) >>> 0, this.#path)
+    }
+    if (this.#reserved - this.pending < fragments && !this.#reserve(fragments)) {
+      this.#counters[COUNTER.txDropped]++
+      for (let i = 0; i < fragments; i++) {
+        const address = packet.fragmentOffset(i)
+        if (this.owns(address)) this.#pool.put(address)
+        else this.#link?.home(address)
+      }
+      return false
+    }
+    for (let i = 0; i < fragments; i++) {
+      const address = packet.fragmentOffset(i)
+      const length = packet.fragmentLength(i)
+      if (!this.owns(address)) this.foreign++
+      this.tx.set(this.pending++, address, length, i < fragments - 1 ? XDP_PKT_CONTD : 0)
+      this.#pendingBytes += length
+    }
+    this.#pendingFurther += fragments - 1
+    return true
+  }
+
+  // The frame that a packet is in. Throws for one that is not within one frame.
+  #check(address: number, length: number): number {
+    const frame = (address & this.#frameMask) >>> 0
+    // The kernel would refuse the descriptor, count it as invalid and never give the frame back.
+    if (!(length > 0) || address + length > frame + this.#frameSize) {
+      throw new OptionError('length', `${length} bytes from ${address} are not a packet within one frame`)
+    }
+    return frame
+  }
+
+  #reserve(count: number): boolean {
     this.#commit()
-    this.#reserved = this.tx.reserve(this.#parts.batch)
-    if (this.#reserved > 0) return true
+    const wanted = Math.max(this.#parts.batch, count)
+    this.#reserved = this.tx.reserve(wanted)
+    if (this.#reserved >= count) return true
     this.flush()
-    this.#reserved = this.tx.reserve(this.#parts.batch)
-    return this.#reserved > 0
+    this.#reserved = this.tx.reserve(wanted)
+    return this.#reserved >= count
   }
 
   #commit(): void {
@@ -96,10 +142,11 @@ export class Sending {
     if (pending > 0) {
       this.tx.commit(pending)
       this.lent += pending
-      this.#counters[COUNTER.txPackets] += pending
+      this.#counters[COUNTER.txPackets] += pending - this.#pendingFurther
       this.#counters[COUNTER.txBytes] += this.#pendingBytes
       this.pending = 0
       this.#pendingBytes = 0
+      this.#pendingFurther = 0
     }
     this.#reserved = 0
   }

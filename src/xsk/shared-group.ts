@@ -1,19 +1,12 @@
 // What every kind of group is made of: devices, their queues, one memory cut into slices, a program a device.
 import { KernelError, OptionError, inNamespace, type Namespace } from '../kernel/index.js'
-import { attachXdp, type BpfMap, type BpfProgram, type XdpAttachment } from '../bpf/index.js'
+import type { XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
 import { BalanceProgram } from '../programs/balance.js'
-import { RedirectProgram } from '../programs/redirect.js'
 import { checkOptions, checkQueue, type CheckedOptions, type XdpSocketOptions } from './options.js'
 import type { FrameShare } from './shared-socket.js'
+import { attachSteering, loadRedirect, type SteeringProgram } from './steering.js'
 import { Umem, type FrameSlice, type UmemOptions } from './umem.js'
-
-/** A program that gives packets to sockets, and the map it finds them in by queue. */
-export interface SteeringProgram {
-  readonly program: BpfProgram
-  readonly sockets: BpfMap<number, number>
-  close(): void
-}
 
 /** A device of a group. */
 export interface GroupDevice {
@@ -24,11 +17,20 @@ export interface GroupDevice {
   /** Default `all`: a packet that arrives on a queue without a socket passes to the kernel. */
   queues?: 'all' | readonly number[]
   /**
-   * Makes the program to attach, given the most queues the device can ever have, and how many workers each of them has.
+   * Makes the program to attach, given what it is for.
    * Default: the one that redirects everything; for several workers the one that spreads flows over them. It is made
    * inside `namespace`, and closed with the group. Worker number w of queue q is at w * queues + q of its map.
    */
-  program?: (shape: { queues: number; workersPerQueue: number }) => SteeringProgram
+  program?: (shape: ProgramShape) => SteeringProgram
+}
+
+/** What a group's program is for. */
+export interface ProgramShape {
+  /** The most queues the device can ever have. */
+  queues: number
+  workersPerQueue: number
+  /** Packets longer than a frame are wanted too: the program is to be loaded with `frags`. */
+  multiBuffer: boolean
 }
 
 export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMap' | 'umem'>, GroupDevice {
@@ -67,13 +69,12 @@ export class OpenDevice {
   /** How the program is attached; undefined with `attach: 'none'`. */
   attachment: XdpAttachment | undefined
 
-  constructor(device: GroupDevice, queues: readonly number[], maxQueues: number, workersPerQueue: number) {
-    const load =
-      device.program ?? (workersPerQueue > 1 ? loadBalance : RedirectProgram.load.bind(RedirectProgram))
+  constructor(device: GroupDevice, queues: readonly number[], shape: ProgramShape) {
+    const load = device.program ?? (shape.workersPerQueue > 1 ? loadBalance : loadRedirect)
     this.interface = device.interface
     this.namespace = device.namespace
     this.queues = queues
-    this.program = inNamespace(device.namespace, () => load({ queues: maxQueues, workersPerQueue }))
+    this.program = inNamespace(device.namespace, () => load(shape))
   }
 
   close(): void {
@@ -144,7 +145,12 @@ export class GroupParts {
     this.#ownsUmem = !(checked.umem instanceof Umem)
     try {
       given.forEach((device, i) => {
-        devices.push(new OpenDevice(device, wanted[i].queues, wanted[i].maxQueues, perQueue))
+        const shape = {
+          queues: wanted[i].maxQueues,
+          workersPerQueue: perQueue,
+          multiBuffer: checked.multiBuffer,
+        }
+        devices.push(new OpenDevice(device, wanted[i].queues, shape))
       })
       this.umem = umem = checked.umem instanceof Umem ? checked.umem : createFor(checked.umem, slices)
     } catch (error) {
@@ -256,10 +262,11 @@ export class GroupParts {
 
   /** Attaches every device's program. `zeroCopy` says whether a device has a zero-copy socket. */
   attach(zeroCopy: (device: OpenDevice) => boolean): void {
-    const { attach = 'auto', mode = 'auto' } = this.#options
+    const { attach = 'auto', mode = 'auto', multiBuffer = false } = this.#options
     if (attach === 'none') return
     for (const device of this.devices) {
-      device.attachment = attachXdp(device.program.program, {
+      device.attachment = attachSteering(device.program, {
+        multiBuffer,
         interface: device.interface,
         namespace: device.namespace,
         // Only a program in the driver can give packets to a zero-copy socket.

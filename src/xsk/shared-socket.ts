@@ -30,7 +30,10 @@ export interface BoundSocketDescription {
   range: FrameSlice | undefined
   rings: RingSizes
   zeroCopy: boolean
-  options: Pick<CheckedOptions, 'copy' | 'batch' | 'needWakeup' | 'busyPoll' | 'trackFrames' | 'wait'>
+  options: Pick<
+    CheckedOptions,
+    'copy' | 'batch' | 'needWakeup' | 'multiBuffer' | 'busyPoll' | 'trackFrames' | 'wait'
+  >
 }
 
 /** Which frames of which memory a socket gets, when it shares it with others. */
@@ -85,6 +88,7 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
       // A zero-copy socket hears nothing from a generic program, so the kernel must not choose zero copy there.
       copy: options.mode === 'generic' ? 'copy' : options.copy,
       needWakeup: options.needWakeup,
+      multiBuffer: options.multiBuffer,
     }
     if (partner) binding.bindBeside(fd, partner.fd, request)
     else await binding.bindSocket(fd, memory, request)
@@ -113,6 +117,7 @@ export function describeBoundSocket(bound: BoundSocket): BoundSocketDescription 
     copy,
     batch,
     needWakeup,
+    multiBuffer,
     busyPoll,
     trackFrames,
     wait,
@@ -126,6 +131,6 @@ export function describeBoundSocket(bound: BoundSocket): BoundSocketDescription 
     range,
     rings,
     zeroCopy,
-    options: { copy, batch, needWakeup, busyPoll, trackFrames, wait },
+    options: { copy, batch, needWakeup, multiBuffer, busyPoll, trackFrames, wait },
   }
 }

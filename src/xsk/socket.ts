@@ -1,10 +1,10 @@
 // XdpSocket: the packets of one queue, received and sent over the rings of an AF_XDP socket.
 import { ENETDOWN } from '../kernel/errno.js'
 import { type KernelError, StateError, inNamespace, native, type Namespace } from '../kernel/index.js'
-import { attachXdp, type XdpAttachment } from '../bpf/index.js'
-import { RedirectProgram } from '../programs/redirect.js'
+import type { XdpAttachment } from '../bpf/index.js'
 import * as binding from './binding.js'
 import { DataPath } from './data-path.js'
+import type { Fragments } from './fragments.js'
 import { FramePool } from './frame-pool.js'
 import { drain, runBusy, runOnEvents, type RunOptions } from './loop.js'
 import {
@@ -24,6 +24,7 @@ import {
   type BoundSocketDescription,
   type FrameShare,
 } from './shared-socket.js'
+import { attachSteering, loadRedirect, type SteeringProgram } from './steering.js'
 import { COUNTER, readKernelStatistics, type FrameCensus, type SocketStatistics } from './statistics.js'
 import type { TxBatch } from './tx-batch.js'
 import { Umem } from './umem.js'
@@ -55,11 +56,13 @@ export class XdpSocket implements AsyncDisposable {
   /** The whole UMEM. */
   readonly bytes: Uint8Array
   readonly needWakeup: boolean
+  /** Whether packets may be in several frames. */
+  readonly multiBuffer: boolean
   readonly busyPoll: boolean
   readonly copy: Granted<CopyMode, 'copy' | 'zero-copy'>
   readonly #parts: Parts
   readonly #path: DataPath
-  #steering: { attachment: XdpAttachment; program: RedirectProgram } | undefined
+  #steering: { attachment: XdpAttachment; program: SteeringProgram } | undefined
   #stopRunning: (() => void) | undefined
   #closing: Promise<void> | undefined
 
@@ -72,6 +75,7 @@ export class XdpSocket implements AsyncDisposable {
     this.umem = umem
     this.bytes = umem.bytes
     this.needWakeup = options.needWakeup
+    this.multiBuffer = options.multiBuffer
     this.busyPoll = options.busyPoll !== undefined
     this.copy = { asked: options.copy, got: bound.zeroCopy ? 'zero-copy' : 'copy' }
     this.#path = new DataPath({
@@ -86,6 +90,7 @@ export class XdpSocket implements AsyncDisposable {
       },
       batch: options.batch,
       needWakeup: options.needWakeup,
+      multiBuffer: options.multiBuffer,
       interface: options.interface,
       queue: options.queue,
       counters: parts.counters,
@@ -165,10 +170,13 @@ export class XdpSocket implements AsyncDisposable {
       return
     }
     if (options.attach === 'none') return
-    const program = inNamespace(options.namespace, () => RedirectProgram.load({ queues: maxQueues }))
+    const program = inNamespace(options.namespace, () =>
+      loadRedirect({ queues: maxQueues, multiBuffer: options.multiBuffer }),
+    )
     try {
       program.sockets.update(options.queue, fd)
-      const attachment = attachXdp(program.program, {
+      const attachment = attachSteering(program, {
+        multiBuffer: options.multiBuffer,
         interface: options.interface,
         namespace: options.namespace,
         mode: this.copy.got === 'zero-copy' ? 'native' : options.mode,
@@ -278,7 +286,10 @@ export class XdpSocket implements AsyncDisposable {
 
   // ---------------------------------------------------------------- sending
 
-  /** Puts a copy of `packet` in the TX ring. False when there is no room now. Call `flush` after the last one. */
+  /**
+   * Puts a copy of `packet` in the TX ring; with `multiBuffer` also one that is longer than a frame, in up to 18 of them. False when
+   * there is no room now. Call `flush` after the last one.
+   */
   send(packet: Uint8Array): boolean {
     return this.#path.send(packet)
   }
@@ -307,12 +318,25 @@ export class XdpSocket implements AsyncDisposable {
     return this.#path.transmit(address, length)
   }
 
+  /**
+   * As `transmit`, for a packet in several frames: the one in hand, also of another socket of the group, or what its `keep` answered.
+   * All its frames leave, or when there is no room all are freed. Throws `OptionError` without `multiBuffer`.
+   */
+  transmitFragments(packet: Fragments): boolean {
+    return this.#path.transmitFragments(packet)
+  }
+
+  /** Frees all frames of a held packet. */
+  releaseFragments(packet: Fragments): void {
+    this.#path.releaseFragments(packet)
+  }
+
   /** Hands over what was put in the TX ring, wakes the kernel if it needs it, and takes back the frames it has sent. */
   flush(): void {
     this.#path.flush()
   }
 
-  /** Packets put in the TX ring that the kernel has not taken yet. */
+  /** Packets (with `multiBuffer` frames) put in the TX ring that the kernel has not taken yet. */
   get txPending(): number {
     return this.#path.txWaiting
   }

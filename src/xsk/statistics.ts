@@ -10,7 +10,7 @@ export interface Traffic {
 
 /** The kernel's own counters of a socket (struct xdp_statistics; the last three from kernel 5.9). */
 export interface KernelStatistics {
-  /** Dropped for another reason than an empty fill or a full RX ring, such as a packet longer than a frame. */
+  /** Dropped for another reason than an empty fill or a full RX ring, such as a packet longer than a frame: `multiBuffer` takes those. */
   rxDropped: number
   /** Fill ring entries that were no frame. */
   rxInvalidDescriptors: number

@@ -8,6 +8,12 @@ export const XDP_SHARED_UMEM = 1 << 0
 export const XDP_COPY = 1 << 1
 export const XDP_ZEROCOPY = 1 << 2
 export const XDP_USE_NEED_WAKEUP = 1 << 3
+/** Kernel 6.6: packets may be in several frames. */
+export const XDP_USE_SG = 1 << 4
+
+// Descriptor options (struct xdp_desc)
+/** The packet goes on in the next descriptor. */
+export const XDP_PKT_CONTD = 1 << 0
 
 // Socket options
 export const XDP_MMAP_OFFSETS = 1
