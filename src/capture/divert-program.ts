@@ -12,14 +12,14 @@ export interface DivertProgramOptions {
   queues: number
   /** Default: everything. */
   filter?: Filter | undefined
-  /** Bytes of the longest packet that a frame has room for. */
+  /** Bytes of the longest packet that the sockets can take. */
   longest: number
 }
 
 /**
  * ```
  * packet ─┬─ does not match the filter, or is too short for it ─────┐
- *         ├─ matches, longer than a frame ── counted ───────────────┼─→ pass to the kernel
+ *         ├─ matches, too long for them ── counted ────────────────┼─→ pass to the kernel
  *         └─ matches ── a socket in `sockets` at its queue? ── no ──┘
  *                                                        └── yes ──→ redirect to it
  * ```
@@ -53,7 +53,7 @@ export class DivertProgram {
     this.#tooLong = this.#loaded.map(tooLongMap)
   }
 
-  /** Packets that matched, and passed for being longer than a frame. */
+  /** Packets that matched, and passed for being too long. */
   get tooLong(): number {
     return (this.#tooLong.lookup(0) ?? []).reduce((sum, count) => sum + count, 0)
   }

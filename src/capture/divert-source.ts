@@ -1,7 +1,8 @@
 // Packets taken by AF_XDP sockets on the interface's queues: the fastest way, and the host never sees what is taken.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Filter } from '../filter/index.js'
-import { OptionError, type Namespace } from '../kernel/index.js'
+import { OptionError, UnsupportedError, type Interface, type Namespace } from '../kernel/index.js'
+import { getDeviceFeatures } from '../kernel/netlink/index.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import {
   XdpGroup,
@@ -31,18 +32,21 @@ export interface DivertSourceOptions extends DivertSocketOptions {
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
 }
 
-/** Bytes of a frame unless the memory is described otherwise: room for packets of 3840 bytes. */
+/** Bytes of a frame unless the memory is described otherwise: room for 3840 bytes of a packet. */
 const FRAME_SIZE = 4096
 /** What the kernel keeps of a frame for itself (XDP_PACKET_HEADROOM). */
 const KERNEL_HEADROOM = 256
+/** Room for what veth and GRO make of TCP; grows for longer ones. */
+const GATHER_BYTES = 65_536 + 256
 /** AF_XDP tells no time of arrival: packets get the time at which they are read, the same for so many. */
 const PACKETS_A_CLOCK = 8
 // include/uapi/linux/bpf.h: enum xdp_action
 const XDP_REDIRECT = 4
 
 /**
- * What arrives at an interface, taken away from the host. Packets longer than a frame stay the host's and count as lost
- * in the kernel. Kernel 5.18. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, and `close()`.
+ * What arrives at an interface, taken away from the host. Where packets cannot be in several frames (before kernel 6.6, or in
+ * zero copy on a driver that has not learnt it) those longer than a frame stay the host's and count as lost in the kernel.
+ * Kernel 5.18. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, and `close()`.
  */
 export class DivertSource implements PacketSource {
   readonly mode = 'divert'
@@ -57,6 +61,8 @@ export class DivertSource implements PacketSource {
   #control = new AbortController()
   #run: Promise<void> | undefined
   #kernel: KernelStatistics
+  // Where packets of several frames are put together.
+  #gathered = new Uint8Array(0)
   #time = 0
   #clockLeft = 0
 
@@ -75,12 +81,25 @@ export class DivertSource implements PacketSource {
     if (!(longest > 0))
       throw new OptionError('umem.frameSize', `Frames of ${shape.frameSize} bytes hold no packet`)
     let program: DivertProgram | undefined
-    const group = await XdpGroup.open({
-      ...rest,
-      umem: shape,
-      mode: xdpMode,
-      program: ({ queues }) => (program = new DivertProgram({ queues, filter, longest })),
-    })
+    const open = (multiBuffer: boolean) =>
+      XdpGroup.open({
+        ...rest,
+        umem: shape,
+        mode: xdpMode,
+        multiBuffer,
+        program: ({ queues }) =>
+          (program = new DivertProgram({
+            queues,
+            filter,
+            longest: multiBuffer ? MAX_CAPTURED_LENGTH : longest,
+          })),
+      })
+    const group = hasMultiBuffer(device, rest.copy, options.namespace)
+      ? await open(true).catch((error: unknown) => {
+          if (error instanceof UnsupportedError) return open(false)
+          throw error
+        })
+      : await open(false)
     return new DivertSource(
       group,
       program as DivertProgram,
@@ -195,11 +214,33 @@ export class DivertSource implements PacketSource {
       this.#time = live.clock.now()
     }
     const { packet } = live
-    packet.bytes = received.bytes
-    packet.offset = received.offset
-    packet.length = received.length
+    if (received.fragments === 1) {
+      packet.bytes = received.bytes
+      packet.offset = received.offset
+      packet.length = received.length
+    } else {
+      this.#gather(received)
+    }
     packet.queue = received.queue
     live.clock.stamp(packet, this.#time)
-    live.handOn(received.length)
+    live.handOn(received.totalLength)
   }
+
+  #gather(received: XdpPacket): void {
+    const { packet } = this.#live
+    const length = received.totalLength
+    if (this.#gathered.length < length) this.#gathered = new Uint8Array(Math.max(length, GATHER_BYTES))
+    packet.bytes = this.#gathered
+    packet.offset = 0
+    packet.length = received.copyTo(this.#gathered)
+  }
+}
+
+/** Whether packets may be in several frames without giving up zero copy for it, as far as the driver tells. */
+function hasMultiBuffer(
+  { index }: Interface,
+  copy: XdpGroupOptions['copy'],
+  namespace: Namespace | undefined,
+): boolean {
+  return copy === 'copy' || getDeviceFeatures(index, { namespace })?.zeroCopyMaxSegments !== 1
 }
