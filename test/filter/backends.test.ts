@@ -129,6 +129,16 @@ describe('the forms of a filter', () => {
     assert.ok(!classicTakes(filter, web))
   })
 
+  it('find nothing at offsets that are computed beyond 32 bits', () => {
+    // The first byte is 2: X is 2^32 - 1, and the IP header begins at 14.
+    const filter = compileFilter('ip[ether[0] - 3] = ip[ether[0] - 3]')
+    assert.ok(!filter.matches(web))
+    assert.ok(!classicTakes(filter, web))
+    // Where X is no more than the length of a header, nothing is asked.
+    const usual = compileFilter('tcp port 80')
+    assert.equal(usual.toClassicBpf().length / 8, usual.program.length)
+  })
+
   it('follow up to 16 headers of a chain', () => {
     const filter = compileFilter('ip6 protochain 6')
     for (const [headers, taken] of [

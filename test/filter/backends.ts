@@ -68,7 +68,7 @@ export const classic: Backend = {
 /** Packet sockets that look at one end of a lab, each with a filter of its own. What no device would send goes to other sockets. */
 export const classicInKernel = (end: LabEnd): Backend => ({
   name: 'classic BPF on sockets',
-  width: 64,
+  width: 128,
   takes: isWhole,
   prepare(filters) {
     const programs = filters.map((filter) => filter.toClassicBpf())

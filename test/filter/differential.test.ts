@@ -120,9 +120,9 @@ describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump'
     }
     assert.ok(classes.size > 20)
     for (const [name, { some, all }] of classes) {
-      // Constants compared with constants are true of all packets.
+      // Constants compared with constants are true of all packets, and bytes behind all packets are nothing.
       assert.ok(
-        some >= all * (name === 'precedence' ? 0.4 : 0.6),
+        some >= all * (['precedence', 'corner'].includes(name) ? 0.4 : 0.6),
         `${name}: ${some} of ${all} tell packets apart`,
       )
     }

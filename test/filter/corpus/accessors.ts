@@ -246,7 +246,9 @@ export function arithmeticTerm(random: Random, protocols: readonly string[], dep
     const protocol = random.pick(protocols)
     const [offset, size] = random.pick(FIELDS[protocol])
     if (!random.oneIn(6) || depth === 0) return access(protocol, offset, size)
-    return access(protocol, `${arithmeticTerm(random, protocols, depth - 1)} & 0x3f`, size)
+    const term = arithmeticTerm(random, protocols, depth - 1)
+    // Most within packets; others in front of them and far behind.
+    return access(protocol, random.oneIn(4) ? term : `${term} & 0x3f`, size)
   }
   const operator = random.pick(OPERATORS)
   // A shift or a division by what the packet holds is a case of its own, and rare.

@@ -1,5 +1,6 @@
 // The expressions of the corpus, by class: every primitive, every way to look into a packet, and combinations of them.
 import { accessors, comparison } from './accessors.js'
+import { corners, refusedCorners } from './corners.js'
 import { PORTS } from './names.js'
 import { primitives, wording } from './primitives.js'
 import { Random } from './random.js'
@@ -90,10 +91,10 @@ function generated(seed: number): CorpusExpression[] {
 
 /** All candidates of the corpus, each once, in a fixed order. Which of them are right is libpcap's to say. */
 export function corpusExpressions(seed = 0xf117e4): CorpusExpression[] {
-  const listed = Object.entries({ ...primitives, ...wording, ...accessors }).flatMap(([name, texts]) =>
-    texts.map((text) => ({ class: name, text })),
+  const listed = Object.entries({ ...primitives, ...wording, ...accessors, corner: corners }).flatMap(
+    ([name, texts]) => texts.map((text) => ({ class: name, text })),
   )
-  const refused = refusedCandidates.map((text) => ({ class: 'refused', text }))
+  const refused = [...refusedCandidates, ...refusedCorners].map((text) => ({ class: 'refused', text }))
   const unique = new Map<string, CorpusExpression>()
   for (const expression of [...listed, ...generated(seed), ...refused]) {
     if (!unique.has(expression.text)) unique.set(expression.text, expression)
