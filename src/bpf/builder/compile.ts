@@ -6,6 +6,7 @@ import { emit } from './emit.js'
 import type { Fn } from './ir.js'
 import { lower } from './lower.js'
 import { mergeBounds, removeDead, shareReturns, sink, straighten } from './shape.js'
+import { shareBlocks } from './share.js'
 import { simplify } from './simplify.js'
 
 /** For tests. */
@@ -32,6 +33,7 @@ export function compile(functions: readonly Fn[], options: CompileOptions = {}):
     }
     const machine = lower(fn)
     allocate(machine, options.colours)
+    if (options.optimize !== false) shareBlocks(machine)
     code.push(emit(machine))
   }
   return code

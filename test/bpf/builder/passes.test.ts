@@ -19,6 +19,7 @@ import { block, edgesOf } from '../../../src/bpf/builder/ir.js'
 import { lower } from '../../../src/bpf/builder/lower.js'
 import type { MachineBlock, MachineFn, MachineInst } from '../../../src/bpf/builder/machine.js'
 import { mergeBounds, removeDead, shareReturns, sink, straighten } from '../../../src/bpf/builder/shape.js'
+import { shareBlocks } from '../../../src/bpf/builder/share.js'
 import { simplify } from '../../../src/bpf/builder/simplify.js'
 import { assemble } from '../../../src/bpf/assembler.js'
 import { listing } from '../../../src/bpf/index.js'
@@ -389,6 +390,40 @@ describe('registers', () => {
     assert.ok(fn.stackBytes > 0 && fn.stackBytes <= 8 * 8, `${fn.stackBytes} bytes for two groups of 15`)
     const numbers = fn.blocks[0].insts.flatMap((inst) => ('dst' in inst ? [inst.dst] : []))
     assert.ok(numbers.every((register) => register < 10))
+  })
+  test('jumps that hand over the same share a block, but nobody is sent on a detour', () => {
+    const block = (id: number, value: bigint, next: MachineBlock | undefined): MachineBlock => ({
+      id,
+      insts: [{ op: 'constant', dst: 5, value, at: { file: `${id}.ts`, line: id, column: 1 } }],
+      next,
+      weight: 1,
+    })
+    const end: MachineBlock = { id: 9, insts: [{ op: 'exit', at }], next: undefined, weight: 1 }
+    const [jumped, again, other, entered] = [1, 2, 3, 4].map((id) => block(id, id === 3 ? 8n : 7n, end))
+    const to = (target: MachineBlock): MachineInst => {
+      return { op: 'branch', comparison: '==', bits: 64, a: 1, b: 0n, to: target, at }
+    }
+    const first: MachineBlock = {
+      id: 0,
+      insts: [to(jumped), to(again), to(other)],
+      next: entered,
+      weight: 1,
+    }
+    const fn: MachineFn = {
+      name: 'f',
+      blocks: [first, jumped, again, other, entered, end],
+      registers: 11,
+      stackBytes: 0,
+    }
+    shareBlocks(fn)
+    assert.deepEqual(fn.blocks, [first, other, entered, end])
+    const targets = first.insts.map((inst) => inst.op === 'branch' && inst.to)
+    assert.deepEqual(targets, [entered, entered, other])
+    // Two that are both run into stay two: one would have to jump.
+    const second = block(5, 7n, end)
+    const both: MachineFn = { ...fn, blocks: [...fn.blocks, second, { ...first, id: 6, next: second }] }
+    shareBlocks(both)
+    assert.equal(both.blocks.length, 6)
   })
   test('constants are written the shortest way', () => {
     const of = (value: bigint): string[] => compiled(new Sketch(1).return(0, value)).slice(-2, -1)
