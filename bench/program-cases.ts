@@ -30,7 +30,8 @@ const chosen: Readonly<Record<string, { given?: GivenSettings; twin?: string; fl
     sample: { flags: ['-DEVERY=100'] },
     acl: { given: { allow: ['10.0.0.0/8'], deny: ['53/udp'] }, flags: ['-DOTHERWISE=XDP_PASS'] },
     reflect: { given: { swap: ['ports'] }, flags: ['-DSWAP=2'] },
-    'count-flows': { flags: ['-DENTRIES=65536'] },
+    'count-protocols': { flags: ['-DFRAGS'] },
+    'count-flows': { flags: ['-DENTRIES=65536', '-DFRAGS'] },
     mirror: { flags: [`-DSNAP=${MAX_SNAP_LENGTH}`, '-DRING=8388608'] },
     balance: { flags: ['-DCOUNT=2', '-DQUEUES=1'] },
   }

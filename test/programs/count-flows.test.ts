@@ -1,7 +1,7 @@
 // Counting by flow: against its model, its twin in C, two CPUs at once, and real traffic.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { attachXdp } from '../../src/bpf/index.js'
+import { attachXdp, probeFrags } from '../../src/bpf/index.js'
 import { inNamespace } from '../../src/kernel/index.js'
 import { type Flow, FlowCounter, defineCountFlows } from '../../src/programs/count-flows.js'
 import { MOST, compileTwin, speed } from '../bpf/builder/compile-twin.js'
@@ -139,14 +139,16 @@ test(
   'has about as many instructions as its twin in C, and counts alike',
   { skip: needsRoot || needsClang },
   (t) => {
-    const object = compileTwin('test/programs/twins/count-flows.c', ['-DENTRIES=1000'])
-    const definition = defineCountFlows({ maxFlows: 1000 })
+    const frags = probeFrags().available
+    const flags = ['-DENTRIES=1000', ...(frags ? ['-DFRAGS'] : [])]
+    const object = compileTwin('test/programs/twins/count-flows.c', flags)
+    const definition = defineCountFlows({ maxFlows: 1000, frags })
     const [ours, clang] = [definition.assembled.bytes.length / 8, object.link('program').bytes.length / 8]
     t.diagnostic(`count-flows: ${ours} instructions, clang -O2 ${clang}: ${(ours / clang).toFixed(2)}`)
     assert.ok(ours <= clang * MOST, `${ours} instructions, clang has ${clang}`)
     const counter = FlowCounter.load({ maxFlows: 1000 })
     t.after(() => counter.close())
-    const compiled = object.load()
+    const compiled = object.load({ frags })
     t.after(() => compiled.close())
     const twin = compiled.program('program')
     const next = random(43)

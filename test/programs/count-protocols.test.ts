@@ -1,7 +1,7 @@
 // Counting by protocol: against its model, its twin in C, two CPUs at once, and real traffic.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { attachXdp } from '../../src/bpf/index.js'
+import { attachXdp, probeFrags } from '../../src/bpf/index.js'
 import { inNamespace } from '../../src/kernel/index.js'
 import { ProtocolCounter, defineCountProtocols } from '../../src/programs/count-protocols.js'
 import { MOST, compileTwin, speed } from '../bpf/builder/compile-twin.js'
@@ -54,14 +54,15 @@ test(
   'has about as many instructions as its twin in C, and counts alike',
   { skip: needsRoot || needsClang },
   (t) => {
-    const object = compileTwin('test/programs/twins/count-protocols.c')
-    const definition = defineCountProtocols()
+    const frags = probeFrags().available
+    const object = compileTwin('test/programs/twins/count-protocols.c', frags ? ['-DFRAGS'] : [])
+    const definition = defineCountProtocols({ frags })
     const [ours, clang] = [definition.assembled.bytes.length / 8, object.link('program').bytes.length / 8]
     t.diagnostic(`count-protocols: ${ours} instructions, clang -O2 ${clang}: ${(ours / clang).toFixed(2)}`)
     assert.ok(ours <= clang * MOST, `${ours} instructions, clang has ${clang}`)
     const counter = ProtocolCounter.load()
     t.after(() => counter.close())
-    const compiled = object.load()
+    const compiled = object.load({ frags })
     t.after(() => compiled.close())
     const next = random(32)
     for (let i = 0; i < 5000; i++) {

@@ -16,7 +16,7 @@ static inline int add(struct flow_key *key, __u64 length, __u64 now)
 SEC("xdp") int program(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *at = data;
-	__u64 length = end - data;
+	__u64 length = LENGTH(ctx, data, end);
 	__u32 rest = 2;
 	struct flow_key key;
 	int is_fragment, protocol;

@@ -25,6 +25,6 @@ count:;
 	struct count *count = bpf_map_lookup_elem(&protocols, &slot);
 	if (!count) return XDP_PASS;
 	count->packets++;
-	count->bytes += end - data;
+	count->bytes += LENGTH(ctx, data, end);
 	return XDP_PASS;
 }

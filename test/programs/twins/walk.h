@@ -1,5 +1,11 @@
 /* How the twins that count and balance walk a packet: Ethernet, two VLAN tags, IPv4, IPv6 with eight extension headers. */
 #include "twin.h"
+/* Bytes of the packet: with -DFRAGS those of all its buffers. */
+#ifdef FRAGS
+#define LENGTH(ctx, data, end) bpf_xdp_get_buff_len(ctx)
+#else
+#define LENGTH(ctx, data, end) ((end) - (data))
+#endif
 struct vlan { __be16 tci, type; };
 struct flow_key { __u8 src[16], dst[16]; __be16 src_port, dst_port; __u16 vlan; __u8 protocol, version; };
 struct fragment { __u8 next, reserved; __be16 offset; __be32 id; };
