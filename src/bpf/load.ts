@@ -177,7 +177,10 @@ function refused(errno: number, options: LoadOptions, name: string, bytes: Uint8
     [EPERM]: 'Run as root, or grant CAP_BPF and CAP_NET_ADMIN (before kernel 5.8 CAP_SYS_ADMIN).',
     [EAGAIN]: 'Signals kept interrupting the verifier; try again.',
     [E2BIG]: 'The program has too many instructions, or this kernel is too old for one of the options.',
-    [EINVAL]: 'This kernel does not know one of the options, or that type of program: it may be too old.',
+    // The latter: kernel/bpf/core.c, __bpf_prog_map_compatible.
+    [EINVAL]:
+      'This kernel may be too old for one of the options or that type of program; or the program shares a map of programs, ' +
+      'devices or processors with one that differs in type or frags.',
   }
   const about = `${options.type} program "${name}" of ${bytes.length / SLOT_BYTES} instructions`
   if (errno === EINVAL && options.frags && !kernelAtLeast(5, 18)) {

@@ -164,6 +164,22 @@ describe('loading', { skip: needsRoot }, () => {
     })
   })
 
+  test(
+    'programs that share a map of devices must agree in frags, as the hint says',
+    { skip: !kernelAtLeast(5, 18) && 'needs kernel 5.18' },
+    (t) => {
+      const map = BpfMap.create({ type: 'devmap', name: 'devices', maxEntries: 1 })
+      t.after(() => map.close())
+      const loadIt = (frags: boolean) => {
+        const program = BpfProgram.load({ type: 'xdp', code: [loadMap(r1, map), mov(r0, 2), exit()], frags })
+        t.after(() => program.close())
+      }
+      loadIt(true)
+      loadIt(true)
+      assert.throws(() => loadIt(false), { code: 'EINVAL', hint: /shares a map of .*devices.* frags\.$/ })
+    },
+  )
+
   test('without rights, the error says which are missing', () => {
     const script = fileURLToPath(new URL('unprivileged-child.js', import.meta.url))
     // Still as root: another user may not read a checkout in root's home.

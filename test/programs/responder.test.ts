@@ -22,6 +22,7 @@ test('the responder and its twin in the assembler give every packet the same ver
       type: 'xdp',
       name: 'by_hand',
       code: responderByHand(devices, addresses),
+      frags: built.loadsWithFrags,
     })
     try {
       const next = random(7)

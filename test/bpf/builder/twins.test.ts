@@ -25,6 +25,7 @@ for (const [name, define] of Object.entries(twins)) {
     devices.update(0, 1)
     const loadedC = object.load({
       maps: object.maps.some((map) => map.name === 'xsks_map') ? { xsks_map: devices } : {},
+      frags: definition.loadsWithFrags,
     })
     t.after(() => loadedC.close())
     const shared = Object.fromEntries(
