@@ -1,24 +1,8 @@
 // The command `xdp`: what it takes, and how it ends. Statuses: 0 done, 1 refused or failed, 2 used wrongly.
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { FilterError } from '../filter/index.js'
+import { FilterError } from '../filter/error.js'
 import { OptionError, XdpError } from '../kernel/index.js'
-import { captureCommand } from './capture.js'
-import { checkCommand } from './check.js'
-import { demoCommand } from './demo.js'
-import { disasmCommand } from './disasm.js'
-import { dropCommand } from './drop.js'
-import { echoCommand } from './echo.js'
-import { filterCommand } from './filter.js'
-import { forwardCommand } from './forward.js'
-import { generateCommand } from './generate.js'
-import { labCommand } from './lab.js'
-import { loadCommand } from './load.js'
-import { measureCommand } from './measure.js'
-import { pongCommand } from './pong.js'
-import { programsCommand } from './programs.js'
-import { statusCommand } from './status.js'
-import { unloadCommand } from './unload.js'
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -31,29 +15,35 @@ const program = new Command('xdp')
   .showSuggestionAfterError()
   .addHelpText('after', '\nExit status: 0 done, 1 refused or failed, 2 used wrongly.')
 
-for (const command of [
-  captureCommand(),
-  pongCommand(),
-  echoCommand(),
-  dropCommand(),
-  loadCommand(),
-  unloadCommand(),
-  checkCommand(),
-  disasmCommand(),
-  filterCommand(),
-  programsCommand(),
-  statusCommand(),
-  forwardCommand(),
-  generateCommand(),
-  measureCommand(),
-  demoCommand(),
-  labCommand(),
-]) {
-  program.addCommand(command)
+// Each brings along what it needs of the library, so only the one that is meant is loaded.
+const commands: Record<string, () => Promise<Command>> = {
+  capture: async () => (await import('./capture.js')).captureCommand(),
+  pong: async () => (await import('./pong.js')).pongCommand(),
+  echo: async () => (await import('./echo.js')).echoCommand(),
+  drop: async () => (await import('./drop.js')).dropCommand(),
+  load: async () => (await import('./load.js')).loadCommand(),
+  unload: async () => (await import('./unload.js')).unloadCommand(),
+  check: async () => (await import('./check.js')).checkCommand(),
+  disasm: async () => (await import('./disasm.js')).disasmCommand(),
+  filter: async () => (await import('./filter.js')).filterCommand(),
+  programs: async () => (await import('./programs.js')).programsCommand(),
+  status: async () => (await import('./status.js')).statusCommand(),
+  forward: async () => (await import('./forward.js')).forwardCommand(),
+  generate: async () => (await import('./generate.js')).generateCommand(),
+  measure: async () => (await import('./measure.js')).measureCommand(),
+  demo: async () => (await import('./demo.js')).demoCommand(),
+  lab: async () => (await import('./lab.js')).labCommand(),
 }
-// Commands do not inherit these; without the first commander would end the process with status 1 for wrong usage.
-for (const command of withSubcommands(program)) {
-  command.exitOverride().configureOutput({ outputError: (text, write) => write(wrongUsage(text)) })
+
+/** Adds the command that the line names; all of them where it names none: they are listed then, or guessed from. */
+async function addCommands(argv: readonly string[]): Promise<void> {
+  const word = argv.slice(2).find((word) => !word.startsWith('-'))
+  const named = word !== undefined && Object.hasOwn(commands, word) ? [word] : Object.keys(commands)
+  for (const name of named) program.addCommand(await commands[name]())
+  // Commands do not inherit these; without the first commander would end the process with status 1 for wrong usage.
+  for (const command of withSubcommands(program)) {
+    command.exitOverride().configureOutput({ outputError: (text, write) => write(wrongUsage(text)) })
+  }
 }
 
 /** Runs the command line; the process then ends by itself, with the right status. */
@@ -61,6 +51,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.stdout.on('error', endWithoutReader)
   process.stderr.on('error', endWithoutReader)
   try {
+    await addCommands(argv)
     await program.parseAsync([...argv])
   } catch (error) {
     process.exitCode = report(error)

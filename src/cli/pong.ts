@@ -2,10 +2,9 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { OptionError } from '../kernel/index.js'
 import { formatIp, parseIp } from '../packet/index.js'
-import { PingServer } from '../serve/index.js'
-import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
+import { PingServer } from '../serve/ping-server.js'
 import { untilInterrupted } from './interrupt.js'
-import { openPong, type PongServer } from './pong-program.js'
+import type { PongServer } from './pong-program.js'
 import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
@@ -33,7 +32,10 @@ export function pongCommand(): Command {
         'what it gives and is not answered is dropped (default: one that gives only what is answered)',
     )
     .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
-    .addHelpText('after', programHelp())
+    .addHelpText(
+      'after',
+      '\nThe programs there are, and what can be set of them, are listed by `xdp programs`.',
+    )
     .action(async (name: string, flags: PongFlags) => {
       const server = await untilInterrupted(async (signal) => {
         const server = await openServer(name, flags)
@@ -66,6 +68,11 @@ async function openServer(name: string, flags: PongFlags): Promise<PongServer> {
     requireUp(name)
     return PingServer.open(options)
   }
+  // Loaded only now: a responder that stays up for months should be small.
+  const [{ chooseProgram, requireForInterface }, { openPong }] = await Promise.all([
+    import('./choose-program.js'),
+    import('./pong-program.js'),
+  ])
   const chosen = chooseProgram(flags.program, flags)
   requireForInterface(chosen)
   requireConsent(name, flags.takeTraffic ?? false)

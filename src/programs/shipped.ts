@@ -1,8 +1,6 @@
 // What a shipped program is to those who choose one by name: a summary, settings in words, a definition.
 import type { LoadedXdp, XdpDefinition } from '../bpf/builder/index.js'
-import { compileFilter } from '../filter/index.js'
 import { OptionError } from '../kernel/index.js'
-import { defineFiltered } from './filtered.js'
 
 /** Something that can be set of a program, for a help text. */
 export interface ProgramSetting {
@@ -36,27 +34,6 @@ export interface ShippedProgram {
   readonly settings?: Readonly<Record<string, ProgramSetting>>
   /** Builds it; nothing is loaded. Throws `OptionError`, named for the setting, for a value that cannot be; `FilterError` for a filter. */
   readonly define: (given: GivenSettings, shape: ProgramShape) => DefinedProgram
-}
-
-/** The setting of all shipped programs that do not treat all packets alike anyway. */
-const FILTER: ProgramSetting = {
-  summary: "which packets it gets, in tcpdump's language; the others pass (default: all)",
-  example: 'icmp',
-}
-
-/** A program that a filter can be set of: packets that do not match pass before they get to it. */
-export function filterable(shipped: ShippedProgram): ShippedProgram {
-  return {
-    ...shipped,
-    settings: { ...shipped.settings, filter: FILTER },
-    define: (given, shape) => {
-      const expression = oneValue(given, 'filter')
-      // First, so that what is wrong with the filter is said before what the program would ask of the system.
-      const filter = expression === undefined ? undefined : compileFilter(expression)
-      const defined = shipped.define(given, shape)
-      return { ...defined, definition: defineFiltered(defined.definition, filter) }
-    },
-  }
 }
 
 /** The one value of a setting; undefined when it was not given. Throws `OptionError` when it was given twice. */
