@@ -10,8 +10,8 @@ import { socketMap } from './sockets.js'
  * ```
  *
  * `queues` is the most queues the device can ever have. Takes packets in several buffers (jumbo frames) too where the kernel has
- * them (5.18): a socket drops those that its frames have no room for. Kernel 5.3, where redirect_map learnt to pass instead of
- * aborting.
+ * them (5.18): a socket drops those that its frames have no room for, unless it was opened with `multiBuffer`. Kernel 5.3, where
+ * redirect_map learnt to pass instead of aborting.
  */
 export function defineRedirect(queues: number): XdpDefinition {
   const sockets = socketMap(queues)
