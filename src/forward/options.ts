@@ -23,7 +23,7 @@ export type ForwardDevice = string | Omit<GroupDevice, 'program'>
 /** Two devices, or one that gets its packets back; sockets and memory as for `XdpGroup`. */
 export interface ForwarderOptions extends Omit<
   XdpGroupOptions,
-  'interface' | 'namespace' | 'queues' | 'program' | 'others' | 'attach'
+  'interface' | 'namespace' | 'queues' | 'program' | 'others' | 'attach' | 'multiBuffer'
 > {
   in: ForwardDevice
   /** The other device. Without it, packets leave by the device they came from. */
@@ -113,6 +113,13 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
       'discovery',
       `"${String(discovery)}" is nobody who gets packets`,
       'Use forward or kernel.',
+    )
+  }
+  if ('multiBuffer' in options && options.multiBuffer === true) {
+    throw new OptionError(
+      'multiBuffer',
+      'Packets in several frames are not forwarded',
+      'Leave it out, and make frames as large as the packets: umem.frameSize.',
     )
   }
   const { umem, warnings } = chooseFrames(options.umem ?? {}, found)

@@ -415,6 +415,7 @@ describe('what cannot be forwarded', { skip: needsRoot }, () => {
     const refuse = (options: Parameters<typeof Forwarder.open>[0], expected: object) =>
       assert.rejects(Forwarder.open(options), expected)
     await refuse({ in: a, out: a }, { code: 'XDP_BAD_OPTION', option: 'out' })
+    await refuse({ in: a, out: b, ...{ multiBuffer: true } }, { option: 'multiBuffer' })
     await refuse({ in: a, out: 'nosuch0' }, { code: 'XDP_NOT_FOUND' })
     await refuse(
       { in: a, out: b, rewrite: { destination: '02:00' } },
