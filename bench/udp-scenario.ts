@@ -58,17 +58,13 @@ function run(job: string, size: number, family: number): UdpScenarioResult {
   const drops = { damaged: 0, unwanted: 0, unresolved: 0 }
   const listeners = new UdpListeners({ add: () => undefined, remove: () => true }, 'simulated')
   const counts = { received: 0, replied: 0 }
-  const handler = jobs[job]
   listeners.add(
     {
       ports: [9],
       verifiesChecksums: true,
       addresses: () => undefined,
-      deliver: (message) => {
-        counts.received++
-        handler(message)
-        if (message.isReplied) counts.replied++
-      },
+      counts,
+      deliver: jobs[job],
       fail: (error) => {
         throw error
       },

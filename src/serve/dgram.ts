@@ -94,6 +94,7 @@ export class Socket extends KernelSocket {
       ports: [port],
       verifiesChecksums: true,
       addresses: (own) => (isAny ? own.filter((one) => this.#isDual || this.#fits(one)) : [bound]),
+      counts: { received: 0, replied: 0 },
       deliver: (message) => this.#deliver(message),
       fail: (error) => {
         this.#leave()

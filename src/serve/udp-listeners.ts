@@ -12,6 +12,8 @@ export interface UdpEndpoint extends MessageOrigin {
   addresses(own: readonly Uint8Array[]): readonly Uint8Array[] | undefined
   /** Whether datagrams whose checksum is wrong are dropped, as the kernel does. */
   readonly verifiesChecksums: boolean
+  /** What it was given, and answered by `reply`. */
+  readonly counts: { received: number; replied: number }
   deliver(message: UdpMessage): void
   /** The interface is gone, or the handler threw. */
   fail(error: Error): void
@@ -19,8 +21,6 @@ export interface UdpEndpoint extends MessageOrigin {
 
 /** What the program in front of the sockets is told. */
 export type Diversion = Pick<RedirectPortsProgram, 'add' | 'remove'>
-
-const NOBODY: readonly UdpEndpoint[] = []
 
 /** The endpoints of one interface. */
 export class UdpListeners {
@@ -101,7 +101,7 @@ export class UdpListeners {
 
   /** Who listens on a port, whatever the address. */
   on(port: number): readonly UdpEndpoint[] {
-    return this.#byPort[this.#slots[port]] ?? NOBODY
+    return this.#byPort[this.#slots[port]]
   }
 
   /** Who of several on a port gets what goes to the address of `size` bytes at `at`: who named it before who takes any. */

@@ -8,9 +8,10 @@ export interface MessageOrigin {
   replyElsewhere(message: UdpMessage, payload: Uint8Array): boolean
 }
 
-/** A datagram that is being delivered is in this state until its handler returns. */
+/** What `UdpMessage.end` answers when there was no reply: the state of a message while it is delivered. */
+export const NO_REPLY = -1
+// Its other states, beside the length of a reply in place: before and after, and with a reply that is not in place.
 const IDLE = -2
-const OPEN = -1
 const ELSEWHERE = -3
 
 /** Texts of addresses kept. */
@@ -43,28 +44,29 @@ export class UdpMessage {
   room = 0
   // Bytes of the reply in place, or one of the states above.
   #reply = IDLE
-  #zone = ''
   #address: string | undefined
-  #text: Buffer
-  #origin: MessageOrigin
+  #origin: MessageOrigin | undefined
+  readonly #zone: string
+  readonly #text: Buffer
   // Of IPv4, by their bytes as a number: writing one costs several times as much as finding it.
   readonly #texts = new Map<number, string>()
 
-  constructor(bytes: Uint8Array, origin: MessageOrigin) {
+  /** `zone`: of link-local addresses, the interface's name. */
+  constructor(bytes: Uint8Array, zone: string) {
     this.bytes = bytes
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    this.#origin = origin
-  }
-
-  /** Begins a delivery. For the package's own use. */
-  begin(zone: string, address?: string): void {
     this.#zone = zone
-    this.#address = address
-    this.#reply = OPEN
   }
 
-  /** Ends it, and tells how long the reply in place is; -1 for none. For the package's own use. */
+  /** Begins a delivery; `address` is the sender's, where it is in no packet. For the package's own use. */
+  begin(origin: MessageOrigin, address?: string): void {
+    this.#origin = origin
+    this.#address = address
+    this.#reply = NO_REPLY
+  }
+
+  /** Ends it, and tells how long the reply in place is; negative when there is none, `NO_REPLY` when there is no other. For the package's own use. */
   end(): number {
     const reply = this.#reply
     this.#reply = IDLE
@@ -73,7 +75,7 @@ export class UdpMessage {
 
   /** Whether it has been replied to, in whatever way. */
   get isReplied(): boolean {
-    return this.#reply !== OPEN && this.#reply !== IDLE
+    return this.#reply !== NO_REPLY && this.#reply !== IDLE
   }
 
   /** The sender's address as text; a link-local one with its zone, as in `fe80::1%eth0`. Makes a string. */
@@ -136,7 +138,7 @@ export class UdpMessage {
    * kernel and the server has no kernel socket, or when UDP has no room for it.
    */
   reply(payload?: Uint8Array | string): boolean {
-    if (this.#reply !== OPEN) {
+    if (this.#reply !== NO_REPLY) {
       throw this.#reply === IDLE
         ? new StateError(
             'The message is over: its handler has returned',
@@ -164,7 +166,7 @@ export class UdpMessage {
   }
 
   #elsewhere(payload: Uint8Array): boolean {
-    const done = this.#origin.replyElsewhere(this, payload)
+    const done = this.#origin?.replyElsewhere(this, payload) ?? false
     this.#reply = ELSEWHERE
     return done
   }

@@ -121,9 +121,7 @@ export class UdpServer implements AsyncDisposable {
     this.#source = { 4: only(4), 6: only(16) }
     this.#kernel = []
     const { port, addresses = 'own', kernelSocket = true, namespace } = options
-    const fromKernel = new UdpMessage(new Uint8Array(65_536), {
-      replyElsewhere: (message, payload) => this.#replyElsewhere(message, payload),
-    })
+    const fromKernel = new UdpMessage(new Uint8Array(65_536), shared.name)
     const wanted = typeof port === 'number' ? [port] : port
     try {
       if (kernelSocket) {
@@ -145,11 +143,8 @@ export class UdpServer implements AsyncDisposable {
         ports: this.ports,
         verifiesChecksums: options.verifyChecksums ?? true,
         addresses: (own) => (addresses === 'any' ? undefined : (given ?? own)),
-        deliver: (message) => {
-          counts.received++
-          handler(message)
-          if (message.isReplied) counts.replied++
-        },
+        counts,
+        deliver: handler,
         fail: (error) => this.#fail(error),
         replyElsewhere: (message, payload) => this.#replyElsewhere(message, payload),
       }
@@ -301,7 +296,7 @@ export class UdpServer implements AsyncDisposable {
     message.family = sender.family === 'IPv4' ? 4 : 6
     message.via = 'kernel'
     message.room = -1
-    message.begin(this.interface, sender.address)
+    message.begin(this.#endpoint, sender.address)
     try {
       handler(message)
     } catch (error) {
