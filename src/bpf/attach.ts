@@ -5,7 +5,7 @@ import { type Namespace, inNamespace } from '../kernel/namespace.js'
 import { native } from '../kernel/native.js'
 import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
 import { kernelAtLeast } from '../kernel/version.js'
-import { type ProgramHandle, XdpAttachment } from './attachment.js'
+import { MTU_HINT, type ProgramHandle, XdpAttachment } from './attachment.js'
 import { Attr, LINK_CREATE } from './attr.js'
 import { ATTACH_TYPES } from './constants.js'
 import { XdpBusyError, attachedTo } from './query.js'
@@ -149,6 +149,7 @@ function hintFor(mode: XdpMode, errno: number): string | undefined {
   if (mode === 'hardware') {
     return 'Hardware mode needs a card that runs BPF, and a program loaded for it; use native or generic mode.'
   }
+  if (errno === ERANGE) return MTU_HINT
   if (mode === 'native') return 'Use generic mode, or auto, which falls back to it.'
   return errno === EINVAL
     ? 'The program may be bound to another device, or meant for a devmap or cpumap.'

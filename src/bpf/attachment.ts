@@ -6,11 +6,18 @@ import { type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
 import { Attr, LINK_DETACH, LINK_UPDATE } from './attr.js'
 import { linkInfo, openById, programInfo } from './info.js'
 import { getPinned, pinObject } from './pin.js'
-import { EEXIST, ENODEV } from '../kernel/errno.js'
-import { bpfChecked } from './syscall.js'
+import { EEXIST, ENODEV, ERANGE } from '../kernel/errno.js'
+import { bpf, bpfChecked, bpfError } from './syscall.js'
 
 // include/uapi/linux/bpf.h, flags for BPF_LINK_UPDATE
 const BPF_F_REPLACE = 1 << 2
+
+const UPDATE_HINT =
+  'Somebody else may have updated the link, its interface may be gone, or the programs differ in attach type.'
+
+/** For ERANGE, which is about the MTU (as drivers/net/veth.c: veth_xdp_set). */
+export const MTU_HINT =
+  'Where the MTU is that large, take a program for packets in several buffers (`frags: true`, in C SEC("xdp.frags")), or generic mode.'
 
 /** What is attached: a `BpfProgram`, or whatever else has the descriptor of one. */
 export interface ProgramHandle {
@@ -108,10 +115,11 @@ export class XdpAttachment {
         flags: BPF_F_REPLACE,
         old_prog_fd: this.#programFd,
       })
-      bpfChecked('LINK_UPDATE', attr, {
-        about: `link ${this.linkId} on ${this.interface}, to program ${program.id}`,
-        hint: 'Somebody else may have updated the link, its interface may be gone, or the programs differ in attach type.',
-      })
+      const result = bpf('LINK_UPDATE', attr)
+      if (result < 0) {
+        const about = `link ${this.linkId} on ${this.interface}, to program ${program.id}`
+        throw bpfError('LINK_UPDATE', -result, { about, hint: result === -ERANGE ? MTU_HINT : UPDATE_HINT })
+      }
     } else {
       const { ifindex, mode } = this
       const namespace = this.#namespace

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { type BpfProgram, attachXdp, probeFrags } from '../../src/bpf/index.js'
-import { defineXdp } from '../../src/bpf/builder/index.js'
+import { type LoadedXdp, defineXdp } from '../../src/bpf/builder/index.js'
 import { inNamespace } from '../../src/kernel/namespace.js'
 import { AclProgram } from '../../src/programs/acl.js'
 import { BalanceProgram } from '../../src/programs/balance.js'
@@ -126,11 +126,24 @@ test('the reflector sends whole packets back', { skip }, async (t) => {
   assert.equal(stdout.trim(), 'true')
 })
 
-test('a program that does not say that it can is refused there', { skip }, async (t) => {
+test('a program that does not say that it can is refused there, with what would help', { skip }, (t) => {
+  const { interface: name, namespace } = createTestLab(t, { mtu: 9000 }).a
+  const load = (loaded: LoadedXdp) => {
+    t.after(() => loaded.close())
+    return loaded.program
+  }
   const define = (frags: boolean) => defineXdp('xdp_any', { frags }, () => 'pass')
-  await ping(t, () => define(true).load())
-  await assert.rejects(ping(t, () => define(false).load()))
-  await assert.rejects(ping(t, () => define(true).load({ frags: false })))
+  const takes = load(define(true).load())
+  const refused = { code: 'ERANGE', hint: /`frags: true`, in C SEC\("xdp\.frags"\)/ }
+  for (const cannot of [load(define(false).load()), load(define(true).load({ frags: false }))]) {
+    for (const attach of ['link', 'netlink'] as const) {
+      const where = { interface: name, namespace, mode: 'native', attach } as const
+      assert.throws(() => attachXdp(cannot, where), refused)
+      const attachment = attachXdp(takes, where)
+      assert.throws(() => attachment.update(cannot), attach === 'link' ? refused : { code: 'ERANGE' })
+      assert.equal(attachment.detach(), true)
+    }
+  }
 })
 
 test('the mirror copies whole packets', { skip }, async (t) => {
