@@ -32,7 +32,7 @@ const FILTERS = [
 
 /** Microseconds that a typical filter may take, from its words to eBPF. */
 const MOST_COMPILE = 5000
-const COMPILES = 60
+const COMPILES = 150
 /** By the kernel on each packet, a round. Its clock gives whole nanoseconds, of which the mean over the packets is taken. */
 const RUNS = 20_000
 const PREDICATE_RUNS = 200_000

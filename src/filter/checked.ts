@@ -1,7 +1,6 @@
 // The checked tree: every test says all it tests, with names looked up and qualifiers inherited.
 import type { Span } from './error.js'
-import type { Arithmetic, Direction, Encapsulation, Relation } from './tree.js'
-import type { Protocol } from './words.js'
+import type { Direction, PlainTest } from './tree.js'
 
 /** An address of four or sixteen bytes as one or four 32-bit words. */
 export type Words = readonly number[]
@@ -52,27 +51,8 @@ export type Checked = { readonly at: Span } & (
       readonly number: number
     }
   | { readonly kind: 'protochain'; readonly within: 'ip' | 'ip6' | 'any'; readonly number: number }
-  | { readonly kind: 'protocol'; readonly protocol: Protocol }
-  | {
-      readonly kind: 'relation'
-      readonly relation: Relation
-      readonly left: Arithmetic
-      readonly right: Arithmetic
-    }
   | { readonly kind: 'broadcast'; readonly within: 'ether' | 'ip' }
   | { readonly kind: 'multicast'; readonly within: 'ether' | 'ip' | 'ip6' }
-  | { readonly kind: 'less' | 'greater'; readonly length: number }
-  | {
-      readonly kind: 'byte'
-      readonly offset: number
-      readonly operator: '&' | '|' | '<' | '>' | '='
-      readonly value: number
-    }
-  | {
-      readonly kind: 'encapsulation'
-      readonly header: Encapsulation
-      readonly number: number | undefined
-    }
-  | { readonly kind: 'pppoed' }
+  | PlainTest
   | { readonly kind: 'llc'; readonly control: LlcControl | undefined }
 )

@@ -49,19 +49,8 @@ export type Arithmetic = { readonly at: Span } & (
 /** Headers around another packet: what is asked behind one of them is asked of the packet inside. */
 export type Encapsulation = 'vlan' | 'mpls' | 'pppoes' | 'geneve'
 
-export type Tree = { readonly at: Span } & (
-  | {
-      /** `a and b or c`: both words bind alike, from the left. */
-      readonly kind: 'chain'
-      readonly first: Tree
-      readonly rest: readonly { readonly join: 'and' | 'or'; readonly tree: Tree }[]
-    }
-  | { readonly kind: 'not'; readonly tree: Tree }
-  /** Parentheses around whole tests. */
-  | { readonly kind: 'group'; readonly tree: Tree }
-  | { readonly kind: 'qualified'; readonly qualifiers: Qualifiers; readonly tree: Tree }
-  /** A name or number: its qualifiers stand before it, or before an earlier one. */
-  | { readonly kind: 'value'; readonly value: Value }
+/** Tests that say all they test: there is nothing in them to look up or inherit. */
+export type PlainTest =
   | { readonly kind: 'protocol'; readonly protocol: Protocol }
   | {
       readonly kind: 'relation'
@@ -69,7 +58,6 @@ export type Tree = { readonly at: Span } & (
       readonly left: Arithmetic
       readonly right: Arithmetic
     }
-  | { readonly kind: 'broadcast' | 'multicast'; readonly protocol: Protocol | undefined }
   | { readonly kind: 'less' | 'greater'; readonly length: number }
   | {
       readonly kind: 'byte'
@@ -83,5 +71,21 @@ export type Tree = { readonly at: Span } & (
       readonly number: number | undefined
     }
   | { readonly kind: 'pppoed' }
+
+export type Tree = { readonly at: Span } & (
+  | {
+      /** `a and b or c`: both words bind alike, from the left. */
+      readonly kind: 'chain'
+      readonly first: Tree
+      readonly rest: readonly { readonly join: 'and' | 'or'; readonly tree: Tree }[]
+    }
+  | { readonly kind: 'not'; readonly tree: Tree }
+  /** Parentheses around whole tests. */
+  | { readonly kind: 'group'; readonly tree: Tree }
+  | { readonly kind: 'qualified'; readonly qualifiers: Qualifiers; readonly tree: Tree }
+  /** A name or number: its qualifiers stand before it, or before an earlier one. */
+  | { readonly kind: 'value'; readonly value: Value }
+  | { readonly kind: 'broadcast' | 'multicast'; readonly protocol: Protocol | undefined }
+  | PlainTest
   | { readonly kind: 'llc'; readonly type: string | undefined }
 )

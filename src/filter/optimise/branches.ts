@@ -1,7 +1,7 @@
 // Between blocks: ways whose outcome is known are led past the comparison, comparisons of one value are brought together.
 import { BPF_JEQ, BPF_JMP, BPF_K, classOf } from '../graph.js'
 import { A, ATOMS, type Edge, type Flow, GONE, type Node, contains, isIn } from './flow.js'
-import type { Progress } from './statements.js'
+import type { Progress } from './progress.js'
 
 /** Leads an edge on to where its target would go in any case. */
 export function shorten(edge: Edge, { edges }: Flow, progress: Progress): void {

@@ -6,10 +6,12 @@
 import { BPF_RET, type Block } from '../graph.js'
 import { mergeEqual, pullUp, shorten, skipIdleRoot } from './branches.js'
 import { Flow } from './flow.js'
-import { type Progress, StatementPass, Values } from './statements.js'
+import type { Progress } from './progress.js'
+import { StatementPass } from './statements.js'
+import { Values } from './values.js'
 
 export { GraphTooLarge } from './flow.js'
-export { ConstantFault } from './statements.js'
+export { ConstantFault } from './values.js'
 
 /** So many passes in a row that only lead ways elsewhere are taken for going in a circle. */
 const MOST_IDLE_PASSES = 100

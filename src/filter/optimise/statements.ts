@@ -4,15 +4,9 @@ import {
   BPF_ADD,
   BPF_ALU,
   BPF_AND,
-  BPF_B,
   BPF_DIV,
   BPF_IMM,
   BPF_IND,
-  BPF_JEQ,
-  BPF_JGE,
-  BPF_JGT,
-  BPF_JMP,
-  BPF_JSET,
   BPF_K,
   BPF_LD,
   BPF_LDX,
@@ -30,9 +24,7 @@ import {
   BPF_ST,
   BPF_STX,
   BPF_SUB,
-  BPF_TAX,
   BPF_TXA,
-  BPF_X,
   BPF_XOR,
   type Statement,
   classOf,
@@ -42,46 +34,12 @@ import {
   sourceOf,
 } from '../graph.js'
 import { A, ATOMS, A_AND_X, GONE, type Node, X, isIn, usedBy, writtenBy } from './flow.js'
-
-/** A constant that no packet can be computed with. */
-export class ConstantFault extends Error {}
+import { rewriteNeighbours } from './neighbours.js'
+import { type Progress, noteRewrite } from './progress.js'
+import { ConstantFault, type Values, fold } from './values.js'
 
 /** A value that may be any. */
 const UNKNOWN = 0
-
-/** What a pass has done so far. */
-export interface Progress {
-  changed: boolean
-  /** Something else than ways led elsewhere, which alone can go round in circles. */
-  rewrote: boolean
-}
-
-/** Numbers for values: the same number is the same value, whatever the packet. */
-export class Values {
-  readonly #numbers = new Map<string, number>()
-  readonly #constants = new Map<number, number>()
-
-  /** The number of what an operation yields on other values or constants. */
-  of(code: number, first: number, second = 0): number {
-    const key = `${code} ${first} ${second}`
-    const had = this.#numbers.get(key)
-    if (had !== undefined) return had
-    const number = this.#numbers.size + 1
-    this.#numbers.set(key, number)
-    return number
-  }
-
-  constant(k: number): number {
-    const number = this.of(BPF_LD | BPF_IMM, k)
-    this.#constants.set(number, k)
-    return number
-  }
-
-  /** The constant that a value is, if it is one. */
-  asConstant(number: number): number | undefined {
-    return this.#constants.get(number)
-  }
-}
 
 /** Rewrites the statements of blocks. With `isLate` it also removes what has been computed before. */
 export class StatementPass {
@@ -97,11 +55,6 @@ export class StatementPass {
     this.#progress = progress
   }
 
-  #rewrote(): void {
-    this.#progress.changed = true
-    this.#progress.rewrote = true
-  }
-
   /** Works on a block whose predecessors are done. */
   run(node: Node): void {
     findCommonValues(node)
@@ -112,10 +65,10 @@ export class StatementPass {
     if (this.#isLate && ((node.usedAfter === 0 && keepsRegisters) || classOf(node.last.code) === BPF_RET)) {
       if (node.statements.length > 0) {
         node.statements = []
-        this.#rewrote()
+        noteRewrite(this.#progress)
       }
     } else {
-      this.#rewriteNeighbours(node)
+      rewriteNeighbours(node, this.#values, this.#progress)
       this.#dropUnused(node)
     }
     const { code, k } = node.last
@@ -180,7 +133,7 @@ export class StatementPass {
         }
         s.code = BPF_LD | BPF_ABS | sizeOf(s.code)
         s.k = (s.k + known) >>> 0
-        this.#rewrote()
+        noteRewrite(this.#progress)
         this.#set(s, values, atom, numbers.of(s.code, s.k))
         break
       }
@@ -193,7 +146,7 @@ export class StatementPass {
         if (known !== undefined) {
           s.code = classOf(s.code) | BPF_IMM
           s.k = known
-          this.#rewrote()
+          noteRewrite(this.#progress)
         }
         this.#set(s, values, atom, value)
         break
@@ -247,7 +200,7 @@ export class StatementPass {
       if ((operation === BPF_LSH || operation === BPF_RSH) && x > 31) {
         throw new ConstantFault('shift by more than 31 bits')
       }
-      this.#rewrote()
+      noteRewrite(this.#progress)
       values[A] = numbers.of(s.code, values[A], numbers.constant(x))
       return
     }
@@ -270,87 +223,7 @@ export class StatementPass {
   #fold(s: Statement, a: number, b: number): void {
     s.k = fold(operationOf(s.code), a, b)
     s.code = BPF_LD | BPF_IMM
-    this.#rewrote()
-  }
-
-  #rewriteNeighbours(node: Node): void {
-    const { statements, last: test } = node
-    if (statements.length === 0) return
-    let last = statements[0]
-    for (let at = presentFrom(statements, 0); ;) {
-      const next = presentFrom(statements, at + 1)
-      if (next >= statements.length) break
-      last = statements[next]
-      this.#rewritePair(node, at, next)
-      at = presentFrom(statements, next)
-    }
-    if (test.code === (BPF_JMP | BPF_JEQ | BPF_K) && !isIn(node.usedAfter, A)) this.#rewriteTest(node, last)
-    if (test.code === (BPF_JMP | BPF_JSET | BPF_K)) {
-      if (test.k === 0) node.yes.to = node.no.to
-      if (test.k === 0xffffffff) node.no.to = node.yes.to
-    }
-    const x = this.#values.asConstant(node.values[X])
-    if (x !== undefined && sourceOf(test.code) === BPF_X) {
-      test.code &= ~BPF_X
-      test.k = x
-    }
-    const a = this.#values.asConstant(node.values[A])
-    if (a !== undefined && sourceOf(test.code) === BPF_K) {
-      if (node.no.to !== node.yes.to) this.#rewrote()
-      if (holds(operationOf(test.code), a, test.k)) node.no.to = node.yes.to
-      else node.yes.to = node.no.to
-    }
-  }
-
-  #rewritePair(node: Node, at: number, after: number): void {
-    const { statements } = node
-    const s = statements[at]
-    const next = statements[after]
-    if (s.code === BPF_ST && next.code === (BPF_LDX | BPF_MEM) && s.k === next.k) {
-      next.code = BPF_MISC | BPF_TAX
-      this.#rewrote()
-    }
-    if (s.code === (BPF_LD | BPF_IMM) && next.code === (BPF_MISC | BPF_TAX)) {
-      s.code = BPF_LDX | BPF_IMM
-      next.code = BPF_MISC | BPF_TXA
-      this.#rewrote()
-    }
-    if (s.code !== (BPF_LD | BPF_IMM) || isIn(node.usedAfter, X)) return
-    // `ld #2; ldx 4*([14]&0xf); add x; tax; ldb [x + 0]` is `ldx 4*([14]&0xf); ldb [x + 2]`.
-    const isHeaderLength = next.code === (BPF_LDX | BPF_MSH | BPF_B)
-    const addAt = isHeaderLength ? presentFrom(statements, after + 1) : after
-    const taxAt = presentFrom(statements, addAt + 1)
-    const loadAt = presentFrom(statements, taxAt + 1)
-    if (loadAt >= statements.length) return
-    const [add, tax, load] = [statements[addAt], statements[taxAt], statements[loadAt]]
-    if (add.code !== (BPF_ALU | BPF_ADD | BPF_X) || tax.code !== (BPF_MISC | BPF_TAX)) return
-    if (classOf(load.code) !== BPF_LD || modeOf(load.code) !== BPF_IND) return
-    load.k = (load.k + s.k) >>> 0
-    s.code = GONE
-    add.code = GONE
-    tax.code = GONE
-    this.#rewrote()
-  }
-
-  /** The last computation before `jeq` may become part of it. */
-  #rewriteTest(node: Node, last: Statement): void {
-    const test = node.last
-    if (last.code === (BPF_ALU | BPF_SUB | BPF_X)) {
-      const x = this.#values.asConstant(node.values[X])
-      if (x !== undefined) test.k = (test.k + x) >>> 0
-      else if (test.k === 0) test.code = BPF_JMP | BPF_JEQ | BPF_X
-      else return
-    } else if (last.code === (BPF_ALU | BPF_SUB | BPF_K)) {
-      test.k = (test.k + last.k) >>> 0
-    } else if (last.code === (BPF_ALU | BPF_AND | BPF_K) && test.k === 0) {
-      test.k = last.k
-      test.code = BPF_JMP | BPF_JSET | BPF_K
-      const { to } = node.yes
-      node.yes.to = node.no.to
-      node.no.to = to
-    } else return
-    last.code = GONE
-    this.#rewrote()
+    noteRewrite(this.#progress)
   }
 
   /** Takes out what is written and never read. */
@@ -379,7 +252,7 @@ export class StatementPass {
 
   #drop(statement: Statement): void {
     statement.code = GONE
-    this.#rewrote()
+    noteRewrite(this.#progress)
   }
 }
 
@@ -393,44 +266,5 @@ function findCommonValues({ incoming, values }: Node): void {
   for (let i = 1; i < incoming.length; i++) {
     const others = incoming[i].from.values
     for (let atom = 0; atom < ATOMS; atom++) if (values[atom] !== others[atom]) values[atom] = UNKNOWN
-  }
-}
-
-/** Where the next statement is that has not been taken out. */
-function presentFrom(statements: readonly Statement[], at: number): number {
-  while (at < statements.length && statements[at].code === GONE) at++
-  return at
-}
-
-function holds(operation: number, a: number, k: number): boolean {
-  if (operation === BPF_JEQ) return a === k
-  if (operation === BPF_JGT) return a > k
-  return operation === BPF_JGE ? a >= k : (a & k) !== 0
-}
-
-function fold(operation: number, a: number, b: number): number {
-  switch (operation) {
-    case BPF_ADD:
-      return (a + b) >>> 0
-    case BPF_SUB:
-      return (a - b) >>> 0
-    case BPF_MUL:
-      return Math.imul(a, b) >>> 0
-    case BPF_DIV:
-      if (b === 0) throw new ConstantFault('division by zero')
-      return Math.floor(a / b)
-    case BPF_MOD:
-      if (b === 0) throw new ConstantFault('modulus by zero')
-      return a % b
-    case BPF_AND:
-      return (a & b) >>> 0
-    case BPF_OR:
-      return (a | b) >>> 0
-    case BPF_LSH:
-      return b < 32 ? (a << b) >>> 0 : 0
-    case BPF_RSH:
-      return b < 32 ? a >>> b : 0
-    default:
-      return (a ^ b) >>> 0
   }
 }
