@@ -31,8 +31,19 @@ export function copyRange(
   }
   const source = same.view
   const target = viewOf(to)
-  const words = length & ~3
-  for (let i = 0; i < words; i += 4)
+  let i = 0
+  // By fours, so that the loads do not wait for the stores before them.
+  for (; i + 16 <= length; i += 16) {
+    const first = source.getInt32(fromOffset + i, true)
+    const second = source.getInt32(fromOffset + i + 4, true)
+    const third = source.getInt32(fromOffset + i + 8, true)
+    const fourth = source.getInt32(fromOffset + i + 12, true)
+    target.setInt32(toOffset + i, first, true)
+    target.setInt32(toOffset + i + 4, second, true)
+    target.setInt32(toOffset + i + 8, third, true)
+    target.setInt32(toOffset + i + 12, fourth, true)
+  }
+  for (; i + 4 <= length; i += 4)
     target.setInt32(toOffset + i, source.getInt32(fromOffset + i, true), true)
-  for (let i = words; i < length; i++) to[toOffset + i] = from[fromOffset + i]
+  for (; i < length; i++) to[toOffset + i] = from[fromOffset + i]
 }

@@ -152,48 +152,49 @@ export function writePacketBlock(bytes: Uint8Array, offset: number, packet: Pack
   at += length
   while ((at - offset) & 3) bytes[at++] = 0
   at = writePacketOptions(view, at, packet)
-  viewOf(bytes).setUint32(at, total, true)
+  view.setUint32(at, total, true)
   return at + 4
 }
 
+// The heads of options: code and length in one little-endian word.
+const FLAGS_HEAD = layout.EPB_FLAGS | (4 << 16)
+const DROP_COUNT_HEAD = layout.EPB_DROPCOUNT | (8 << 16)
+const PACKET_ID_HEAD = layout.EPB_PACKETID | (8 << 16)
+const QUEUE_HEAD = layout.EPB_QUEUE | (4 << 16)
+const VERDICT_HEAD = layout.EPB_VERDICT | (9 << 16)
+
 function writePacketOptions(view: DataView, first: number, packet: PacketRecord): number {
+  const { direction, dropCount, packetId, queue, verdict } = packet
   let at = first
-  if (packet.direction !== 'unknown') {
-    writeOptionHead(view, at, layout.EPB_FLAGS, 4)
-    view.setUint32(at + 4, packet.direction === 'inbound' ? 1 : 2, true)
+  if (direction !== 'unknown') {
+    view.setInt32(at, FLAGS_HEAD, true)
+    view.setInt32(at + 4, direction === 'inbound' ? 1 : 2, true)
     at += FLAGS_ROOM
   }
-  if (packet.dropCount >= 0) at = writeCount(view, at, layout.EPB_DROPCOUNT, packet.dropCount)
-  if (packet.packetId >= 0) at = writeCount(view, at, layout.EPB_PACKETID, packet.packetId)
-  if (packet.queue >= 0) {
-    writeOptionHead(view, at, layout.EPB_QUEUE, 4)
-    view.setUint32(at + 4, packet.queue, true)
+  if (dropCount >= 0) at = writeCount(view, at, DROP_COUNT_HEAD, dropCount)
+  if (packetId >= 0) at = writeCount(view, at, PACKET_ID_HEAD, packetId)
+  if (queue >= 0) {
+    view.setInt32(at, QUEUE_HEAD, true)
+    view.setInt32(at + 4, queue, true)
     at += QUEUE_ROOM
   }
-  if (packet.verdict >= 0) {
+  if (verdict >= 0) {
     // As xdpdump has it: what gave the verdict, then the verdict in 64 bits, unaligned.
-    writeOptionHead(view, at, layout.EPB_VERDICT, 9)
-    view.setUint32(at + 4, 0, true)
-    view.setUint32(at + 8, 0, true)
-    view.setUint32(at + 12, 0, true)
-    view.setUint8(at + 4, layout.VERDICT_EBPF_XDP)
-    view.setUint32(at + 5, packet.verdict, true)
+    view.setInt32(at, VERDICT_HEAD, true)
+    view.setInt32(at + 4, layout.VERDICT_EBPF_XDP | (verdict << 8), true)
+    view.setInt32(at + 8, verdict >>> 24, true)
+    view.setInt32(at + 12, 0, true)
     at += VERDICT_ROOM
   }
   if (at === first) return at
-  view.setUint32(at, 0, true)
+  view.setInt32(at, 0, true)
   return at + 4
 }
 
-function writeOptionHead(view: DataView, at: number, code: number, length: number): void {
-  view.setUint16(at, code, true)
-  view.setUint16(at + 2, length, true)
-}
-
-function writeCount(view: DataView, at: number, code: number, value: number): number {
-  writeOptionHead(view, at, code, 8)
-  const high = Math.floor(value / 4294967296)
-  view.setUint32(at + 4, value - high * 4294967296, true)
+function writeCount(view: DataView, at: number, head: number, value: number): number {
+  const high = value < 4294967296 ? 0 : Math.floor(value / 4294967296)
+  view.setInt32(at, head, true)
+  view.setUint32(at + 4, high === 0 ? value : value - high * 4294967296, true)
   view.setUint32(at + 8, high, true)
   return at + COUNT_ROOM
 }
