@@ -139,8 +139,8 @@ function spareCell(program: readonly Instruction[]): number | undefined {
 const cellsIn = (bits: number): number[] =>
   Array.from({ length: BPF_MEMWORDS }, (_, cell) => cell).filter((cell) => ((bits >>> cell) & 1) !== 0)
 
-/** Puts a `ja` behind each conditional jump for each of its targets that is more than 255 instructions away. */
-function withLongJumps(program: readonly Instruction[]): Instruction[] {
+/** Puts a `ja` behind each conditional jump for each of its targets that is more than 255 instructions away, as libpcap does. */
+export function withLongJumps(program: readonly Instruction[]): Instruction[] {
   const far = program.map(() => ({ yes: false, no: false }))
   const places = (): number[] => {
     let at = 0

@@ -5,7 +5,7 @@ import { FilterError } from './error.js'
 import { generate } from './generate/index.js'
 import { type Predicate, interpreter } from './interpret.js'
 import { ebpfListing } from './ebpf.js'
-import { encode } from './encode.js'
+import { encode, withLongJumps } from './encode.js'
 import { unroll } from './unroll.js'
 import { BPF_MAXINSNS } from './classic.js'
 import type { Checked } from './checked.js'
@@ -169,7 +169,7 @@ export class Filter {
       checked: printChecked(checked),
       ir: printGraph(graph),
       optimised: printGraph(optimised),
-      classic: listing(program),
+      classic: listing(withLongJumps(program)),
       ebpf: ebpfListing(this),
     }
   }

@@ -56,6 +56,9 @@ describe('xdp filter', () => {
       'tcp port 80 or 443',
       'vlan 2 and ip6 host fd00::1',
       'tcp[tcpflags] & tcp-syn != 0',
+      // Its jumps reach further than a byte says.
+      Array.from({ length: 60 }, (_, i) => `net 10.${i}.0.0/16`).join(' or '),
+      Array.from({ length: 40 }, (_, i) => `not tcp port ${i}`).join(' and '),
       '',
     ]) {
       const printed = execFileSync('tcpdump', ['-y', 'EN10MB', '-d', expression], {
