@@ -91,6 +91,10 @@ export class CaptureProcess {
     return capture
   }
 
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   /** Seconds that all its threads have run so far, in user mode and in the kernel. */
   get cpu(): number {
     return cpuSeconds(this.#child.pid!)

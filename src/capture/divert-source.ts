@@ -13,6 +13,7 @@ import {
 } from '../xsk/index.js'
 import { DivertProgram } from './divert-program.js'
 import { LiveSource, xdpInterface } from './engine-live.js'
+import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 /** How the sockets are to be: see `XdpGroupOptions`. */
@@ -30,7 +31,15 @@ export interface DivertSourceOptions extends DivertSocketOptions {
   snapLength?: number | undefined
   /** Where the program runs. Default `auto`. */
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
+  /** Milliseconds that a packet may wait in the rings while many come, and its time be late; 0 to be woken up for each. Default 5. */
+  latency?: number | undefined
 }
+
+/** As long as many packets come: fewer are better read as they come, for their time is that of reading. */
+const LATENCY_MS = 5
+const MANY = 8
+/** What the kernel has room for unless it is described otherwise. Nothing is ever sent. */
+const RINGS = { rx: 4096, fill: 4096, tx: 64, completion: 64 }
 
 /** Bytes of a frame unless the memory is described otherwise: room for 3840 bytes of a packet. */
 const FRAME_SIZE = 4096
@@ -55,9 +64,13 @@ export class DivertSource implements PacketSource {
   readonly group: XdpGroup
   readonly #program: DivertProgram
   readonly #live: LiveSource
+  readonly #pace: Pace
+  /** Packets that the kernel has frames for. */
+  readonly #room: number
   #isOpen = true
   #isPaused = false
   #isStopped = false
+  #isWatching = false
   #control = new AbortController()
   #run: Promise<void> | undefined
   #kernel: KernelStatistics
@@ -71,7 +84,9 @@ export class DivertSource implements PacketSource {
    * throws, `UnsupportedError` for a link without Ethernet headers.
    */
   static async open(options: DivertSourceOptions): Promise<DivertSource> {
-    const { filter, snapLength = MAX_CAPTURED_LENGTH, xdpMode = 'auto', umem, ...rest } = options
+    const { filter, snapLength = MAX_CAPTURED_LENGTH, xdpMode = 'auto', umem, latency, ...others } = options
+    // A preset has rings of its own.
+    const rest = options.preset === undefined ? { rings: RINGS, ...others } : others
     const device = xdpInterface(options.interface, options.namespace)
     const shape = {
       frameSize: FRAME_SIZE,
@@ -104,16 +119,34 @@ export class DivertSource implements PacketSource {
       group,
       program as DivertProgram,
       new LiveSource(device, options.namespace, snapLength),
+      latency ?? LATENCY_MS,
     )
   }
 
-  private constructor(group: XdpGroup, program: DivertProgram, live: LiveSource) {
+  private constructor(group: XdpGroup, program: DivertProgram, live: LiveSource, latency: number) {
     this.group = group
     this.name = group.interface
     this.#program = program
     this.#live = live
     this.#kernel = group.statistics().kernel
     live.packet.verdict = XDP_REDIRECT
+    this.#room = group.sockets.reduce((sum, socket) => sum + socket.frames().fill, 0)
+    this.#pace = new Pace(
+      {
+        take: () => this.#take(),
+        watch: () => {
+          this.#isWatching = true
+          this.#drive()
+        },
+        ignore: () => {
+          this.#isWatching = false
+          this.#control.abort()
+        },
+        failed: (error) => live.end(error),
+      },
+      latency,
+    )
+    live.afterBatch = () => this.#pace.begin()
   }
 
   /** What is less than was asked for. */
@@ -128,24 +161,24 @@ export class DivertSource implements PacketSource {
 
   start(sink: PacketSink): void {
     this.#live.start(sink)
-    this.#drive()
+    if (!this.#isPaused) this.#pace.start()
   }
 
   pause(): void {
     this.#isPaused = true
-    this.#control.abort()
+    this.#pace.stop()
   }
 
   resume(): void {
     this.#isPaused = false
-    this.#drive()
+    if (this.#isOpen && !this.#isStopped && this.#live.isStarted) this.#pace.start()
   }
 
   async stop(): Promise<void> {
     if (!this.#isOpen || this.#isStopped) return
     this.#isStopped = true
     this.group.attachment?.detach()
-    this.#control.abort()
+    this.#pace.stop()
     await turn()
     await this.#run
     if (!this.#live.isStarted) return
@@ -155,6 +188,11 @@ export class DivertSource implements PacketSource {
       this.#live.end(error as Error)
     }
     await turn()
+  }
+
+  lost(): number {
+    this.#countKernel()
+    return this.#live.stats.dropped.kernel
   }
 
   stats(): SourceStatistics {
@@ -168,15 +206,19 @@ export class DivertSource implements PacketSource {
     this.#count()
     this.#isOpen = false
     this.#live.close()
-    this.#control.abort()
+    this.#pace.stop()
     await this.#run
     await this.group.close()
   }
 
   #count(): void {
+    if (this.#isOpen) this.#live.countInterface()
+    this.#countKernel()
+  }
+
+  #countKernel(): void {
     if (!this.#isOpen) return
     const { dropped } = this.#live.stats
-    this.#live.countInterface()
     try {
       this.#kernel = this.group.statistics().kernel
       // fillRingEmpty counts attempts to find a frame; the packet that found none is in rxDropped (__xsk_rcv).
@@ -186,11 +228,22 @@ export class DivertSource implements PacketSource {
     }
   }
 
+  /** Hands on what is there, and says how much of the room that was. */
+  #take(): number {
+    let taken = 0
+    while (!this.#isPaused && this.#isOpen && taken < this.#room) {
+      const count = this.group.receive(this.#onPacket)
+      if (count === 0) break
+      taken += count
+    }
+    return taken < MANY ? 0 : taken / this.#room
+  }
+
   #drive(): void {
-    if (this.#run || this.#isPaused || this.#isStopped || !this.#live.isStarted || this.#live.hasEnded) return
+    if (this.#run || !this.#isWatching || this.#isStopped || this.#live.hasEnded) return
     this.#run = this.#runGroup().finally(() => {
       this.#run = undefined
-      // Resumed while the last packets before the pause were being handed on.
+      // Watched again while the last packets before were being handed on.
       if (this.#isOpen) this.#drive()
     })
   }

@@ -26,6 +26,8 @@ export function xdpInterface(name: string, namespace: Namespace | undefined): In
 /** The half of a source that does not depend on where packets come from. */
 export class LiveSource {
   readonly packet = new PacketRecord()
+  /** Called behind each batch. */
+  afterBatch: () => void = () => undefined
   readonly clock = new WallClock()
   readonly stats: SourceStatistics = {
     packets: 0,
@@ -89,6 +91,7 @@ export class LiveSource {
     this.stats.batches++
     try {
       this.#sink?.batchEnd?.()
+      this.afterBatch()
     } catch (error) {
       this.end(error as Error)
     }

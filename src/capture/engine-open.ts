@@ -51,25 +51,32 @@ function canFallBack(error: unknown): error is XdpError {
 }
 
 async function openMode(mode: LiveMode, options: CheckedCapture, report: Report): Promise<PacketSource> {
-  const { interface: name, namespace, filter, snapLength, ringBytes, xdpMode } = options
+  const { interface: name, namespace, filter, snapLength, ringBytes, xdpMode, latency } = options
   if (mode === 'divert') requireSpare(name, options.takeTraffic ?? false, namespace)
   if (options.openSource) return options.openSource(mode, options)
   const common = { interface: name, namespace, filter, snapLength }
   switch (mode) {
     case 'divert': {
       const queues = queuesOf(options, report)
-      const sockets = { batch: options.batch, ...options.sockets, ...common, queues, xdpMode }
+      const sockets = {
+        batch: options.batch,
+        ...options.sockets,
+        ...common,
+        queues,
+        xdpMode,
+        ...(options.timeout > 0 && { latency }),
+      }
       const source = await openDivert(sockets, options.lenient ?? false, report)
       for (const { message } of source.warnings) report.warning(message)
       return source
     }
     case 'mirror':
-      return MirrorSource.open({ ...common, queues: queuesOf(options, report), ringBytes, xdpMode })
+      return MirrorSource.open({ ...common, queues: queuesOf(options, report), ringBytes, xdpMode, latency })
     case 'packet':
       return PacketRing.open({
         ...common,
         promiscuous: options.promiscuous,
-        ...(options.timeout > 0 && { blockTimeout: options.timeout }),
+        ...(latency > 0 && { blockTimeout: latency }),
         ...(ringBytes !== undefined && ringShape(ringBytes)),
       })
   }

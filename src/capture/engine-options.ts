@@ -32,7 +32,10 @@ export interface CaptureOptions {
   bufferBytes?: number | undefined
   /** Packets of a batch at most: what `forEachBatch` hands on, and what a socket takes at a time. Default 64. */
   batch?: number | undefined
-  /** How long a packet may wait for its batch to fill: milliseconds. Default 0; the kernel's own block in `packet` 20. */
+  /**
+   * How long a packet may wait for its batch to fill: milliseconds. Default: 0 there, and 20 in the kernel while others
+   * come too. 0: as soon as it can be had; `packet` still waits 20.
+   */
   timeout?: number | undefined
   /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB). */
   ringBytes?: number | undefined
@@ -55,8 +58,12 @@ export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode'> 
   snapLength: number
   batch: number
   timeout: number
+  /** Milliseconds that a packet may wait in the kernel while others come. */
+  latency: number
 }
 
+/** How long packets wait in the kernel unless someone says so. */
+const LATENCY_MS = 20
 const MODES: readonly LiveMode[] = ['divert', 'mirror', 'packet']
 const AUTO: readonly LiveMode[] = ['mirror', 'packet']
 
@@ -76,6 +83,7 @@ export function checkCapture(options: CaptureOptions): CheckedCapture {
     snapLength,
     batch,
     timeout,
+    latency: options.timeout ?? LATENCY_MS,
     filter: typeof filter === 'string' ? compileUnlessEmpty(filter) : filter,
   }
 }

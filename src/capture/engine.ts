@@ -3,7 +3,6 @@ import { EventEmitter } from 'node:events'
 import { Readable } from 'node:stream'
 import { StateError } from '../kernel/errors.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
-import { requireSpare } from './divert-safety.js'
 import { openSource, type Fallback, type Report } from './engine-open.js'
 import {
   checkCapture,
@@ -12,34 +11,16 @@ import {
   type CheckedCapture,
   type LiveMode,
 } from './engine-options.js'
+import { PacketNumbers, consumerSink, queueSink, type PacketConsumer } from './engine-sink.js'
+import { addUp, noStatistics, type CaptureStatistics } from './engine-statistics.js'
+import { switchSource, type ModeSwitch } from './engine-switch.js'
+import { takeBatches } from './engine-batches.js'
 import { PacketQueue } from './queue.js'
-import type { PacketSink, PacketSource, SourceDrops, SourceMode, SourceStatistics } from './source.js'
+import type { PacketSink, PacketSource, SourceMode, SourceStatistics } from './source.js'
 
-/** What an engine counts since it was opened, over all modes it had. */
-export interface CaptureStatistics {
-  mode: SourceMode
-  /** Packets and bytes (on the wire) that came from the kernel. */
-  packets: number
-  bytes: number
-  /** Packets that the consumer was given. */
-  processed: number
-  /** Packets that wait for the consumer now. */
-  waiting: number
-  /** Lost, by where: `consumer` is for want of room in the engine's own queue. */
-  dropped: SourceDrops & { consumer: number }
-  /** Times that packets came together from the kernel. */
-  batches: number
-  /** Failures of the source or the consumer. */
-  errors: number
-}
-
-/** What became of a switch of modes. */
-export interface ModeSwitch {
-  from: SourceMode
-  to: SourceMode
-  /** What may have happened to packets that came meanwhile: both XDP modes cannot be attached at once. */
-  between: 'some may be doubled' | 'some may be lost'
-}
+export type { PacketConsumer } from './engine-sink.js'
+export type { CaptureStatistics } from './engine-statistics.js'
+export type { ModeSwitch } from './engine-switch.js'
 
 export interface EngineEvents {
   /** `auto` could not have a mode. Those of `open` are emitted in the next turn of the event loop. */
@@ -52,18 +33,10 @@ export interface EngineEvents {
   end: [error: Error | undefined]
 }
 
-/** A consumer that is called for each packet as it comes, without a queue. What it throws ends the capture. */
-export type PacketConsumer = Pick<PacketSink, 'packet' | 'batchEnd'>
-
 type State = 'open' | 'running' | 'ended' | 'closed'
 
-/** The source is paused above the one, resumed below the other. */
-const FULL = 0.75
+/** The source that was paused for a full queue goes on below this level. */
 const SPARE = 0.5
-/** How often the kernel is asked at most how much was lost, to tell packets of it: milliseconds. */
-const LOSS_MS = 100
-/** For going back to a mode that was had before: what there is to say of it was said. */
-const SILENT: Report = { fallback: () => undefined, warning: () => undefined }
 
 /**
  * Captures packets. `start()` and then take them by `for await`, `forEachBatch` or `readable()`, one of them: packets wait
@@ -84,11 +57,8 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   #isSwitching = false
   #pausedBy = new Set<'queue' | 'caller'>()
   readonly #past: SourceStatistics = noStatistics()
-  #processed = 0
-  #consumerDrops = 0
+  readonly #numbers = new PacketNumbers()
   #errors = 0
-  #nextId = 0
-  #lost = { at: 0, known: 0, untold: 0 }
   #stopped: Promise<void> | undefined
 
   private constructor(options: CheckedCapture, source: PacketSource, queue: PacketQueue) {
@@ -188,9 +158,9 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
       mode: this.mode,
       packets,
       bytes,
-      processed: this.#processed,
+      processed: this.#numbers.processed,
       waiting: this.#queue.length,
-      dropped: { ...dropped, consumer: this.#consumerDrops },
+      dropped: { ...dropped, consumer: this.#numbers.consumerDrops },
       batches,
       errors: this.#errors,
     }
@@ -219,7 +189,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     const modes = modesOf(mode)
     this.#isSwitching = true
     try {
-      const change = await this.#switch(from, modes)
+      const change = await switchSource(this.#switching(), this.#source, from, modes)
       if (change.from !== change.to) this.emit('mode', change)
       return change
     } finally {
@@ -254,26 +224,16 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
    */
   async forEachBatch(handler: (packets: readonly PacketRecord[]) => unknown): Promise<void> {
     this.#takeQueue()
-    const queue = this.#queue
-    const { batch, timeout } = this.#options
-    const packets: PacketRecord[] = []
-    for (;;) {
-      await queue.wait(batch, timeout)
-      packets.length = 0
-      for (let packet = queue.peek(0); packet && packets.length < batch; packet = queue.peek(packets.length))
-        packets.push(packet)
-      if (packets.length > 0) {
-        try {
-          await handler(packets)
-        } catch (error) {
-          this.#errors++
-          if (this.#state === 'running') await this.stop()
-          throw error
-        }
-        this.#taken(packets.length)
-      } else if (queue.ended) break
+    const guarded = async (packets: readonly PacketRecord[]): Promise<void> => {
+      try {
+        await handler(packets)
+      } catch (error) {
+        this.#errors++
+        if (this.#state === 'running') await this.stop()
+        throw error
+      }
     }
-    if (queue.error) throw queue.error
+    await takeBatches(this.#queue, this.#options, guarded, this.#taken)
   }
 
   /** A stream of packets in object mode, each with bytes of its own. Destroying it stops the capture. */
@@ -295,9 +255,9 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     this.#isTaken = true
   }
 
-  #taken(count: number): void {
+  readonly #taken = (count: number): void => {
     this.#queue.drop(count)
-    this.#processed += count
+    this.#numbers.processed += count
     if (this.#pausedBy.has('queue') && this.#queue.level <= SPARE) this.#hold('queue', false)
   }
 
@@ -312,53 +272,17 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   }
 
   #sinkOf(source: PacketSource): PacketSink {
-    const isFile = source.mode === 'file'
-    const consumer = this.#consumer
-    const queue = this.#queue
-    const number = (packet: PacketRecord): void => {
-      if (isFile) return
-      packet.packetId = this.#nextId++
-      packet.dropCount = this.#lost.untold > 0 ? this.#lost.untold : -1
-      this.#lost.untold = 0
-    }
-    const packet = consumer
-      ? (packet: PacketRecord): void => {
-          number(packet)
-          this.#processed++
-          consumer.packet(packet)
-        }
-      : (packet: PacketRecord): void => {
-          number(packet)
-          if (!queue.push(packet)) {
-            this.#consumerDrops++
-            this.#lost.untold += 1 + Math.max(0, packet.dropCount)
-          }
-          if (queue.level >= FULL && !this.#pausedBy.has('queue')) this.#hold('queue', true)
-        }
+    const numbers = this.#numbers
+    const take = this.#consumer
+      ? consumerSink(source, this.#consumer, numbers)
+      : queueSink(source, this.#queue, numbers, () => this.#hold('queue', true))
     return {
-      packet,
-      batchEnd: () => {
-        if (consumer) consumer.batchEnd?.()
-        else queue.notify()
-        if (!isFile) this.#askForLosses(source)
-      },
+      ...take,
       linkChanged: (isUp) => this.emit('link', isUp),
       ended: (error) => {
         if (source === this.#source) this.#end(error)
       },
     }
-  }
-
-  /** The next packet says how many were lost before it. */
-  #askForLosses(source: PacketSource): void {
-    const lost = this.#lost
-    const now = performance.now()
-    if (now - lost.at < LOSS_MS) return
-    lost.at = now
-    const { dropped } = source.stats()
-    const known = dropped.interface + dropped.kernel + dropped.ring
-    lost.untold += Math.max(0, known - lost.known)
-    lost.known = known
   }
 
   async #stop(): Promise<void> {
@@ -375,9 +299,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     this.emit('end', error)
   }
 
-  async #switch(from: LiveMode, modes: readonly LiveMode[]): Promise<ModeSwitch> {
-    const old = this.#source
-    if (modes[0] === from) return { from, to: from, between: 'some may be doubled' }
+  #switching() {
     const report: Report = {
       fallback: (fallback) => {
         this.fallbacks.push(fallback)
@@ -385,42 +307,12 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
       },
       warning: (sentence) => this.warnings.push(sentence),
     }
-    const isXdp = from !== 'packet'
-    if (isXdp && modes[0] !== 'packet') return this.#switchThroughNothing(old, from, modes, report)
-    const next = await openSource(modes, this.#options, report)
-    await this.#replace(old, next)
-    return { from, to: next.mode, between: 'some may be doubled' }
-  }
-
-  /** One program makes room for the other. */
-  async #switchThroughNothing(
-    old: PacketSource,
-    from: LiveMode,
-    modes: readonly LiveMode[],
-    report: Report,
-  ): Promise<ModeSwitch> {
-    // What is known to be refused is refused before anything is given up.
-    if (modes[0] === 'divert')
-      requireSpare(this.#options.interface, this.#options.takeTraffic ?? false, this.#options.namespace)
-    await this.#drain(old)
-    await old.close()
-    let next: PacketSource
-    try {
-      next = await openSource(modes, this.#options, report)
-    } catch (error) {
-      await this.#goBack(old, from)
-      throw error
-    }
-    await this.#replace(old, next)
-    return { from, to: next.mode, between: 'some may be lost' }
-  }
-
-  /** To the mode before; when that cannot be had any more either, the capture ends. */
-  async #goBack(old: PacketSource, mode: LiveMode): Promise<void> {
-    try {
-      await this.#replace(old, await openSource([mode], this.#options, SILENT))
-    } catch (error) {
-      this.#end(error as Error)
+    return {
+      options: this.#options,
+      report,
+      drain: (source: PacketSource) => this.#drain(source),
+      replace: (old: PacketSource, next: PacketSource) => this.#replace(old, next),
+      end: (error: Error) => this.#end(error),
     }
   }
 
@@ -437,27 +329,10 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
       throw new StateError(`The capture of ${next.name} ended while its mode was switched`)
     }
     Object.assign(this.#past, addUp(this.#past, old.stats()))
-    this.#lost.known = 0
+    this.#numbers.forget()
     this.#source = next
     await old.close()
     if (this.#pausedBy.size > 0) next.pause()
     if (this.#state === 'running') next.start(this.#sinkOf(next))
-  }
-}
-
-function noStatistics(): SourceStatistics {
-  return { packets: 0, bytes: 0, batches: 0, dropped: { interface: 0, kernel: 0, ring: 0 } }
-}
-
-function addUp(a: SourceStatistics, b: SourceStatistics): SourceStatistics {
-  return {
-    packets: a.packets + b.packets,
-    bytes: a.bytes + b.bytes,
-    batches: a.batches + b.batches,
-    dropped: {
-      interface: a.dropped.interface + b.dropped.interface,
-      kernel: a.dropped.kernel + b.dropped.kernel,
-      ring: a.dropped.ring + b.dropped.ring,
-    },
   }
 }

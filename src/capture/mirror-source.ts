@@ -8,6 +8,7 @@ import { inNamespace, type Namespace } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { Mirror, type MirroredPacket } from '../programs/mirror.js'
 import { LiveSource, xdpInterface } from './engine-live.js'
+import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 export interface MirrorSourceOptions {
@@ -23,10 +24,16 @@ export interface MirrorSourceOptions {
   ringBytes?: number | undefined
   /** Where the program runs. Default `auto`: in the driver, in the generic path where that cannot be. */
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
+  /** Milliseconds that a packet may wait in the ring while others come; 0 to be woken up for each. Default 20. */
+  latency?: number | undefined
 }
 
 /** Packets handed on before other work of the event loop has its turn. */
 const BUDGET = 256
+/** The same while packets flow: they have waited for it. */
+const BUDGET_A_LOOK = 4096
+/** Fewer are worth being woken up for. */
+const MANY = 8
 /** Packets of interfaces with an MTU up to this are in one buffer: a page without its headroom and what the kernel adds. */
 const ONE_BUFFER = 3000
 // include/uapi/linux/bpf.h: enum xdp_action
@@ -43,8 +50,8 @@ export class MirrorSource implements PacketSource {
   readonly #live: LiveSource
   /** The filter, where the program cannot judge. */
   readonly #judge: Filter | undefined
+  readonly #pace: Pace
   #isPaused = false
-  #isWatching = false
   #isOpen = true
 
   /**
@@ -79,6 +86,17 @@ export class MirrorSource implements PacketSource {
       this.#mirror.close()
       throw error
     }
+    const { ring } = this.#mirror
+    this.#pace = new Pace(
+      {
+        take: () => this.#take(),
+        watch: () => this.#mirror.watch(this.#onPacket, { budget: BUDGET }),
+        ignore: () => ring.unwatch(),
+        failed: (error) => this.#live.end(error),
+      },
+      options.latency ?? 20,
+    )
+    this.#live.afterBatch = () => this.#pace.begin()
   }
 
   start(sink: PacketSink): void {
@@ -88,7 +106,7 @@ export class MirrorSource implements PacketSource {
 
   pause(): void {
     this.#isPaused = true
-    this.#unwatch()
+    this.#pace.stop()
   }
 
   resume(): void {
@@ -100,7 +118,7 @@ export class MirrorSource implements PacketSource {
     if (!this.#isOpen) return
     this.attachment.detach()
     this.#isPaused = false
-    this.#unwatch()
+    this.#pace.stop()
     await turn()
     if (!this.#live.isStarted) return
     // A program that is running on another processor may still be about to commit its record.
@@ -108,6 +126,10 @@ export class MirrorSource implements PacketSource {
       this.#mirror.consume(this.#onPacket, BUDGET)
       await turn()
     }
+  }
+
+  lost(): number {
+    return this.#isOpen ? this.#mirror.lost : this.#live.stats.dropped.ring
   }
 
   stats(): SourceStatistics {
@@ -120,7 +142,7 @@ export class MirrorSource implements PacketSource {
     if (this.#isOpen) {
       this.#count()
       this.#isOpen = false
-      this.#unwatch()
+      this.#pace.stop()
       this.#live.close()
       try {
         this.attachment.detach()
@@ -138,17 +160,21 @@ export class MirrorSource implements PacketSource {
     this.#live.stats.dropped.ring = this.#mirror.lost
   }
 
-  #watch(): void {
-    if (this.#isPaused || this.#isWatching || !this.#isOpen || !this.#live.isStarted || this.#live.hasEnded)
-      return
-    this.#isWatching = true
-    this.#mirror.watch(this.#onPacket, { budget: BUDGET })
+  /** Hands on what is there, and says how much of the ring that was. */
+  #take(): number {
+    const { pending, size } = this.#mirror.ring
+    let taken = 0
+    while (!this.#isPaused && this.#isOpen && taken < BUDGET_A_LOOK) {
+      const count = this.#mirror.consume(this.#onPacket, BUDGET)
+      if (count === 0) break
+      taken += count
+    }
+    return taken < MANY ? 0 : pending / size
   }
 
-  #unwatch(): void {
-    if (!this.#isWatching) return
-    this.#isWatching = false
-    this.#mirror.ring.unwatch()
+  #watch(): void {
+    if (this.#isPaused || !this.#isOpen || !this.#live.isStarted || this.#live.hasEnded) return
+    this.#pace.start()
   }
 
   readonly #onPacket = (mirrored: MirroredPacket): void => {
@@ -165,7 +191,7 @@ export class MirrorSource implements PacketSource {
     try {
       live.handOn(length)
     } catch (error) {
-      this.#unwatch()
+      this.#pace.stop()
       live.end(error as Error)
     }
   }

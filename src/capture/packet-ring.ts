@@ -164,6 +164,11 @@ export class PacketRing implements PacketSource {
     this.#watcher?.stop()
   }
 
+  lost(): number {
+    this.#countKernel()
+    return this.#stats.dropped.kernel
+  }
+
   stats(): SourceStatistics {
     this.#count()
     return { ...this.#stats, dropped: { ...this.#stats.dropped, interface: this.#interfaceDrops } }
@@ -200,7 +205,7 @@ export class PacketRing implements PacketSource {
     let done = 0
     while (done < BLOCKS_A_TURN && !this.#isPaused && this.#ring.take(this.#onPacket)) {
       done++
-      if (++this.#handed % BLOCKS_A_COUNT === 0) this.#count()
+      if (++this.#handed % BLOCKS_A_COUNT === 0) this.#countKernel()
     }
     if (done === 0) return false
     this.#stats.batches++
@@ -225,10 +230,14 @@ export class PacketRing implements PacketSource {
     return filter.matches(packet.bytes, packet.offset, packet.length, packet.wireLength)
   }
 
+  #countKernel(): void {
+    if (this.#isOpen) this.#stats.dropped.kernel += takeStatistics(this.#fd).drops
+  }
+
   /** Both the kernel's counters. */
   #count(): void {
     if (!this.#isOpen) return
-    this.#stats.dropped.kernel += takeStatistics(this.#fd).drops
+    this.#countKernel()
     try {
       const device = getInterface(this.#device.index, { namespace: this.#namespace })
       this.#interfaceDrops = Math.max(0, interfaceDrops(device) - this.#interfaceDropsBefore)

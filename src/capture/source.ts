@@ -61,6 +61,8 @@ export interface PacketSource {
   resume(): void
   /** Takes no more packets; resolves once those that arrived before are with the sink. */
   stop(): Promise<void>
+  /** Packets lost in the kernel so far, of what `stats` tells as much as can be had quickly: for several times a second. */
+  lost?(): number
   /** Cheap enough to be called every second. Works until `close`, and gives the last counts after it. */
   stats(): SourceStatistics
   /** Lets go of everything at once; what waits is not handed on. Closing twice is harmless. */

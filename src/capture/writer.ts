@@ -37,6 +37,11 @@ export class CaptureWriter implements AsyncDisposable {
   readonly #interfaces: InterfaceInfo[]
   readonly #blocks: Uint8Array[]
   readonly #isImmediate: boolean
+  readonly #isPcap: boolean
+  readonly #isRotated: boolean
+  readonly #resolution: 'microseconds' | 'nanoseconds'
+  /** Of a pcap file. */
+  readonly #linkType: number
   readonly #stats: WriterStatistics = { given: 0, written: 0, bytes: 0, lost: 0, files: 0 }
   readonly #free: Chunk[] = []
   readonly #queue: Chunk[] = []
@@ -61,6 +66,10 @@ export class CaptureWriter implements AsyncDisposable {
     this.#format = options.format ?? 'pcapng'
     this.#interfaces = [...(options.interfaces ?? [{}])]
     this.#blocks = this.#format === 'pcapng' ? this.#interfaces.map(encodeInterface) : []
+    this.#isPcap = this.#format === 'pcap'
+    this.#isRotated = options.rotate !== undefined
+    this.#resolution = options.resolution ?? 'nanoseconds'
+    this.#linkType = this.#interfaces[0].linkType ?? LINKTYPE_ETHERNET
     this.#isImmediate = (options.flush ?? (options.path === '-' ? 'immediate' : 'buffered')) === 'immediate'
     const chunks = Math.max(3, Math.floor((options.bufferSize ?? 4 << 20) / CHUNK))
     for (let i = 0; i < chunks; i++) {
@@ -96,26 +105,41 @@ export class CaptureWriter implements AsyncDisposable {
    * described, or (pcap) of another link type than the file's.
    */
   write(packet: PacketRecord): boolean {
-    if (this.#isClosed) throw new StateError('The capture writer is closed')
-    this.#checkInterface(packet)
-    this.#stats.given++
-    const isPcap = this.#format === 'pcap'
-    const own = isPcap ? PCAP_RECORD_HEADER_LENGTH + packet.length : packetBlockLength(packet)
-    const size = packet.interfaceId < this.#described || isPcap ? own : own + this.#undescribed()
-    const chunk = this.#failure || size > MAX_RECORD ? undefined : this.#chunkFor(size, packet.seconds)
-    if (!chunk) {
-      this.#stats.lost++
-      return false
+    const isPcap = this.#isPcap
+    const size = isPcap ? PCAP_RECORD_HEADER_LENGTH + packet.length : packetBlockLength(packet)
+    const isKnown = isPcap ? packet.linkType === this.#linkType : packet.interfaceId < this.#described
+    // Nearly always: room in the chunk at hand, which is there only while nothing has failed.
+    let chunk = this.#current
+    if (chunk === undefined || !isKnown || this.#isRotated || chunk.length + size > CHUNK) {
+      chunk = this.#place(packet, size)
+      if (chunk === undefined) {
+        this.#stats.given++
+        this.#stats.lost++
+        return false
+      }
     }
-    if (!isPcap && packet.interfaceId >= this.#described) this.#describe(chunk)
-    if (this.#fileStart < 0) this.#fileStart = packet.seconds
+    this.#stats.given++
     chunk.length = isPcap
-      ? writePcapRecord(chunk.bytes, chunk.length, packet, this.#options.resolution)
+      ? writePcapRecord(chunk.bytes, chunk.length, packet, this.#resolution)
       : writePacketBlock(chunk.bytes, chunk.length, packet)
     chunk.packets++
-    this.#fileBytes += own
-    this.#schedule()
+    this.#fileBytes += size
+    if (this.#timer === undefined) this.#schedule()
     return true
+  }
+
+  /** Where a packet goes that is not simply the next one: the first of a chunk, a file, an interface. */
+  #place(packet: PacketRecord, own: number): Chunk | undefined {
+    if (this.#isClosed) throw new StateError('The capture writer is closed')
+    this.#checkInterface(packet)
+    const isDescribed = this.#isPcap || packet.interfaceId < this.#described
+    const size = isDescribed ? own : own + this.#undescribed()
+    const chunk = this.#failure || size > MAX_RECORD ? undefined : this.#chunkFor(size, packet.seconds)
+    if (!chunk) return undefined
+    // A file that has just begun has described all of them.
+    if (!this.#isPcap && packet.interfaceId >= this.#described) this.#describe(chunk)
+    if (this.#fileStart < 0) this.#fileStart = packet.seconds
+    return chunk
   }
 
   /** Whether the next packet, however long, will be taken. */
@@ -208,9 +232,9 @@ export class CaptureWriter implements AsyncDisposable {
   }
 
   #pcapHeader(): Uint8Array {
-    const { linkType = LINKTYPE_ETHERNET, snapLength = MAX_CAPTURED_LENGTH } = this.#interfaces[0]
+    const { snapLength = MAX_CAPTURED_LENGTH } = this.#interfaces[0]
     const head = new Uint8Array(PCAP_HEADER_LENGTH)
-    writePcapHeader(head, 0, { linkType, snapLength, resolution: this.#options.resolution ?? 'nanoseconds' })
+    writePcapHeader(head, 0, { linkType: this.#linkType, snapLength, resolution: this.#resolution })
     return head
   }
 
@@ -230,7 +254,7 @@ export class CaptureWriter implements AsyncDisposable {
 
   #checkInterface({ interfaceId, linkType }: PacketRecord): void {
     if (this.#format === 'pcap') {
-      if (linkType === (this.#interfaces[0].linkType ?? LINKTYPE_ETHERNET)) return
+      if (linkType === this.#linkType) return
       const message = `A packet of link type ${linkType} in a pcap file of another`
       throw new OptionError('linkType', message, 'Use pcapng, which takes several.')
     }

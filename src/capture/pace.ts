@@ -1,0 +1,90 @@
+// How often a ring is looked at: at once when packets begin to come, then as seldom as its room allows.
+
+/** What is looked at. */
+export interface PacedRing {
+  /** Hands on what is there. How much of the ring that was: 0 for no packets, 1 for a full ring, more if more came meanwhile. */
+  take(): number
+  /** Calls `Pace.begin` from the event loop when packets are there, until `ignore`. */
+  watch(): void
+  ignore(): void
+  /** What `take` threw. Nothing is looked at from then on. */
+  failed(error: Error): void
+}
+
+/** A ring that is fuller is looked at twice as often, one that is emptier half as often. */
+const FULLER = 1 / 4
+const EMPTIER = 1 / 16
+/** Milliseconds between the first looks. */
+const FIRST = 1
+/** Looks in vain before the ring is watched again, which costs more than some looks. */
+const PATIENCE = 8
+
+/**
+ * Waking up for packets costs far more than a packet. While packets flow, a timer says when to look next; nobody waits
+ * for the ring meanwhile, so that the kernel wakes nobody. When looks find nothing, the ring is watched again.
+ */
+export class Pace {
+  readonly #ring: PacedRing
+  readonly #longest: number
+  #wait = FIRST
+  #inVain = 0
+  #timer: NodeJS.Timeout | undefined
+  #immediate: NodeJS.Immediate | undefined
+  #state: 'stopped' | 'watching' | 'looking' = 'stopped'
+
+  /** `longest`: milliseconds that a packet may wait; 0 to be woken up for each one. */
+  constructor(ring: PacedRing, longest: number) {
+    this.#ring = ring
+    this.#longest = longest
+  }
+
+  start(): void {
+    if (this.#state !== 'stopped') return
+    this.#state = 'watching'
+    this.#ring.watch()
+  }
+
+  stop(): void {
+    if (this.#state === 'watching') this.#ring.ignore()
+    this.#state = 'stopped'
+    clearTimeout(this.#timer)
+    clearImmediate(this.#immediate)
+  }
+
+  /** Packets came: they are the first of many, perhaps. */
+  begin(): void {
+    if (this.#state !== 'watching' || this.#longest === 0) return
+    this.#ring.ignore()
+    this.#state = 'looking'
+    this.#wait = Math.min(FIRST, this.#longest)
+    this.#inVain = 0
+    this.#sleep()
+  }
+
+  #sleep(): void {
+    if (this.#wait >= FIRST) this.#timer = setTimeout(this.#look, this.#wait)
+    else this.#immediate = setImmediate(this.#look)
+  }
+
+  readonly #look = (): void => {
+    let level: number
+    try {
+      level = this.#ring.take()
+    } catch (error) {
+      this.stop()
+      this.#ring.failed(error as Error)
+      return
+    }
+    // A consumer may have paused or closed it.
+    if (this.#state !== 'looking') return
+    this.#inVain = level === 0 ? this.#inVain + 1 : 0
+    if (this.#inVain > PATIENCE) {
+      this.#state = 'watching'
+      this.#ring.watch()
+      return
+    }
+    if (level > FULLER) this.#wait >>= 1
+    else if (level < EMPTIER) this.#wait = Math.min(Math.max(this.#wait * 2, FIRST), this.#longest)
+    this.#sleep()
+  }
+}
