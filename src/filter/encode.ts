@@ -52,10 +52,10 @@ export function encode(program: readonly Instruction[]): Uint8Array | undefined 
 const SPECIAL_OFFSETS = 0x8000_0000
 
 /**
- * The same program in a form that the kernel takes, and gives libpcap's verdicts for. libpcap's own interpreter starts with zeros
- * in all cells; the kernel wants them written before they are read. It finds nothing at offsets by which the kernel would give
- * more than the packet, or that are computed beyond 32 bits, where the kernel begins at 0 again. And it shifts everything out where
- * the kernel's machine would take the count modulo 32. Undefined when there is no cell left for that.
+ * The same program in a form that the kernel takes, and gives libpcap's verdicts for. The kernel wants cells written before they are
+ * read (libpcap takes what is there by chance; zeros, here). libpcap finds nothing at offsets by which the kernel would give more
+ * than the packet, or that are computed beyond 32 bits, where the kernel begins at 0 again. And it shifts everything out where the
+ * kernel's machine would take the count modulo 32. Undefined when there is no cell left for that.
  */
 function acceptable(program: readonly Instruction[]): readonly Instruction[] | undefined {
   const spare = program.some(isShift) ? spareCell(program) : 0
