@@ -52,6 +52,8 @@ export interface DataPathParts {
  */
 export class DataPath {
   readonly counters: Float64Array
+  /** Called after a flush that left frames with the kernel: whoever drives this has to look after them. */
+  onOutstanding: (() => void) | undefined
   readonly pool: FramePool
   readonly #parts: DataPathParts
   readonly #rx: RxRing
@@ -105,17 +107,13 @@ export class DataPath {
     if (!(budget >= 1)) throw new OptionError('budget', `A budget of ${budget} packets cannot be`)
     if (this.#receiving) throw new StateError('receive was called from within a packet handler')
     const rx = this.#rx
-    const isMulti = this.#multiBuffer
-    // How many descriptors a packet takes is not known before.
-    const count = rx.peek(isMulti ? rx.size : budget)
+    if (this.#multiBuffer) return this.#receiveFragments(handler, budget)
+    const count = rx.peek(budget)
     if (count === 0) {
-      if (this.#sending.lent > 0) this.flush()
-      if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
-      this.refill()
+      this.#handOver()
       return 0
     }
     const packet = this.#packet
-    const tail = this.#tail
     const pool = this.pool
     const frameMask = this.#frameMask
     // Released frames go straight back into the fill ring: by way of the pool they would cost twice as much.
@@ -124,8 +122,6 @@ export class DataPath {
     const slots = pool.tracked ? 0 : fill.reserve(count)
     let recycled = 0
     let taken = 0
-    // Of those taken, the ones that are no packet's first.
-    let further = 0
     let bytes = 0
     this.#receiving = true
     try {
@@ -133,13 +129,6 @@ export class DataPath {
       while (taken < count && !this.#closed) {
         const address = rx.address(taken)
         const length = rx.length(taken)
-        if (isMulti) {
-          // A packet whose end the kernel has yet to write waits in the ring.
-          if (taken - further >= budget || !tail.read(rx, taken, count)) break
-          taken += tail.count
-          further += tail.count
-          bytes += tail.bytes
-        }
         taken++
         bytes += length
         const frame = (address & frameMask) >>> 0
@@ -149,9 +138,7 @@ export class DataPath {
         this.#taken = taken
         this.#recycled = recycled
         const verdict = handler(packet)
-        if (isMulti && tail.count > 0) {
-          this.#settle(packet, frame, verdict)
-        } else if (packet.frame !== frame) {
+        if (packet.frame !== frame) {
           // The handler has released or transmitted it by itself already.
           if (verdict === 'transmit') throw new OptionError('handler', GIVEN_AWAY, VERDICTS)
           this.#held++
@@ -170,30 +157,76 @@ export class DataPath {
       // Whether the handler threw or returned a packet that cannot be sent, its frame is still ours.
       if (packet.frame === GIVEN) this.#held++
       else pool.put(packet.frame)
-      for (let i = 0; i < tail.count; i++) this.#letGo(i)
       throw error
     } finally {
-      this.#receiving = false
-      rx.release(taken)
       fill.commit(recycled)
-      this.#lending.lent += recycled - taken
-      this.#taken = 0
-      this.#recycled = 0
-      tail.count = 0
-      const counters = this.counters
-      counters[COUNTER.rxPackets] += taken - further
-      counters[COUNTER.rxBytes] += bytes
-      if (taken > 0) counters[COUNTER.batches]++
-      if (!this.#closed) {
-        if (sending.pending > 0 || sending.lent > 0) this.flush()
-        if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
-        this.refill()
-      }
+      this.#endBatch(taken, taken, bytes, recycled)
     }
-    return taken - further
+    return taken
   }
 
-  // Does with a packet of several frames what its handler said.
+  // As `receive`, for packets that may be in several frames: a loop of its own, so that the other one pays nothing for it.
+  #receiveFragments(handler: PacketHandler, budget: number): number {
+    const rx = this.#rx
+    const packet = this.#packet
+    const tail = this.#tail
+    // How many descriptors a packet takes is not known before.
+    const count = rx.peek(rx.size)
+    // A packet whose end the kernel has yet to write waits in the ring.
+    if (count === 0 || !tail.read(rx, 0, count)) {
+      this.#handOver()
+      return 0
+    }
+    let taken = 0
+    let packets = 0
+    let bytes = 0
+    this.#receiving = true
+    try {
+      while (packets < budget && taken < count && !this.#closed && tail.read(rx, taken, count)) {
+        const address = rx.address(taken)
+        const frame = (address & this.#frameMask) >>> 0
+        packet.offset = address
+        packet.length = rx.length(taken)
+        packet.frame = frame
+        packets++
+        bytes += packet.totalLength
+        taken += packet.fragments
+        this.#taken = taken
+        this.#settle(packet, frame, handler(packet))
+      }
+    } catch (error) {
+      this.#letGoOfAll(packet)
+      throw error
+    } finally {
+      this.#endBatch(taken, packets, bytes, 0)
+    }
+    return packets
+  }
+
+  // Gives the descriptors of a batch back, counts it, and hands over what came of it.
+  #endBatch(taken: number, packets: number, bytes: number, recycled: number): void {
+    this.#receiving = false
+    this.#rx.release(taken)
+    this.#lending.lent += recycled - taken
+    this.#taken = 0
+    this.#recycled = 0
+    this.#tail.count = 0
+    const counters = this.counters
+    counters[COUNTER.rxPackets] += packets
+    counters[COUNTER.rxBytes] += bytes
+    counters[COUNTER.batches]++
+    if (!this.#closed) this.#handOver()
+  }
+
+  // What is to be sent goes to the kernel, and free frames too.
+  #handOver(): void {
+    const sending = this.#sending
+    if (sending.pending > 0 || sending.lent > 0) this.flush()
+    if (this.#link !== undefined && this.#link.out > 0) this.#link.flush(this)
+    this.refill()
+  }
+
+  // Does with a packet that may be in several frames what its handler said.
   #settle(packet: XdpPacket, frame: number, verdict: Verdict): void {
     const tail = this.#tail
     const isGiven = packet.frame !== frame || tail.isGiven
@@ -203,19 +236,22 @@ export class DataPath {
     } else if (verdict === 'hold') {
       this.#held += packet.fragments
     } else if (verdict === undefined || this.#closed) {
-      if (packet.frame !== frame) this.#held++
-      else this.pool.put(frame)
-      for (let i = 0; i < tail.count; i++) this.#letGo(i)
+      this.#letGoOfAll(packet)
     } else {
       throw noVerdict(verdict)
     }
     tail.count = 0
   }
 
-  // Frees a frame behind the first, unless its handler has done so.
-  #letGo(index: number): void {
-    if (this.#tail.wasGiven(index)) this.#held++
-    else this.pool.put(this.#tail.offset(index))
+  // Frees the frames of a packet, but for those that its handler has released or transmitted by itself.
+  #letGoOfAll({ frame }: XdpPacket): void {
+    const tail = this.#tail
+    if (frame === GIVEN) this.#held++
+    else this.pool.put(frame)
+    for (let i = 0; i < tail.count; i++) {
+      if (tail.wasGiven(i)) this.#held++
+      else this.pool.put(tail.offset(i))
+    }
   }
 
   // Frames of the packet in hand.
@@ -375,6 +411,7 @@ export class DataPath {
   flush(): void {
     this.#assertOpen()
     this.#sending.flush()
+    if (this.#sending.lent > 0) this.onOutstanding?.()
     if (this.#parts.counters !== undefined) this.publish()
   }
 

@@ -52,6 +52,9 @@ const TURN_MS = 20
 // Turns in which the kernel would not take a packet that waits to be sent, before we stop asking at every turn.
 const PATIENCE = 16
 const RETRY_MS = 1
+// How long to wait for frames that are being sent before another look after them, when no packet comes meanwhile.
+const FIRST_RECLAIM_MS = 1
+const LAST_RECLAIM_MS = 64
 // A device that goes away leaves its sockets unbound, and poll says nothing of an unbound one (net/xdp/xsk.c: xsk_poll).
 const LOOK_MS = 1000
 
@@ -71,6 +74,24 @@ export function runOnEvents({
     let blocked = 0
     let serving = false
     let timer: NodeJS.Timeout | undefined
+    // Nothing tells of completions. Frames that were sent outside of a batch would be away until the next packet comes.
+    let reclaimTimer: NodeJS.Timeout | undefined
+    let pause = FIRST_RECLAIM_MS
+    const reclaim = () => {
+      reclaimTimer = undefined
+      if (path.closed) return
+      pause = Math.min(pause * 2, LAST_RECLAIM_MS)
+      try {
+        path.flush()
+      } catch (error) {
+        end(error as Error)
+        return
+      }
+      if (path.txOutstanding === 0) pause = FIRST_RECLAIM_MS
+    }
+    path.onOutstanding = () => {
+      reclaimTimer ??= setTimeout(reclaim, pause).unref()
+    }
     const waitForPackets = waiterFor(fd, POLLIN, TURN_MS)
     const watcher = watchDescriptor(fd, (status) => {
       if (status < 0) end(takeError())
@@ -89,6 +110,8 @@ export function runOnEvents({
       handles?.delete(look)
       clearInterval(look)
       clearTimeout(timer)
+      clearTimeout(reclaimTimer)
+      path.onOutstanding = undefined
       signal.removeEventListener('abort', onAbort)
       watcher.close()
       if (error === undefined) resolve()

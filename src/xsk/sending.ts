@@ -8,8 +8,7 @@ import type { Fragments } from './fragments.js'
 import type { Lending } from './lending.js'
 import type { FrameLink } from './shared-frames.js'
 import { COUNTER } from './statistics.js'
-import { TxRing } from './tx-ring.js'
-import { XDP_PKT_CONTD } from './uapi.js'
+import { FragmentTxRing, TxRing } from './tx-ring.js'
 
 /** The sending half of a data path. Nothing in it allocates per packet; the system calls are one or two a batch. */
 export class Sending {
@@ -21,6 +20,7 @@ export class Sending {
   foreign = 0
   readonly completion: CompletionRing
   readonly tx: TxRing
+  readonly #fragmentTx: FragmentTxRing | undefined
   readonly #parts: DataPathParts
   readonly #path: DataPath
   readonly #pool: FramePool
@@ -51,7 +51,8 @@ export class Sending {
     this.#start = pool.start
     this.#span = pool.range * frameSize
     this.completion = new CompletionRing(rings.completion)
-    this.tx = new TxRing(rings.tx)
+    this.#fragmentTx = parts.multiBuffer ? new FragmentTxRing(rings.tx) : undefined
+    this.tx = this.#fragmentTx ?? new TxRing(rings.tx)
   }
 
   /** Whether `address` is in a frame of this data path's pool. */
@@ -110,7 +111,9 @@ export class Sending {
       const address = packet.fragmentOffset(i)
       const length = packet.fragmentLength(i)
       if (!this.owns(address)) this.foreign++
-      this.tx.set(this.pending++, address, length, i < fragments - 1 ? XDP_PKT_CONTD : 0)
+      this.tx.set(this.pending, address, length)
+      if (i < fragments - 1) this.#fragmentTx?.setContinued(this.pending)
+      this.pending++
       this.#pendingBytes += length
     }
     this.#pendingFurther += fragments - 1

@@ -3,9 +3,10 @@ import { KernelError, OptionError, inNamespace, type Namespace } from '../kernel
 import type { XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
 import { BalanceProgram } from '../programs/balance.js'
+import { RedirectProgram } from '../programs/redirect.js'
 import { checkOptions, checkQueue, type CheckedOptions, type XdpSocketOptions } from './options.js'
 import type { FrameShare } from './shared-socket.js'
-import { attachSteering, loadRedirect, type SteeringProgram } from './steering.js'
+import { attachSteering, type SteeringProgram } from './steering.js'
 import { Umem, type FrameSlice, type UmemOptions } from './umem.js'
 
 /** A device of a group. */
@@ -70,7 +71,8 @@ export class OpenDevice {
   attachment: XdpAttachment | undefined
 
   constructor(device: GroupDevice, queues: readonly number[], shape: ProgramShape) {
-    const load = device.program ?? (shape.workersPerQueue > 1 ? loadBalance : loadRedirect)
+    const load =
+      device.program ?? (shape.workersPerQueue > 1 ? loadBalance : RedirectProgram.load.bind(RedirectProgram))
     this.interface = device.interface
     this.namespace = device.namespace
     this.queues = queues

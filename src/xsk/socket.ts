@@ -2,6 +2,7 @@
 import { ENETDOWN } from '../kernel/errno.js'
 import { type KernelError, StateError, inNamespace, native, type Namespace } from '../kernel/index.js'
 import type { XdpAttachment } from '../bpf/index.js'
+import { RedirectProgram } from '../programs/redirect.js'
 import * as binding from './binding.js'
 import { DataPath } from './data-path.js'
 import type { Fragments } from './fragments.js'
@@ -24,7 +25,7 @@ import {
   type BoundSocketDescription,
   type FrameShare,
 } from './shared-socket.js'
-import { attachSteering, loadRedirect, type SteeringProgram } from './steering.js'
+import { attachSteering } from './steering.js'
 import { COUNTER, readKernelStatistics, type FrameCensus, type SocketStatistics } from './statistics.js'
 import type { TxBatch } from './tx-batch.js'
 import { Umem } from './umem.js'
@@ -62,7 +63,7 @@ export class XdpSocket implements AsyncDisposable {
   readonly copy: Granted<CopyMode, 'copy' | 'zero-copy'>
   readonly #parts: Parts
   readonly #path: DataPath
-  #steering: { attachment: XdpAttachment; program: SteeringProgram } | undefined
+  #steering: { attachment: XdpAttachment; program: RedirectProgram } | undefined
   #stopRunning: (() => void) | undefined
   #closing: Promise<void> | undefined
 
@@ -170,9 +171,7 @@ export class XdpSocket implements AsyncDisposable {
       return
     }
     if (options.attach === 'none') return
-    const program = inNamespace(options.namespace, () =>
-      loadRedirect({ queues: maxQueues, multiBuffer: options.multiBuffer }),
-    )
+    const program = inNamespace(options.namespace, () => RedirectProgram.load({ queues: maxQueues }))
     try {
       program.sockets.update(options.queue, fd)
       const attachment = attachSteering(program, {

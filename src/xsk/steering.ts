@@ -1,4 +1,4 @@
-// The program that gives packets to sockets: the default one, and attaching any.
+// Attaching the program that gives packets to sockets.
 import {
   attachXdp,
   type AttachOptions,
@@ -8,20 +8,12 @@ import {
 } from '../bpf/index.js'
 import { ERANGE } from '../kernel/errno.js'
 import { KernelError, UnsupportedError } from '../kernel/index.js'
-import { defineRedirect } from '../programs/redirect.js'
-import { socketMap } from '../programs/sockets.js'
 
 /** A program that gives packets to sockets, and the map it finds them in by queue. */
 export interface SteeringProgram {
   readonly program: BpfProgram
   readonly sockets: BpfMap<number, number>
   close(): void
-}
-
-/** Loads the default program, which redirects everything. `queues` is the most queues the device can ever have. */
-export function loadRedirect(shape: { queues: number; multiBuffer: boolean }): SteeringProgram {
-  const loaded = defineRedirect(shape.queues).load(shape.multiBuffer ? { frags: true } : {})
-  return { program: loaded.program, sockets: loaded.map(socketMap(0)), close: () => loaded.close() }
 }
 
 /** Attaches a program. With `multiBuffer` it says so when the program is what keeps long packets from the sockets. */

@@ -5,7 +5,7 @@ import { defineXdp } from '../../src/bpf/builder/index.js'
 import { getLink } from '../../src/kernel/netlink/index.js'
 import type { Lab } from '../../src/lab/index.js'
 import { socketMap } from '../../src/programs/sockets.js'
-import type { XdpSocket} from '../../src/xsk/index.js';
+import type { XdpSocket } from '../../src/xsk/index.js'
 import { XdpGroup, type Fragments, type PacketHandler } from '../../src/xsk/index.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
 import { assertAllHome, assertConserved, frameOf, isOurs, openAt, until } from '../support/xsk.js'
