@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from 'node:test'
 import fc from 'fast-check'
 import { DescriptorRing } from '../../src/forward/descriptor-ring.js'
 import { Forwarder, type ForwarderOptions } from '../../src/forward/index.js'
-import { needsRoot, openDescriptors } from '../support/lab.js'
+import { descriptorsBeside, needsRoot, openDescriptors } from '../support/lab.js'
 import { assertConserved, generatorAt, isOurs, openAt, until } from '../support/xsk.js'
 import { RIGHT, assertNoLoss, forward, twoLabs } from './cable.js'
 import { faultFrame, numberOf, type Fault } from './fault-stage.js'
@@ -271,6 +271,6 @@ describe('a stage with a thread', { skip: needsRoot }, () => {
       flood.kill('SIGKILL')
       await ended
     }
-    await until('no descriptor is left', () => openDescriptors().join() === before.join())
+    await until('no descriptor is left', () => descriptorsBeside(before).length === 0)
   })
 })
