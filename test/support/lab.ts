@@ -43,3 +43,13 @@ export function openDescriptors(): string[] {
     .filter((target) => target !== undefined)
     .sort()
 }
+
+/** What this process holds open that was not in `before`. Threads may still have been ending then: less is no leak. */
+export function descriptorsBeside(before: readonly string[]): string[] {
+  const known = [...before]
+  return openDescriptors().filter((target) => {
+    const at = known.indexOf(target)
+    if (at >= 0) known.splice(at, 1)
+    return at < 0
+  })
+}
