@@ -1,6 +1,7 @@
 // A capture file as a packet source: read back through the same filter and printers as live packets.
 import { StateError } from '../kernel/errors.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import { requireEthernet } from './link-type.js'
 import { CaptureReader } from './reader.js'
 import type { PacketFilter, PacketSink, PacketSource, SourceStatistics } from './source.js'
 
@@ -110,8 +111,11 @@ export class FileSource implements PacketSource {
     sink.batchEnd?.()
   }
 
-  #isWanted({ bytes, offset, length, wireLength }: PacketRecord): boolean {
-    return this.#options.filter?.matches(bytes, offset, length, wireLength) ?? true
+  #isWanted({ bytes, offset, length, wireLength, linkType }: PacketRecord): boolean {
+    const { filter } = this.#options
+    if (filter === undefined) return true
+    requireEthernet(linkType, this.name)
+    return filter.matches(bytes, offset, length, wireLength)
   }
 
   #handOn(packet: PacketRecord, sink: PacketSink): void {

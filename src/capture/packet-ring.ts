@@ -16,6 +16,7 @@ import {
   type NativeWatcher,
 } from '../kernel/index.js'
 import { MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import { requireEthernet } from './link-type.js'
 import { PacketBlocks } from './packet-blocks.js'
 import {
   REJECT_ALL,
@@ -119,6 +120,7 @@ export class PacketRing implements PacketSource {
       if (program) attachClassicFilter(fd, program)
       this.#judgesAll = program === undefined
       this.linkType = bindPacketSocket(fd, this.#device.index, this.name)
+      if (options.filter) requireEthernet(this.linkType, this.name)
       if (options.promiscuous ?? true) setPromiscuous(fd, this.#device.index, this.name)
     } catch (error) {
       region?.close()

@@ -43,7 +43,6 @@ export function copyRange(
     target.setInt32(toOffset + i + 8, third, true)
     target.setInt32(toOffset + i + 12, fourth, true)
   }
-  for (; i + 4 <= length; i += 4)
-    target.setInt32(toOffset + i, source.getInt32(fromOffset + i, true), true)
+  for (; i + 4 <= length; i += 4) target.setInt32(toOffset + i, source.getInt32(fromOffset + i, true), true)
   for (; i < length; i++) to[toOffset + i] = from[fromOffset + i]
 }

@@ -21,7 +21,7 @@ import { FileSource } from '../../src/capture/file-source.js'
 import { CaptureReader } from '../../src/capture/reader.js'
 import { CaptureWriter, type WriterStatistics } from '../../src/capture/writer.js'
 import { buildPacket } from '../../src/packet/index.js'
-import type { PacketRecord } from '../../src/packet/pcap-record.js'
+import { LINKTYPE_RAW, type PacketRecord } from '../../src/packet/pcap-record.js'
 import { output, pcapFile, pcapngFile, readFileBytes, record } from '../packet/pcap-files.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
 import { until } from '../support/xsk.js'
@@ -227,6 +227,26 @@ suite('capture files', () => {
     assert.equal(keeper.packets.length, 2500)
     assert.ok(keeper.packets.every(({ length, wireLength }) => length === 2 && wireLength === 3))
     assert.equal(source.stats().packets, 2500)
+  })
+
+  test('a file of raw IP is read without a filter, and refused with one', async (t) => {
+    const path = join(makeDirectory(t), 'raw.pcapng')
+    const writer = await CaptureWriter.open({ path, interfaces: [{ linkType: LINKTYPE_RAW }] })
+    writer.write(record(Uint8Array.of(0x45, 0, 0, 2), { linkType: LINKTYPE_RAW }))
+    await writer.close()
+    const matchAll = { matches: () => true, toClassicBpf: () => new Uint8Array(8) }
+    for (const [filter, packets, code] of [
+      [undefined, 1, undefined],
+      [matchAll, 0, 'XDP_UNSUPPORTED'],
+    ] as const) {
+      const source = await FileSource.open(path, { filter })
+      t.after(() => source.close())
+      const keeper = new Keeper()
+      source.start(keeper)
+      await until('the file is over', () => keeper.end !== undefined)
+      assert.equal(keeper.packets.length, packets)
+      assert.equal((keeper.end?.error as { code?: string } | undefined)?.code, code)
+    }
   })
 })
 

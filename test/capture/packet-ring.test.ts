@@ -251,6 +251,26 @@ suite('packet ring', { skip: needsRoot }, () => {
     assert.equal(keeper.packets.length, 6)
   })
 
+  test('a link without Ethernet headers is captured as raw IP, and refused with a filter', async (t) => {
+    const lab = createTestLab(t)
+    const made = await lab.exec('a', 'ip', ['tuntap', 'add', 'dev', 'raw0', 'mode', 'tun'])
+    if (made.status !== 0) {
+      t.skip(`no tun device here: ${made.stderr.trim()}`)
+      return
+    }
+    const options = { interface: 'raw0', namespace: lab.a.namespace }
+    const ring = PacketRing.open(options)
+    assert.equal(ring.linkType, 101)
+    await ring.close()
+    const before = openDescriptors()
+    const filter = libpcapFilter('udp', () => true)
+    assert.throws(() => PacketRing.open({ ...options, filter }), {
+      code: 'XDP_UNSUPPORTED',
+      message: /raw0 have no Ethernet header/,
+    })
+    assert.deepEqual(openDescriptors(), before)
+  })
+
   test('refuses what cannot be, by name, and leaves no descriptor open', async (t) => {
     const lab = createTestLab(t)
     const { interface: name, namespace } = lab.a

@@ -1,0 +1,90 @@
+// How often a ring is looked at: driven by a clock of the test's own.
+import assert from 'node:assert/strict'
+import { mock, suite, test, type TestContext } from 'node:test'
+import { Pace } from '../../src/capture/pace.js'
+
+/** A ring whose levels are said beforehand, on timers that only `tick` moves. */
+function paced(t: TestContext, longest: number) {
+  mock.timers.enable({ apis: ['setTimeout', 'setImmediate'] })
+  t.after(() => mock.timers.reset())
+  const levels: (number | Error)[] = []
+  const log: string[] = []
+  const pace = new Pace(
+    {
+      take: () => {
+        log.push('take')
+        const level = levels.shift() ?? 0
+        if (level instanceof Error) throw level
+        return level
+      },
+      watch: () => void log.push('watch'),
+      ignore: () => void log.push('ignore'),
+      failed: (error) => void log.push(error.message),
+    },
+    longest,
+  )
+  const looks = () => log.filter((what) => what === 'take').length
+  return { pace, levels, log, looks, tick: (ms: number) => mock.timers.tick(ms) }
+}
+
+suite('pace', () => {
+  test('watches, looks seldomer while little is there, and watches again when nothing comes', (t) => {
+    const { pace, levels, log, looks, tick } = paced(t, 4)
+    pace.start()
+    assert.deepEqual(log, ['watch'])
+    levels.push(0.01, 0.01, 0.01)
+    pace.begin()
+    tick(1)
+    assert.equal(looks(), 1)
+    tick(1)
+    assert.equal(looks(), 1)
+    tick(1)
+    assert.equal(looks(), 2)
+    tick(4)
+    assert.equal(looks(), 3)
+    // Nothing any more: a few looks at the longest distance, then it waits to be told.
+    for (let i = 0; i < 50; i++) tick(4)
+    assert.equal(log.at(-1), 'watch')
+    const before = looks()
+    assert.ok(before < 20, `${before} looks`)
+    tick(1000)
+    assert.equal(looks(), before)
+  })
+
+  test('looks more often the fuller the ring is', (t) => {
+    const { pace, levels, looks, tick } = paced(t, 8)
+    pace.start()
+    levels.push(0.01, 0.01, 0.9, 0.9, 0.1)
+    pace.begin()
+    tick(1)
+    tick(2)
+    tick(4)
+    assert.equal(looks(), 3)
+    tick(2)
+    assert.equal(looks(), 4)
+    tick(1)
+    assert.equal(looks(), 5)
+  })
+
+  test('with no time to wait, every packet is waited for', (t) => {
+    const { pace, log, tick } = paced(t, 0)
+    pace.start()
+    pace.begin()
+    tick(100)
+    assert.deepEqual(log, ['watch'])
+  })
+
+  test('stopped, it looks no more; what looking throws stops it', (t) => {
+    const { pace, levels, log, looks, tick } = paced(t, 4)
+    pace.start()
+    pace.begin()
+    pace.stop()
+    tick(100)
+    assert.deepEqual([looks(), log], [0, ['watch', 'ignore']])
+    levels.push(new Error('the consumer'))
+    pace.start()
+    pace.begin()
+    tick(100)
+    assert.deepEqual([looks(), log.at(-1)], [1, 'the consumer'])
+  })
+})
