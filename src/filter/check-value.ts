@@ -6,6 +6,7 @@ import type { Checked, Transport, Words } from './checked.js'
 import type { Span } from './error.js'
 import { type ProtoWithin, protoNumber, transportOf } from './check-protocol.js'
 import type { Qualifiers, Value } from './tree.js'
+import { suggest } from './words.js'
 
 /** Checks one name or number. Throws `FilterError`. */
 export function checkValue(value: Value, at: Span, qualifiers: Qualifiers, context: CheckContext): Checked {
@@ -115,6 +116,7 @@ function host(text: string, at: Span, qualifiers: Qualifiers, context: CheckCont
     const family = known.length > 0 ? ` with an ${qualifiers.protocol} address` : ''
     refuse(context, at, 'XDP_FILTER_UNKNOWN_NAME', `No host is called "${text}"${family}`, {
       hint: 'Hosts are looked up in /etc/hosts; no DNS is asked.',
+      suggestion: known.length > 0 ? undefined : suggest(text, context.resolver.names?.('host') ?? []),
     })
   }
   if (rest.length === 0) return first
@@ -221,6 +223,7 @@ function service(
   if (udp !== undefined) return { port: udp, transport: 'udp' }
   return refuse({ resolver, ...context }, at, 'XDP_FILTER_UNKNOWN_NAME', `No port is called "${text}"`, {
     hint: 'Ports are looked up in /etc/services.',
+    suggestion: suggest(text, resolver.names?.('service') ?? []),
   })
 }
 

@@ -14,6 +14,8 @@ export interface Resolver {
   service(name: string, transport: 'tcp' | 'udp'): number | undefined
   /** The number of a protocol over IP. */
   protocol(name: string): number | undefined
+  /** All names of a kind, of which one is suggested in the place of a misspelt one. */
+  names?(kind: 'host' | 'service'): readonly string[]
 }
 
 /** Where the files are. */
@@ -78,6 +80,10 @@ export function fileResolver(files: Partial<SystemFiles> = {}): Resolver {
       const [, number] =
         lines(paths.protocols).find(([own, , ...aliases]) => [own, ...aliases].includes(name)) ?? []
       return number === undefined ? undefined : Number(number)
+    },
+    names(kind) {
+      if (kind === 'host') return lines(paths.hosts).flatMap(([, ...names]) => names)
+      return lines(paths.services).flatMap(([own, , ...aliases]) => [own, ...aliases])
     },
   }
 }

@@ -29,6 +29,7 @@ const resolve: Resolver = {
   ether: (name) => (name === 'mac' ? Uint8Array.of(2, 0, 0, 0, 0, 1) : undefined),
   service: (name, transport) => SERVICES[transport][name],
   protocol: (name) => ({ tcp: 6, ospf: 89 })[name],
+  names: (kind) => Object.keys(kind === 'host' ? HOSTS : { ...SERVICES.tcp, ...SERVICES.udp }),
 }
 
 const checked = (expression: string): string[] =>
@@ -162,6 +163,16 @@ describe('the checked tree of a filter', () => {
     })
   }
 
+  it('suggests a name for a misspelt one', () => {
+    assert.equal(refusal('host fuor').suggestion, 'four')
+    assert.equal(refusal('tcp port wbe').suggestion, 'web')
+    assert.equal(refusal('host nothing-like-it').suggestion, undefined)
+    // It is there, but not for IPv6.
+    assert.equal(refusal('ip6 host four').suggestion, undefined)
+    const nameless = { ...resolve, names: () => [] }
+    assert.throws(() => compileFilter('host fuor', { resolve: nameless }), /No host is called "fuor"\n/)
+  })
+
   it('looks names up in files of the usual form', () => {
     const folder = mkdtempSync(join(tmpdir(), 'filter-names-'))
     const file = (name: string, text: string): string => {
@@ -188,6 +199,8 @@ describe('the checked tree of a filter', () => {
         [80, 81, undefined],
       )
       assert.equal(files.protocol('OSPFIGP'), 89)
+      assert.deepEqual(files.names?.('service'), ['web', 'www', 'web'])
+      assert.ok(files.names?.('host').includes('seven.example'))
     } finally {
       rmSync(folder, { recursive: true })
     }
