@@ -1,6 +1,7 @@
 // The way of the packets through the four rings: receiving, and the frames that callers hold. It knows the kernel only as
 // two system calls, so that tests and benchmarks can play the kernel.
 import { OptionError, StateError, type KernelError } from '../kernel/index.js'
+import type { CompletionRing } from './completion-ring.js'
 import { callFailure, checkDoorbell, type Doorbell } from './doorbell.js'
 import { FragmentList, PacketTail, type Fragments } from './fragments.js'
 import type { FramePool } from './frame-pool.js'
@@ -352,6 +353,15 @@ export class DataPath {
     this.pool.put(address)
     this.#held--
     this.giveAway(address)
+  }
+
+  /** Takes back own frames that another data path has sent: entries `from` to `to - 1` of its completion ring. */
+  takeBackSent(sent: CompletionRing, from: number, to: number): void {
+    this.#held -= to - from
+    // Straight into the fill ring where that can be: by way of the pool they would cost twice as much.
+    const isDirect = from === 0 && !this.#receiving && !this.pool.tracked
+    const lent = isDirect ? this.#lending.lendSent(sent, to) : 0
+    if (from + lent < to) this.pool.putAll(sent, from + lent, to)
   }
 
   /** Whether `address` is in a frame of this data path's pool. */

@@ -195,13 +195,15 @@ export class Sending {
   #reapMixed(count: number): void {
     const completion = this.completion
     const link = this.#link as FrameLink
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < count;) {
       const address = completion.address(i)
       if (this.owns(address)) {
         this.#pool.put(address)
+        i++
       } else {
-        this.foreign--
-        link.home(address)
+        const end = link.homeSent(completion, i, count)
+        this.foreign -= end - i
+        i = end
       }
     }
     completion.release(count)

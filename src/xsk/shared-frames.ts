@@ -1,5 +1,6 @@
 // How sockets of one thread send each other's frames: a packet received on one leaves by another, without a copy.
 import { StateError } from '../kernel/index.js'
+import type { CompletionRing } from './completion-ring.js'
 import type { DataPath } from './data-path.js'
 import type { FrameSlice } from './umem.js'
 
@@ -12,6 +13,11 @@ export interface FrameLink {
   readonly out: number
   /** Whether `address` is in a frame of one of the data paths. */
   has(address: number): boolean
+  /**
+   * Gives sent frames back to their owner: entries of a completion ring from `from` on, up to `to` or the first frame of
+   * another owner, where it answers. The entry at `from` must be of an owner.
+   */
+  homeSent(sent: CompletionRing, from: number, to: number): number
   /** Notes that `to` sends a frame that is another's. */
   lend(frame: number, to: DataPath): void
   /** Gives a lent frame back to its owner. */
@@ -31,6 +37,8 @@ export class LocalLink implements FrameLink {
   out = 0
   readonly #shift: number
   readonly #slice: number
+  // For each frame, the slice number of its owner: a division for each packet costs more.
+  readonly #of: Uint16Array
   // Data paths by slice; undefined where a socket could not be opened or was closed.
   readonly #paths: (DataPath | undefined)[]
   // For each frame, the slice number of the data path that sends it.
@@ -43,6 +51,7 @@ export class LocalLink implements FrameLink {
     this.#shift = 31 - Math.clz32(frameSize)
     this.#slice = count
     this.#paths = Array.from({ length: slices }, () => undefined)
+    this.#of = Uint16Array.from({ length: slices * count }, (_, frame) => Math.floor(frame / count))
     this.#at = new Uint16Array(slices * count).fill(NOBODY)
     this.#dirty = Array.from({ length: slices }, () => false)
   }
@@ -71,19 +80,41 @@ export class LocalLink implements FrameLink {
     const number = frame >>> this.#shift
     if (this.#at[number] !== NOBODY) throw new StateError(`The frame at ${frame} is being sent already`)
     this.#owner(frame)?.giveAway(frame)
-    this.#at[number] = (to.pool.start >>> this.#shift) / this.#slice
+    this.#at[number] = this.#of[to.pool.start >>> this.#shift]
     this.out++
   }
 
   home(address: number): void {
     const number = address >>> this.#shift
-    const slice = Math.floor(number / this.#slice)
+    const slice = this.#of[number]
     const owner = this.#paths[slice]
     if (this.#at[number] !== NOBODY) this.out--
     this.#at[number] = NOBODY
     if (owner === undefined || owner.closed) return
     owner.takeBack(address)
     this.#dirty[slice] = true
+  }
+
+  homeSent(sent: CompletionRing, from: number, to: number): number {
+    const of = this.#of
+    const at = this.#at
+    const shift = this.#shift
+    const slice = of[sent.address(from) >>> shift]
+    let end = from
+    let out = 0
+    for (; end < to; end++) {
+      const number = sent.address(end) >>> shift
+      if (of[number] !== slice) break
+      if (at[number] !== NOBODY) out++
+      at[number] = NOBODY
+    }
+    this.out -= out
+    const owner = this.#paths[slice]
+    if (owner !== undefined && !owner.closed) {
+      owner.takeBackSent(sent, from, end)
+      this.#dirty[slice] = true
+    }
+    return end
   }
 
   refill(except: DataPath): void {
@@ -111,6 +142,6 @@ export class LocalLink implements FrameLink {
   }
 
   #owner(address: number): DataPath | undefined {
-    return this.#paths[Math.floor((address >>> this.#shift) / this.#slice)]
+    return this.#paths[this.#of[address >>> this.#shift]]
   }
 }
