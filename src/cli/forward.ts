@@ -3,21 +3,24 @@ import { existsSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { compileFilter, type Filter } from '../filter/index.js'
-import { Forwarder, type Rewrite, type StageStatistics } from '../forward/index.js'
+import { compileFilter } from '../filter/index.js'
+import { Forwarder, type ForwarderOptions, type Rewrite, type StageStatistics } from '../forward/index.js'
 import { OptionError, XdpError } from '../kernel/index.js'
 import { parseMac } from '../packet/index.js'
+import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
 import { untilInterrupted } from './interrupt.js'
+import { addProgramParts, requireProgram, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { loadSteering } from './steering.js'
 import { requireConsent } from './take-traffic.js'
 import { TrafficPrinter } from './traffic.js'
 
-interface ForwardFlags extends SocketFlags {
+interface ForwardFlags extends SocketFlags, ProgramFlags {
   rewrite?: 'none' | 'swap' | 'source'
   to?: string
   backTo?: string
-  filter?: Filter
+  program?: string
   discovery?: 'forward' | 'kernel'
   stage: URL[]
   promiscuous: boolean
@@ -26,7 +29,7 @@ interface ForwardFlags extends SocketFlags {
 }
 
 export function forwardCommand(): Command {
-  return addSocketOptions(new Command('forward'))
+  return addProgramParts(addSocketOptions(new Command('forward')))
     .summary('forward packets between two interfaces, or back out of one')
     .description(
       'Joins two interfaces like a cable: what arrives on one leaves by the other, both ways, without a copy in user ' +
@@ -45,8 +48,10 @@ export function forwardCommand(): Command {
     )
     .option('--to <mac>', 'what leaves by <out>: this destination, and the source that of <out>', checkMac)
     .option('--back-to <mac>', 'what leaves by <in>, likewise', checkMac)
-    .option('-f, --filter <expression>', 'forward only what matches; the kernel gets the rest', (text) =>
-      compileFilter(text),
+    .option('-f, --filter <expression>', 'forward only what matches; the kernel gets the rest')
+    .option(
+      '-p, --program <program>',
+      'forward what this program gives to the sockets: a name, or an object file whose map of sockets is "xsks_map"',
     )
     .addOption(
       new Option(
@@ -68,12 +73,14 @@ export function forwardCommand(): Command {
         .default('default'),
     )
     .option('--take-traffic', 'also on loopback, and on the interface that carries the default route')
+    .addHelpText('after', programHelp())
     .action(forward)
 }
 
 async function forward(from: string, to: string | undefined, flags: ForwardFlags): Promise<void> {
   const names = to === undefined ? [from] : [from, to]
   const rewrite = rewriteOf(flags, to)
+  const steering = steeringOf(flags)
   for (const name of names) {
     requireConsent(name, flags.takeTraffic ?? false)
     requireUp(name)
@@ -90,7 +97,7 @@ async function forward(from: string, to: string | undefined, flags: ForwardFlags
       in: first,
       out: second,
       rewrite,
-      filter: flags.filter,
+      ...steering,
       discovery: flags.discovery,
       stages: flags.stage,
       ...(!flags.promiscuous && { promiscuous: false }),
@@ -188,6 +195,18 @@ function describe({ ways, group }: Forwarder): string {
     )
   })
   return `${what}: ${devices.join('; ')}`
+}
+
+/** What says which packets are forwarded: a filter, or a program with a filter in front of it. */
+function steeringOf(flags: ForwardFlags): Pick<ForwarderOptions, 'filter' | 'program'> {
+  const { program, filter } = flags
+  if (program !== undefined) {
+    const chosen = chooseProgram(program, flags)
+    requireForInterface(chosen)
+    return { program: (shape) => loadSteering(chosen, shape) }
+  }
+  requireProgram(flags, ['section', 'set'])
+  return filter === undefined ? {} : { filter: compileFilter(filter) }
 }
 
 function rewriteOf(flags: ForwardFlags, out: string | undefined): readonly [Rewrite, Rewrite] | undefined {

@@ -1,11 +1,10 @@
 // xdp pong: answers ping from AF_XDP sockets, the XDP tutorial's third assignment and more.
 import { Command, InvalidArgumentError } from 'commander'
-import { OptionError } from '../kernel/index.js'
 import { formatIp, parseIp } from '../packet/index.js'
 import { PingServer } from '../serve/ping-server.js'
 import { untilInterrupted } from './interrupt.js'
 import type { PongServer } from './pong-program.js'
-import { addProgramOptions, type ProgramFlags } from './program-options.js'
+import { addProgramOptions, requireProgram, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
@@ -57,14 +56,7 @@ export function pongCommand(): Command {
 async function openServer(name: string, flags: PongFlags): Promise<PongServer> {
   const options = { ...groupOptions(name, flags), addresses: flags.address ?? [] }
   if (flags.program === undefined) {
-    for (const option of ['section', 'set', 'filter'] as const) {
-      if (flags[option] === undefined) continue
-      throw new OptionError(
-        option,
-        `--${option} is about a program, and none was named`,
-        'Name one with --program.',
-      )
-    }
+    requireProgram(flags, ['section', 'set', 'filter'])
     requireUp(name)
     return PingServer.open(options)
   }

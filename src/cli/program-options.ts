@@ -19,6 +19,14 @@ export interface Setting {
 
 /** Declares `--section`, `--set` and `--filter` on a command. */
 export function addProgramOptions(command: Command): Command {
+  return addProgramParts(command).option(
+    '--filter <expression>',
+    "in front of a shipped program: what it gets, in tcpdump's language; the others pass",
+  )
+}
+
+/** Declares `--section` and `--set`, on a command that has a filter anyway. */
+export function addProgramParts(command: Command): Command {
   return command
     .option('-s, --section <name>', 'which program of an object file: its function or section')
     .option(
@@ -26,10 +34,18 @@ export function addProgramOptions(command: Command): Command {
       'a setting of a shipped program, or a global variable of an object file (repeatable)',
       addSetting,
     )
-    .option(
-      '--filter <expression>',
-      "in front of a shipped program: what it gets, in tcpdump's language; the others pass",
+}
+
+/** Throws `OptionError` for what is said of a program when none is named. */
+export function requireProgram(flags: ProgramFlags, parts: readonly (keyof ProgramFlags)[]): void {
+  for (const option of parts) {
+    if (flags[option] === undefined) continue
+    throw new OptionError(
+      option,
+      `--${option} is about a program, and none was named`,
+      'Name one with --program.',
     )
+  }
 }
 
 function addSetting(text: string, list: readonly Setting[] = []): readonly Setting[] {

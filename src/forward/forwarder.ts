@@ -121,8 +121,9 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
   static async open(options: ForwarderOptions): Promise<Forwarder> {
     const checked = checkForward(options)
     const { devices, ways, discovery, promiscuous, umem } = checked
-    const program = ({ queues }: { queues: number }) =>
-      loadForward({ queues, filter: options.filter, discovery })
+    const program =
+      options.program ??
+      (({ queues }: { queues: number }) => loadForward({ queues, filter: options.filter, discovery }))
     const [first, ...others] = devices.map((device) => ({ ...device, program }))
     const group = await XdpGroup.open({ ...options, ...first, umem, others })
     const letGo: (() => void)[] = []

@@ -6,7 +6,9 @@ import {
   Umem,
   type GroupDevice,
   type GroupWarning,
+  type ProgramShape,
   type RestartPolicy,
+  type SteeringProgram,
   type UmemOptions,
   type WorkerCpus,
   type XdpGroupOptions,
@@ -47,6 +49,11 @@ export interface ForwarderOptions extends Omit<
    * `run` rejects; with false, after the first.
    */
   restart?: RestartPolicy | false | undefined
+  /**
+   * A program of your own on each device, in place of the one that `filter` and `discovery` make: what it redirects to its map of
+   * sockets is forwarded.
+   */
+  program?: ((shape: ProgramShape) => SteeringProgram) | undefined
   /** Forward only what matches; the kernel gets the rest. */
   filter?: Filter | undefined
   /**
@@ -113,6 +120,14 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
       'discovery',
       `"${String(discovery)}" is nobody who gets packets`,
       'Use forward or kernel.',
+    )
+  }
+  const contradiction = (['filter', 'discovery'] as const).find((name) => options[name] !== undefined)
+  if (options.program !== undefined && contradiction !== undefined) {
+    throw new OptionError(
+      contradiction,
+      `The program decides what is forwarded, and so does ${contradiction}`,
+      'Leave one of them out.',
     )
   }
   if ('multiBuffer' in options && options.multiBuffer === true) {

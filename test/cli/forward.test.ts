@@ -89,6 +89,24 @@ describe('xdp forward', { skip: needsRoot }, () => {
     assert.match(stderr, /^xdp: forwarded 1[0-9] packets .*\nxdp: forwarded 1[0-9] packets .*\n$/m)
   })
 
+  it('forwards what a program of the user gives to its sockets', async (t) => {
+    const { left, right, names } = here(t)
+    const know = (lab: Lab, address: string, mac: string) =>
+      setNeighbour(lab.b.ifindex, { address: parseIp(address)!, mac: parseMac(mac)! }, lab.b)
+    know(left, RIGHT, right.b.mac)
+    know(right, LEFT, left.b.mac)
+    const options = ['--program', 'redirect', '--filter', 'icmp and net 10.99.0.0/24']
+    const running = await startXdp(t, ['forward', ...names, ...options], READY)
+    for (const name of names) {
+      const [program] = queryXdp(name)
+      assert.notEqual(program.name, 'xdp_forward')
+    }
+    await assertNoLoss(left, ['-c', '10', '-i', '0.005', RIGHT])
+    await assertNoLoss(left, ['-c', '10', '-i', '0.005', left.a.ipv4])
+    const { stderr } = await running.stop()
+    assert.match(stderr, /^xdp: forwarded 1[0-9] packets .*\nxdp: forwarded 1[0-9] packets .*\n$/m)
+  })
+
   it('hands packets through the modules that it is given, each in a thread, and counts by stage', async (t) => {
     const { left, names } = here(t)
     const options = ['--stage', MODULE, '--stage', MODULE]
@@ -146,6 +164,10 @@ describe('xdp forward', { skip: needsRoot }, () => {
       [[name, '--back-to', '02:00:00:00:00:01'], 2, /--back-to is for two interfaces.*\. Use --to/],
       [[name, '--to', '02:00:00:00:00:01', '--rewrite', 'swap'], 2, /contradict each other\. Leave one/],
       [[name, '--filter', 'tcp port'], 2, /tcp port\n/],
+      [[name, '--program', 'no-such'], 2, /There is no program "no-such"/],
+      [[name, '--program', 'pass'], 2, /gives no packets to sockets/],
+      [[name, '--program', 'redirect', '--discovery', 'kernel'], 2, /decides what is forwarded, and so does/],
+      [[name, '--set', 'port=53'], 2, /--set is about a program, and none was named/],
       [[name, '--stage', './no-such.js'], 2, /There is no such file/],
       [[name, '--stage', NO_MODULE], 1, /returned no stage\. Export a function/],
       [[name, '--queue', '7'], 2, /has no queue 7/],
