@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { MessageChannel, Worker, type TransferListItem } from 'node:worker_threads'
 import { StateError } from '../kernel/index.js'
 import type { RestartPolicy, Umem } from '../xsk/index.js'
+import { restartDelay, restartPolicy } from '../xsk/restart.js'
 import { asError } from '../xsk/worker-thread.js'
 import type { DescriptorRing } from './descriptor-ring.js'
 import { DROPPED, STAGE_COUNTER, type StageOrder, type StageReport, type StageSetup } from './stage-setup.js'
@@ -43,9 +44,6 @@ export interface StageEvents {
   onFailed: (thread: StageThread, error: Error) => void
 }
 
-// Those of a group's workers.
-const RESTART: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
-
 /** A stage with a thread of its own, while the forwarder runs. */
 export class StageThread {
   /** Its number among the stages that have a thread. */
@@ -71,7 +69,7 @@ export class StageThread {
     this.module = plan.setup.module
     this.cpu = plan.setup.cpu
     this.#plan = plan
-    this.#restart = plan.restart === false ? undefined : { ...RESTART, ...plan.restart }
+    this.#restart = restartPolicy(plan.restart)
   }
 
   get state(): StageState {
@@ -205,7 +203,7 @@ export class StageThread {
         return
       }
       this.#state = 'restarting'
-      const wait = Math.min(restart.maxDelayMs, restart.delayMs * 2 ** (this.#crashes - 1))
+      const wait = restartDelay(restart, this.#crashes)
       events.onCrash(this, error, wait)
       await delay(wait, undefined, { signal }).catch(() => undefined)
       if (signal.aborted) return

@@ -7,11 +7,12 @@ import { OptionError, StateError } from '../kernel/index.js'
 import type { XdpAttachment } from '../bpf/index.js'
 import type { RunOptions } from './loop.js'
 import { presetValues } from './presets.js'
+import type { RestartPolicy } from './restart.js'
 import { GroupParts, addUp, type GroupWarning, type Seat, type XdpGroupOptions } from './shared-group.js'
 import type { SocketStatistics } from './statistics.js'
 import type { Umem } from './umem.js'
 import { planCpus, type WorkerCpus } from './worker-cpus.js'
-import { WorkerTeam, type RestartPolicy } from './worker-team.js'
+import { WorkerTeam } from './worker-team.js'
 import { COUNTER_STRIDE, GroupWorker, type WorkerPlan } from './worker-thread.js'
 
 export interface XdpWorkerGroupOptions extends XdpGroupOptions {

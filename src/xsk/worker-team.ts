@@ -1,26 +1,9 @@
 // The workers of one queue: their sockets are opened and closed together, and they are replaced when one ends by itself.
 import { setTimeout as delay } from 'node:timers/promises'
 import { StateError } from '../kernel/index.js'
+import { restartDelay, restartPolicy, type RestartPolicy } from './restart.js'
 import { createSharedQueue } from './shared-queue.js'
 import { asError, type GroupWorker } from './worker-thread.js'
-
-/**
- * How a worker that ends by itself is replaced. Its socket is closed, which takes its queue's packets to the kernel and
- * its frames back; after `delayMs`, doubled with each crash in a row up to `maxDelayMs`, a new socket and a new thread
- * take its place. After `limit` crashes in a row it is given up. A worker that has run for `healthyMs` has a clean slate.
- */
-export interface RestartPolicy {
-  /** Default 5. */
-  limit?: number
-  /** Default 100. */
-  delayMs?: number
-  /** Default 5000. */
-  maxDelayMs?: number
-  /** Default 10000. */
-  healthyMs?: number
-}
-
-const RESTART: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
 
 /** What a team tells its group. */
 export interface TeamEvents {
@@ -48,7 +31,7 @@ export class WorkerTeam {
   ) {
     this.members = members
     this.#frames = frames
-    this.#restart = restart === false ? undefined : { ...RESTART, ...restart }
+    this.#restart = restartPolicy(restart)
     this.#events = events
     for (const member of members) {
       member.onCrash = (error, ranForMs) => this.#onCrash(member, error, ranForMs)
@@ -106,7 +89,7 @@ export class WorkerTeam {
     while (!signal.aborted && member.state !== 'running') {
       member.crashes++
       const isLost = restart === undefined || member.crashes > restart.limit
-      const wait = isLost ? 0 : Math.min(restart.maxDelayMs, restart.delayMs * 2 ** (member.crashes - 1))
+      const wait = isLost ? 0 : restartDelay(restart, member.crashes)
       await this.#takeDown()
       if (signal.aborted) return
       if (isLost) {
