@@ -10,6 +10,7 @@ import {
   StateError,
   getInterface,
   native,
+  setPromiscuous,
   watchDescriptor,
   type Interface,
   type Namespace,
@@ -25,7 +26,6 @@ import {
   classicProgram,
   makeRing,
   openPacketSocket,
-  setPromiscuous,
   takeSocketError,
   takeStatistics,
 } from './packet-socket.js'

@@ -10,8 +10,6 @@ import {
 } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW } from '../packet/pcap-record.js'
 
-export { setPromiscuous } from '../kernel/index.js'
-
 const AF_PACKET = 17
 const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0x800
