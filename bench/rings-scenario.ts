@@ -7,12 +7,11 @@ import { runInNewContext } from 'node:vm'
 import { Headers, buildPacket, parseHeaders, swapMacs } from '../src/packet/index.js'
 import { Responder } from '../src/serve/index.js'
 import { CompletionRing } from '../src/xsk/completion-ring.js'
-import { DataPath } from '../src/xsk/data-path.js'
 import { FillRing } from '../src/xsk/fill-ring.js'
 import { FramePool, Umem, type PacketHandler, type Verdict } from '../src/xsk/index.js'
 import { RxRing } from '../src/xsk/rx-ring.js'
 import { TxRing } from '../src/xsk/tx-ring.js'
-import { SimulatedKernel } from './simulated-kernel.js'
+import { SimulatedKernel, simulatedPath } from './simulated-kernel.js'
 
 export interface RingsResult {
   scenario: string
@@ -153,21 +152,9 @@ function bareReflect(kernel: SimulatedKernel, umem: Umem): Drain {
   }
 }
 
-/** What an `XdpSocket` receives and sends by, over the simulated rings. No ring asks for a wake-up, so no doorbell rings. */
+/** As an `XdpSocket` does it. */
 function pathDrain(kernel: SimulatedKernel, umem: Umem, handler: PacketHandler): Drain {
-  const silent = () => 0
-  const path = new DataPath({
-    bytes: umem.bytes,
-    view: umem.view,
-    frameSize: umem.frameSize,
-    pool: new FramePool(umem),
-    rings: kernel.rings,
-    doorbell: { receive: silent, send: silent },
-    batch: BATCH,
-    needWakeup: true,
-    interface: 'simulated',
-    queue: 0,
-  })
+  const path = simulatedPath(kernel, umem, BATCH)
   return () => {
     while (path.receive(handler) > 0);
   }

@@ -1,4 +1,6 @@
 // The kernel's part of the four rings, played in user space, for benchmarks without a kernel.
+import { DataPath } from '../src/xsk/data-path.js'
+import { FramePool, type Umem } from '../src/xsk/index.js'
 import { ADDRESS_WORDS, DESCRIPTOR_WORDS, simulatedRing, type RingMemory } from '../src/xsk/ring-memory.js'
 
 /**
@@ -51,4 +53,21 @@ export class SimulatedKernel {
     Atomics.store(completion.producer, 0, to + count)
     return count
   }
+}
+
+/** What an `XdpSocket` receives and sends by, over the simulated rings. No ring asks for a wake-up, so no doorbell rings. */
+export function simulatedPath({ rings }: SimulatedKernel, umem: Umem, batch: number): DataPath {
+  const silent = () => 0
+  return new DataPath({
+    bytes: umem.bytes,
+    view: umem.view,
+    frameSize: umem.frameSize,
+    pool: new FramePool(umem),
+    rings,
+    doorbell: { receive: silent, send: silent },
+    batch,
+    needWakeup: true,
+    interface: 'simulated',
+    queue: 0,
+  })
 }

@@ -4,9 +4,8 @@ import { buildPacket } from '../src/packet/index.js'
 import { UdpListeners } from '../src/serve/udp-listeners.js'
 import { UdpReceiver } from '../src/serve/udp-receiver.js'
 import type { UdpHandler } from '../src/serve/index.js'
-import { DataPath } from '../src/xsk/data-path.js'
-import { FramePool, Umem } from '../src/xsk/index.js'
-import { SimulatedKernel } from './simulated-kernel.js'
+import { Umem } from '../src/xsk/index.js'
+import { SimulatedKernel, simulatedPath } from './simulated-kernel.js'
 
 /** Nanoseconds a datagram: the best and the median of the rounds. */
 export interface UdpScenarioResult {
@@ -42,19 +41,7 @@ function run(job: string, size: number, family: number): UdpScenarioResult {
   })
   const umem = Umem.create({ frames: 4096 })
   const kernel = new SimulatedKernel(RING, packet.length)
-  const silent = () => 0
-  const path = new DataPath({
-    bytes: umem.bytes,
-    view: umem.view,
-    frameSize: umem.frameSize,
-    pool: new FramePool(umem),
-    rings: kernel.rings,
-    doorbell: { receive: silent, send: silent },
-    batch: BATCH,
-    needWakeup: true,
-    interface: 'simulated',
-    queue: 0,
-  })
+  const path = simulatedPath(kernel, umem, BATCH)
   const drops = { damaged: 0, unwanted: 0, unresolved: 0 }
   const listeners = new UdpListeners({ add: () => undefined, remove: () => true }, 'simulated')
   const counts = { received: 0, replied: 0 }
