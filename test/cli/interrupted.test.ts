@@ -5,7 +5,7 @@ import { queryXdp } from '../../src/bpf/index.js'
 import { Lab } from '../../src/lab/index.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
 import { until } from '../support/xsk.js'
-import { Running, XDP, xdpOk } from './xdp.js'
+import { Running, XDP, startOnTerminal, xdpOk } from './xdp.js'
 
 describe('commands that are interrupted', { skip: needsRoot }, () => {
   for (const command of ['drop', 'pong']) {
@@ -51,8 +51,7 @@ describe('commands that are interrupted', { skip: needsRoot }, () => {
   it('pong takes its program off when its terminal goes away', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     const { interface: name } = lab.a
-    const line = `'${XDP[0]}' '${XDP[1]}' pong ${name} --attach netlink --interval 0.05`
-    const terminal = new Running('script', ['-qfec', line, '/dev/null'], { keepInput: true })
+    const terminal = startOnTerminal(t, ['pong', name, '--attach', 'netlink', '--interval', '0.05'])
     await terminal.waitFor('stdout', /AF_XDP RX/)
     assert.equal(queryXdp(name).length, 1)
     await terminal.stop('SIGKILL')

@@ -5,7 +5,7 @@ import { listInterfaces } from '../../src/kernel/interfaces.js'
 import { Namespace } from '../../src/kernel/index.js'
 import { Lab } from '../../src/lab/index.js'
 import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
-import { Running, XDP, burst, run, xdp, xdpJson, xdpOk } from './xdp.js'
+import { Running, XDP, burst, run, startOnTerminal, xdp, xdpJson, xdpOk } from './xdp.js'
 
 interface LabStatus {
   name: string
@@ -236,9 +236,7 @@ describe('xdp lab', { skip: needsRoot }, () => {
       'trap "n=\\$((n+1)); echo got \\$n" INT; echo ready',
       'while [ "$line" != quit ]; do read line; done; echo "interrupts: $n"; exit 3',
     ].join('; ')
-    const line = `'${XDP[0]}' '${XDP[1]}' lab exec ${lab.name} -- sh -c '${counter}'`
-    const terminal = new Running('script', ['-qfec', line, '/dev/null'], { keepInput: true })
-    t.after(() => terminal.child.kill('SIGKILL'))
+    const terminal = startOnTerminal(t, ['lab', 'exec', lab.name, '--', 'sh', '-c', counter])
     await terminal.waitFor('stdout', /ready/)
     for (let count = 1; count <= 3; count++) {
       terminal.child.stdin!.write('\x03')

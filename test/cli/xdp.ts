@@ -67,6 +67,18 @@ export async function startXdp(t: TestContext, args: readonly string[], ready: R
   return running
 }
 
+/**
+ * Starts `xdp` on a terminal of its own, whose input the test writes. `script` hands the line to the user's shell, and
+ * some shells stay between: `exec` leaves nothing but `xdp` that a Ctrl-C could end.
+ */
+export function startOnTerminal(t: TestContext, args: readonly string[]): Running {
+  const line = ['exec', ...[...XDP, ...args].map((word) => `'${word}'`)].join(' ')
+  const env = { ...process.env, SHELL: '/bin/sh' }
+  const running = new Running('script', ['-qfec', line, '/dev/null'], { keepInput: true, env })
+  t.after(() => running.child.kill('SIGKILL'))
+  return running
+}
+
 /** A command that runs. */
 export class Running {
   readonly child: ChildProcess
