@@ -154,10 +154,12 @@ function keysBeside(path: string): string {
   return Object.keys(section === 'xdp' ? xdpKeys : captureKeys).join(', ')
 }
 
-/** One configuration with what another says in its place. */
+/** One configuration with what another says in its place. `mode` and `use_xdp` answer one question, the last of them alone. */
 export function mergeConfig(below: CaptureConfig, above: CaptureConfig): CaptureConfig {
+  const answers = above.capture.mode !== undefined || above.capture.use_xdp !== undefined
+  const unanswered = answers ? { mode: undefined, use_xdp: undefined } : {}
   return {
-    capture: { ...below.capture, ...given(above.capture) },
+    capture: given({ ...below.capture, ...unanswered, ...given(above.capture) }),
     xdp: { ...below.xdp, ...given(above.xdp) },
   }
 }
@@ -269,9 +271,12 @@ export function idleKeys({ capture, xdp }: CaptureConfig, mode: string): ConfigW
   return idle.map((key) => ({ key, message: `${key} has no effect in mode ${mode}` }))
 }
 
-/** `use_xdp` is what it is in the systems that have the key: AF_XDP where it can be had, or the next best. */
+/**
+ * `use_xdp` is what it is in the systems that have the key: AF_XDP where it can be had, or the next best. A mode beside it
+ * says more, and goes before.
+ */
 function modesOf(mode: 'auto' | LiveMode | undefined, useXdp: boolean | undefined): CaptureOptions['mode'] {
-  if (mode !== undefined && mode !== 'auto') return mode
+  if (mode !== undefined) return mode
   if (useXdp === undefined) return 'auto'
   return useXdp ? ['divert', 'mirror', 'packet'] : 'packet'
 }

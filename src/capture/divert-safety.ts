@@ -1,12 +1,20 @@
 // Whether this host needs an interface: what a capture that takes packets must not cut off unasked.
 import { readFileSync } from 'node:fs'
 import { XdpError, getInterface, inNamespace, type Namespace } from '../kernel/index.js'
-import { listAddresses, listDefaultRoutes, lookUpRoute } from '../kernel/netlink/index.js'
+import {
+  type Link,
+  listAddresses,
+  listDefaultRoutes,
+  listLinks,
+  lookUpRoute,
+} from '../kernel/netlink/index.js'
 import { formatIp, parseIp } from '../packet/address.js'
 
 const SSH_PORT = 22
 // include/net/tcp_states.h
 const TCP_ESTABLISHED = '01'
+// Addresses that no host has (RFC 5737, RFC 3849): the way to them is the way to the rest of the world.
+const OUTSIDE = ['192.0.2.1', '2001:db8::1'].map((text) => parseIp(text)!)
 
 interface Connection {
   local: Uint8Array
@@ -17,19 +25,44 @@ interface Connection {
 
 /**
  * Why taking packets of an interface away would cut off this host, or the person at its keyboard, as the end of a
- * sentence that begins with the interface: it is loopback, carries a default route, or an established SSH connection.
- * Undefined for an interface that can spare its packets. Throws `NotFoundError`.
+ * sentence that begins with the interface: it is loopback, or carries a default route or an established SSH connection, or
+ * carries an interface that does: a bridge or bond that it belongs to, a VLAN on it. Undefined for an interface that can
+ * spare its packets. Throws `NotFoundError`.
  */
 export function hostNeeds(name: string, namespace?: Namespace): string | undefined {
   const where = namespace === undefined ? {} : { namespace }
   const { index, loopback } = getInterface(name, where)
   if (loopback) return 'is what the programs of this host talk to each other over'
-  if (listDefaultRoutes(where).some((route) => route.ifindex === index))
+  const links = listLinks(where)
+  const sessions = sshConnections(namespace)
+  const carried = new Set([index])
+  for (const below of carried) {
+    const why = whyNeeded(below, sessions, where)
+    const above = links.find((link) => link.index === below)
+    if (why !== undefined) return below === index ? why : `carries ${above?.name ?? below}, which ${why}`
+    for (const link of links) if (isAbove(link, below, links)) carried.add(link.index)
+  }
+  return undefined
+}
+
+/** Whether packets of an interface go to another one: to its bridge or bond, or up to a VLAN or MACVLAN on it. */
+function isAbove(link: Link, below: number, links: readonly Link[]): boolean {
+  const isOnIt = link.peerIndex === below && link.peerNamespaceId === undefined && link.kind !== 'veth'
+  return isOnIt || links.some(({ index, masterIndex }) => index === below && masterIndex === link.index)
+}
+
+function whyNeeded(
+  ifindex: number,
+  sessions: readonly Connection[],
+  where: { namespace?: Namespace },
+): string | undefined {
+  const isDefault = listDefaultRoutes(where).some((route) => route.ifindex === ifindex)
+  if (isDefault || OUTSIDE.some((address) => isRoutedBy(ifindex, address, where)))
     return 'carries the default route of this host'
-  const own = listAddresses({ ...where, ifindex: index }).map(({ address }) => plain(address))
+  const own = listAddresses({ ...where, ifindex }).map(({ address }) => plain(address))
   const isHere = ({ local, remote }: Connection): boolean =>
-    own.some((address) => isEqual(address, local)) || isRoutedBy(index, remote, where)
-  const session = sshConnections(namespace).find(isHere)
+    own.some((address) => isEqual(address, local)) || isRoutedBy(ifindex, remote, where)
+  const session = sessions.find(isHere)
   return session && `carries an SSH connection of this host, with ${formatIp(session.remote)}`
 }
 

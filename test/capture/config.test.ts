@@ -69,6 +69,7 @@ test('use_xdp, mode and flags choose', () => {
   assert.equal(mode('capture: {use_xdp: false}'), 'packet')
   assert.deepEqual(mode('capture: {use_xdp: true}'), ['divert', 'mirror', 'packet'])
   assert.equal(mode('capture: {use_xdp: true, mode: mirror}'), 'mirror')
+  assert.equal(mode('capture: {use_xdp: true, mode: auto}'), 'auto')
   const { options } = configOptions(parseConfig('xdp: {flags: 4, bind_flags: 4}'))
   assert.deepEqual(
     [options.xdpMode, options.sockets?.copy, options.sockets?.needWakeup],
@@ -143,6 +144,13 @@ test('what is printed reads back as it was, and the command line goes before the
   assert.deepEqual(parseConfig(printConfig(DEFAULT_CONFIG)), DEFAULT_CONFIG)
   const merged = mergeConfig(config, { capture: { mode: 'packet', interface: undefined }, xdp: {} })
   assert.deepEqual([merged.capture.mode, merged.capture.interface], ['packet', 'eth0'])
+  // What was asked for last is what is printed and what is done: `-m auto` never diverts because of a file.
+  const asked = mergeConfig(parseConfig('capture: {use_xdp: true}'), { capture: { mode: 'auto' }, xdp: {} })
+  assert.equal(configOptions(asked).options.mode, 'auto')
+  assert.doesNotMatch(printConfig(mergeConfig(DEFAULT_CONFIG, asked)), /use_xdp/)
+  const usesXdp = mergeConfig(DEFAULT_CONFIG, parseConfig('capture: {use_xdp: true}'))
+  assert.doesNotMatch(printConfig(usesXdp), /mode:/)
+  assert.deepEqual(configOptions(usesXdp).options.mode, ['divert', 'mirror', 'packet'])
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 60_000_000 }), (microseconds) => {
       const { capture } = parseConfig(`capture: {timeout: ${formatDuration(microseconds / 1000)}}`)
