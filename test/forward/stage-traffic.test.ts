@@ -34,10 +34,12 @@ describe('through two stages with threads', { skip: needsRoot }, () => {
       }
     }
     const { end } = await iperf('-u', '-b', '20M', '-l', '1000', '-n', '2M')
-    // What a busy machine's iperf3 did not take from its socket in time has come this far all the same.
+    // What a busy machine's iperf3 did not take from its socket in time has come this far all the same; it does not know of
+    // those at the end.
     const { stdout } = await labs.right.exec('b', 'cat', ['/proc/net/snmp'])
     const [names, values] = [...stdout.matchAll(/^Udp: (.*)$/gm)].map((match) => match[1].split(' '))
-    assert.equal(end.sum.lost_packets, Number(values[names.indexOf('RcvbufErrors')]))
+    const overflowed = Number(values[names.indexOf('RcvbufErrors')])
+    assert.ok(end.sum.lost_packets <= overflowed, `${end.sum.lost_packets} lost, ${overflowed} in the socket's buffer`)
     assert.ok(end.sum.packets >= 2000)
     for (const way of [[], ['-R']]) {
       const { end } = await iperf('-n', '5M', ...way)
