@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { isInstalled } from '../../src/kernel/index.js'
 import { buildPacket } from '../../src/packet/index.js'
+import { assertArrived, iperfClient, iperfServer } from '../support/iperf.js'
 import { needsRoot } from '../support/lab.js'
 import { generatorAt, openAt, until } from '../support/xsk.js'
 import { LEFT, RIGHT, assertNoLoss, forward, twoLabs } from './cable.js'
@@ -19,30 +20,12 @@ describe('through two stages with threads', { skip: needsRoot }, () => {
     const stage = new URL('./fault-stage.js', import.meta.url)
     const { forwarder, stop } = await forward(t, labs, { stages: [stage, stage] })
     await assertNoLoss(labs.left, ['-c', '3', '-i', '0.01', RIGHT])
-    const server = labs.right.spawn('b', 'iperf3', ['-s', '--forceflush'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    t.after(() => server.kill('SIGKILL'))
-    let said = ''
-    server.stdout?.setEncoding('utf8').on('data', (text: string) => (said += text))
-    await until('iperf3 listens', () => said.includes('listening'))
-    const iperf = async (...args: string[]) => {
-      const { status, stdout, stderr } = await labs.left.exec('b', 'iperf3', ['-c', RIGHT, '--json', ...args])
-      assert.equal(status, 0, stdout + stderr)
-      return JSON.parse(stdout) as {
-        end: { sum: { lost_packets: number; packets: number }; sum_sent: { bytes: number } }
-      }
-    }
-    const { end } = await iperf('-u', '-b', '20M', '-l', '1000', '-n', '2M')
-    // What a busy machine's iperf3 did not take from its socket in time has come this far all the same; it does not know of
-    // those at the end.
-    const { stdout } = await labs.right.exec('b', 'cat', ['/proc/net/snmp'])
-    const [names, values] = [...stdout.matchAll(/^Udp: (.*)$/gm)].map((match) => match[1].split(' '))
-    const overflowed = Number(values[names.indexOf('RcvbufErrors')])
-    assert.ok(end.sum.lost_packets <= overflowed, `${end.sum.lost_packets} lost, ${overflowed} in the socket's buffer`)
-    assert.ok(end.sum.packets >= 2000)
+    await iperfServer(t, labs.right, 'b')
+    const datagrams = await iperfClient(labs.left, 'b', RIGHT, '-u', '-b', '20M', '-l', '1000', '-n', '2M')
+    await assertArrived(datagrams, labs.right, 'b')
+    assert.ok(datagrams.end.sum.packets >= 2000)
     for (const way of [[], ['-R']]) {
-      const { end } = await iperf('-n', '5M', ...way)
+      const { end } = await iperfClient(labs.left, 'b', RIGHT, '-n', '5M', ...way)
       assert.ok(end.sum_sent.bytes >= 5_000_000)
     }
     const all = forwarder.statistics().reduce((sum, { rx }) => sum + rx.packets, 0)

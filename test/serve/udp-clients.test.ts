@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { isInstalled } from '../../src/kernel/index.js'
 import type { UdpHandler } from '../../src/serve/index.js'
+import { assertArrived, iperfClient, iperfServer } from '../support/iperf.js'
 import { needsRoot } from '../support/lab.js'
-import { until } from '../support/xsk.js'
-import { ipv6, run, serve } from './udp-lab.js'
+import { ipv6, serve } from './udp-lab.js'
 
 /** Answers a DNS query for any name with 192.0.2.1 (RFC 1035 section 4.1). */
 const nameServer: UdpHandler = (message) => {
@@ -51,16 +51,11 @@ describe('real clients', () => {
 
   it('iperf3 measures UDP and TCP past the server, without loss', { skip: missing('iperf3') }, async (t) => {
     const { lab, server } = await serve(t)
-    const theirs = lab.spawn('a', 'iperf3', ['-s', '--forceflush'], { stdio: ['ignore', 'pipe', 'inherit'] })
-    let said = ''
-    theirs.stdout?.setEncoding('utf8').on('data', (text: string) => (said += text))
-    await until('iperf3 listens', () => said.includes('listening'))
-    const text = await run(lab, 'b', 'iperf3', '-c', lab.a.ipv4, '-u', '-b', '10M', '-n', '1M', '--json')
-    const { end } = JSON.parse(text) as { end: { sum: { lost_packets: number; packets: number } } }
-    assert.ok(end.sum.packets > 0)
-    assert.equal(end.sum.lost_packets, 0)
-    await run(lab, 'b', 'iperf3', '-c', lab.a.ipv4, '-n', '5M')
+    await iperfServer(t, lab, 'a')
+    const datagrams = await iperfClient(lab, 'b', lab.a.ipv4, '-u', '-b', '10M', '-n', '1M')
+    assert.ok(datagrams.end.sum.packets > 0)
+    await assertArrived(datagrams, lab, 'a')
+    await iperfClient(lab, 'b', lab.a.ipv4, '-n', '5M')
     assert.equal(server.group.statistics().rx.packets, 0)
-    theirs.kill('SIGKILL')
   })
 })
