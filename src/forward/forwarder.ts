@@ -3,7 +3,6 @@ import { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StateError, XdpError } from '../kernel/index.js'
 import { XdpGroup, type PacketHandler, type RunOptions, type XdpSocket } from '../xsk/index.js'
-import { Completions } from './completions.js'
 import {
   checkForward,
   type CheckedForward,
@@ -68,7 +67,6 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
   readonly #paths: readonly Path[]
   readonly #stages: readonly StageHandler[]
   readonly #pipeline: Pipeline | undefined
-  readonly #completions: Completions
   readonly #letGo: (() => void)[]
   // Packets dropped by way: by stages, or lost with the thread of one. And by function and way.
   readonly #dropped = new Float64Array(2)
@@ -95,7 +93,6 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
     this.#stages = stages
     this.#droppedBy = new Float64Array(2 * stages.length)
     this.#letGo = letGo
-    this.#completions = new Completions(group, () => this.#pipeline?.count ?? 0)
     if (threads.modules.length === 0) return
     this.#pipeline = new Pipeline({
       ...threads,
@@ -103,7 +100,8 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
       ways: this.ways,
       jobs: this.#paths.map(({ socket, way }) => ({ queue: socket.queue, way: way.index })),
       deliver: (job, address, length, isDropped) => this.#leave(job, address, length, isDropped),
-      afterBatch: () => this.#completions.collect(),
+      // Frames that were sent come back by the run of each socket.
+      afterBatch: () => group.flush(),
       events: {
         onMessage: (thread, message) => this.emit('message', message, thread),
         onCrash: (thread, error, ms) => this.emit('crash', error, thread, ms),
@@ -214,7 +212,6 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
       await Promise.race([home, delay(PATIENCE_MS, undefined, { ref: false })])
     } finally {
       await pipeline.stop(isEmpty ? PATIENCE_MS : NO_PATIENCE_MS)
-      this.#completions.stop()
     }
   }
 

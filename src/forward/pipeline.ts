@@ -29,6 +29,7 @@ export class Pipeline {
   // For each frame: 1 plus the job it was received by, while it is with a stage.
   readonly #away: Uint16Array
   readonly #shift: number
+  // Packets that are with stages.
   #count = 0
   #failure: Error | undefined
   // How many runs there were: one that is given up must not go on beside the next.
@@ -67,11 +68,6 @@ export class Pipeline {
         },
       })
     })
-  }
-
-  /** Packets that are with stages. */
-  get count(): number {
-    return this.#count
   }
 
   /** Starts the threads; resolves when all are ready, or `signal` aborts. Rejects with what a module throws. */
