@@ -1,7 +1,7 @@
 // xdp filter: says of a filter expression whether it is one, what it comes to, and what it matches in capture files.
 import { Command, Option } from 'commander'
 import { CaptureReader } from '../capture/index.js'
-import { compileFilter, defineFilterProgram, type Explanation, type Filter } from '../filter/index.js'
+import { compileFilter, FilterError, type Explanation, type Filter } from '../filter/index.js'
 import { NotFoundError, UnsupportedError, XdpError } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET } from '../packet/index.js'
 
@@ -44,19 +44,25 @@ Examples:
   xdp filter --stage checked host 10.0.0.1 and not port ssh
   xdp filter 'tcp port 80 or 443' --test a.pcap b.pcapng
 
-Exit status: 0 for a right expression, 1 when a file cannot be read, 2 for a wrong expression, with its fault marked.`,
+A packet socket takes 4096 instructions of classic BPF, an XDP program more, files a filter of any size.
+
+Exit status: 0 for a right expression, 1 when a file cannot be read, 2 for a wrong expression, with its fault marked, and for
+one too large for what is asked.`,
     )
     .action(async (words: readonly string[], options: FilterCommandOptions) => {
       const filter = compileFilter(words.join(' '))
       const { explain, stage: one, classic, ebpf, test = [] } = options
       const parts: string[] = []
+      const stages = filter.explain()
       if (explain) {
-        const stages = filter.explain()
-        for (const stage of STAGES) parts.push(`${stage}:\n${indented(stages[stage])}`)
+        for (const stage of STAGES) {
+          const text = unlessTooLarge(() => stages[stage])
+          parts.push(`${stage}:\n${indented(text instanceof FilterError ? sentenceOf(text) : text)}`)
+        }
       }
-      if (one) parts.push(filter.explain()[one])
-      if (classic) parts.push(filter.explain().classic)
-      if (ebpf) parts.push(filter.explain().ebpf)
+      if (one) parts.push(stages[one])
+      if (classic) parts.push(stages.classic)
+      if (ebpf) parts.push(stages.ebpf)
       const asked = parts.length > 0 || test.length > 0
       if (!asked) parts.push(summaryOf(filter))
       if (parts.length > 0) console.log(parts.map((part) => part.trimEnd()).join('\n\n'))
@@ -66,11 +72,32 @@ Exit status: 0 for a right expression, 1 when a file cannot be read, 2 for a wro
 
 const indented = (text: string): string => text.trimEnd().replaceAll(/^(?=.)/gm, '  ')
 
+/** What a back end makes of a filter, or why it takes none of that size. */
+function unlessTooLarge<T>(make: () => T): T | FilterError {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof FilterError && error.code === 'XDP_FILTER_TOO_LARGE') return error
+    throw error
+  }
+}
+
+/** What is wrong, without the expression that it points into: there it is all of it. */
+const sentenceOf = ({ message }: FilterError): string => message.split('\n', 1)[0]
+
+/** What runs a filter in the kernel, and how much of it there is, or why it does not. Files take every filter. */
 function summaryOf(filter: Filter): string {
-  const classic = filter.toClassicBpf().length / 8
-  const program = defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' })
-  const ebpf = program.assembled.bytes.length / 8
-  return `a right filter: ${classic} instructions of classic BPF, ${ebpf} of eBPF`
+  const forms = [
+    { name: 'classic BPF', code: unlessTooLarge(() => filter.toClassicBpf()) },
+    { name: 'eBPF', code: unlessTooLarge(() => filter.toEbpf()) },
+  ]
+  const sizes: string[] = []
+  const faults: string[] = []
+  for (const { name, code } of forms) {
+    if (code instanceof FilterError) faults.push(`not as ${name}: ${sentenceOf(code)}`)
+    else sizes.push(`${code.length / 8}${sizes.length === 0 ? ' instructions' : ''} of ${name}`)
+  }
+  return [`a right filter: ${sizes.join(', ') || 'for files alone'}`, ...faults].join('\n')
 }
 
 /** One line on what matches in a capture file. */

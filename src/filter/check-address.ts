@@ -1,5 +1,5 @@
 // Addresses as they are written, in numbers.
-import { type CheckContext, refuse } from './check.js'
+import { type CheckContext, refuse } from './check-context.js'
 import type { Span } from './error.js'
 
 /** A mask that takes every bit. */

@@ -1,5 +1,5 @@
 // What sums over the packet may hold.
-import { type CheckContext, refuse } from './check.js'
+import { type CheckContext, refuse } from './check-context.js'
 import type { Arithmetic } from './tree.js'
 import { PROTOCOLS, type Protocol } from './words.js'
 

@@ -1,5 +1,5 @@
 // Protocols by name, and which of them have ports.
-import { type CheckContext, refuse } from './check.js'
+import { type CheckContext, refuse } from './check-context.js'
 import type { Checked, Transport } from './checked.js'
 import type { Span } from './error.js'
 import { ETHER_TYPES, ISO_PROTOCOLS, LLC_SAPS } from './numbers.js'

@@ -1,7 +1,7 @@
 // Names, numbers and addresses behind their qualifiers.
 import { parseIpv6 } from '../packet/address.js'
 import { ALL_ONES, decnetNumber, dotted, macBytes, prefixMask, wordsOf } from './check-address.js'
-import { type CheckContext, refuse } from './check.js'
+import { type CheckContext, refuse } from './check-context.js'
 import type { Checked, Transport, Words } from './checked.js'
 import type { Span } from './error.js'
 import { type ProtoWithin, protoNumber, transportOf } from './check-protocol.js'

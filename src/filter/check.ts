@@ -1,28 +1,11 @@
 // From the syntax tree to the checked one: qualifiers handed on, names looked up, and what cannot be meant refused.
 import type { Checked, LlcControl } from './checked.js'
 import { checkArithmetic } from './check-arithmetic.js'
+import { type CheckContext, refuse } from './check-context.js'
 import { checkValue } from './check-value.js'
-import { FilterError, type FilterErrorCode, type Span } from './error.js'
-import type { Resolver } from './resolve.js'
+import type { Span } from './error.js'
 import type { Encapsulation, Qualifiers, Tree } from './tree.js'
 import { suggest } from './words.js'
-
-/** What the checks work with. */
-export interface CheckContext {
-  readonly expression: string
-  readonly resolver: Resolver
-}
-
-/** Says what is wrong where. */
-export function refuse(
-  { expression }: CheckContext,
-  at: Span,
-  code: FilterErrorCode,
-  sentence: string,
-  more: { expected?: string; suggestion?: string | undefined; hint?: string } = {},
-): never {
-  throw new FilterError(expression, { code, sentence, at, ...more })
-}
 
 /** Checks an expression. Throws `FilterError`. */
 export function check(tree: Tree, context: CheckContext): Checked {

@@ -4,7 +4,9 @@ import { type Condition, Value, type Xdp, type XdpDefinition, defineXdp } from '
 import { disassemble } from '../bpf/disassemble.js'
 import { withoutLocations } from '../bpf/builder/location.js'
 import type { VariableKey } from '../bpf/builder/trace.js'
-import type { Filter } from './filter.js'
+import { AssemblerError } from '../bpf/assembler.js'
+import { tooLarge } from './error.js'
+import type { FilterCode } from './linear.js'
 import { Translation } from './translate.js'
 
 /**
@@ -14,7 +16,7 @@ import { Translation } from './translate.js'
  * It looks at what lies in the packet's first buffer, as all of a program does that was not loaded for several buffers; a test
  * that would look beyond its end fails the packet, and `len` is that buffer's length.
  */
-export function matchFilter<R>(x: Xdp<R>, filter: Filter): Condition {
+export function matchFilter<R>(x: Xdp<R>, filter: FilterCode): Condition {
   const { tracer } = x
   return withoutLocations(() => {
     const key: VariableKey = { name: 'match' }
@@ -36,7 +38,7 @@ export function matchFilter<R>(x: Xdp<R>, filter: Filter): Condition {
  * Goes on only with packets that match; with all of them where there is no filter. The others get `verdict`, by default `pass`: the
  * hook by which a program takes a filter in front.
  */
-export function requireMatch(x: Xdp, filter: Filter | undefined, verdict: Verdict = 'pass'): void {
+export function requireMatch(x: Xdp, filter: FilterCode | undefined, verdict: Verdict = 'pass'): void {
   if (!filter) return
   const { tracer } = x
   withoutLocations(() => {
@@ -56,7 +58,7 @@ export interface FilterVerdicts {
 }
 
 /** A program that does nothing but say whether packets match: for tests, and to drop or pass by a filter. */
-export function defineFilterProgram(filter: Filter, { match, otherwise }: FilterVerdicts): XdpDefinition {
+export function defineFilterProgram(filter: FilterCode, { match, otherwise }: FilterVerdicts): XdpDefinition {
   return withoutLocations(() =>
     defineXdp('xdp_filter', { otherwise }, (x) => {
       requireMatch(x, filter, otherwise)
@@ -65,10 +67,26 @@ export function defineFilterProgram(filter: Filter, { match, otherwise }: Filter
   )
 }
 
+/**
+ * The code of a program that passes what matches and drops the rest. Throws `FilterError` (`XDP_FILTER_TOO_LARGE`) when one of its
+ * jumps would reach further than 16 bits say.
+ */
+export function ebpfCode(filter: FilterCode): Uint8Array {
+  try {
+    return defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' }).assembled.bytes
+  } catch (error) {
+    if (!(error instanceof AssemblerError)) throw error
+    throw tooLarge(
+      filter.expression,
+      'The filter comes to more eBPF than a jump can reach over, 32767 instructions',
+      'Take fewer tests, or look for long lists of addresses in a map: see the shipped program `acl`.',
+    )
+  }
+}
+
 /** The instructions of such a program, as text. */
-export function ebpfListing(filter: Filter): string {
-  const { bytes } = defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' }).assembled
-  return disassemble(bytes)
+export function ebpfListing(code: Uint8Array): string {
+  return disassemble(code)
     .map(({ index, text }) => `${`${index}`.padStart(4)}: ${text}`)
     .join('\n')
 }

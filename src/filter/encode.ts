@@ -18,18 +18,34 @@ import {
   jumpConstant,
 } from './classic.js'
 import { lifetimes } from './lifetimes.js'
-import type { Instruction } from './linear.js'
+import { tooLarge } from './error.js'
+import type { FilterCode, Instruction } from './linear.js'
 
+/** Who is not bound to classic BPF. */
+const ELSEWHERE =
+  'XDP programs take more (`xdp filter` says how much of them this one is), and files any number.'
 /** Bytes of a `struct sock_filter`. */
 const INSTRUCTION_BYTES = 8
 /** What one of the two offsets of a conditional jump can hold. */
 const FARTHEST = 255
 
-/** A program as `struct sock_filter[]`; undefined when it is more than the kernel takes. Jumps that reach too far get help. */
-export function encode(program: readonly Instruction[]): Uint8Array | undefined {
+/**
+ * A filter as `struct sock_filter[]`. Jumps that reach too far get help. Throws `FilterError` (`XDP_FILTER_TOO_LARGE`) when it is more
+ * than the kernel takes.
+ */
+export function encode({ expression, program }: FilterCode): Uint8Array {
   const accepted = acceptable(program)
-  const placed = accepted && withLongJumps(accepted)
-  if (!placed || placed.length > BPF_MAXINSNS) return undefined
+  if (!accepted)
+    throw tooLarge(
+      expression,
+      `The filter leaves no cell of classic BPF's ${BPF_MEMWORDS} to shift by`,
+      ELSEWHERE,
+    )
+  const placed = withLongJumps(accepted)
+  if (placed.length > BPF_MAXINSNS) {
+    const sentence = `The filter comes to ${placed.length} instructions of classic BPF; the kernel takes ${BPF_MAXINSNS} for a packet socket`
+    throw tooLarge(expression, sentence, ELSEWHERE)
+  }
   const bytes = new Uint8Array(placed.length * INSTRUCTION_BYTES)
   const view = new DataView(bytes.buffer)
   placed.forEach(({ code, k, yes, no }, index) => {

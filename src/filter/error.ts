@@ -14,7 +14,7 @@ export interface Span {
  * - `XDP_FILTER_MEANING`: its words stand right, but cannot be meant so: `tcp host`, a port above 65535
  * - `XDP_FILTER_UNKNOWN_NAME`: a host, network, port or protocol that the system's files do not name
  * - `XDP_FILTER_UNSUPPORTED`: it asks for what an Ethernet frame does not hold, or for what is not built
- * - `XDP_FILTER_TOO_LARGE`: there is too much of it, for us or for the kernel
+ * - `XDP_FILTER_TOO_LARGE`: there is too much of it, for the compiler or for what is to run it
  * - `XDP_FILTER_NEVER`: no packet can match it
  */
 export type FilterErrorCode =
@@ -80,6 +80,15 @@ function pointInto(expression: string, { position, length }: Span): string {
   const carets = Math.max(1, Math.min(length, to - position))
   return `  ${piece}\n  ${' '.repeat(column)}${'^'.repeat(carets)}`
 }
+
+/** Says that a filter as a whole is more than something takes. */
+export const tooLarge = (expression: string, sentence: string, hint?: string): FilterError =>
+  new FilterError(expression, {
+    code: 'XDP_FILTER_TOO_LARGE',
+    sentence,
+    at: { position: 0, length: expression.length },
+    hint,
+  })
 
 /** The span from the first of two to the end of the second. */
 export const spanning = (first: Span, last: Span): Span => ({

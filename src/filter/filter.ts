@@ -1,17 +1,16 @@
 // A filter expression, compiled: what runs it, and every stage on the way there.
 import { OptionError } from '../kernel/errors.js'
 import { check } from './check.js'
-import { FilterError } from './error.js'
+import { FilterError, tooLarge } from './error.js'
 import { generate } from './generate/index.js'
 import { type Predicate, interpreter } from './interpret.js'
-import { ebpfListing } from './ebpf.js'
+import { ebpfCode, ebpfListing } from './ebpf.js'
 import { encode, withLongJumps } from './encode.js'
 import { unroll } from './unroll.js'
-import { BPF_MAXINSNS } from './classic.js'
 import type { Checked } from './checked.js'
 import type { Tree } from './tree.js'
 import { printChecked, printGraph, printTokens, printTree } from './print.js'
-import { type Instruction, linearize, listing } from './linear.js'
+import { type FilterCode, type Instruction, linearize, listing } from './linear.js'
 import { lower } from './lower.js'
 import { ConstantFault, GraphTooLarge, optimise, takesNothing } from './optimise/index.js'
 import type { Block } from './graph.js'
@@ -78,13 +77,7 @@ function shorten(graph: Block, expression: string): Block {
     const optimised = optimise(graph)
     if (!takesNothing(optimised)) return optimised
   } catch (error) {
-    if (error instanceof GraphTooLarge) {
-      throw new FilterError(expression, {
-        code: 'XDP_FILTER_TOO_LARGE',
-        sentence: `The filter comes to ${error.message}`,
-        at,
-      })
-    }
+    if (error instanceof GraphTooLarge) throw tooLarge(expression, `The filter comes to ${error.message}`)
     if (!(error instanceof ConstantFault)) throw error
     const sentence = `This comes to a ${error.message}`
     throw new FilterError(expression, { code: 'XDP_FILTER_MEANING', sentence, at })
@@ -110,7 +103,7 @@ export interface Explanation {
 }
 
 /** A compiled filter. */
-export class Filter {
+export class Filter implements FilterCode {
   readonly expression: string
   readonly #stages: Stages
   readonly #program: readonly Instruction[]
@@ -148,21 +141,25 @@ export class Filter {
   /**
    * The filter as `struct sock_filter[]`, 8 bytes each, for SO_ATTACH_FILTER: libpcap's code, but that loops (`protochain`) are
    * written out, and that what the kernel would refuse or read otherwise says what libpcap means. See `asksForTags` too. Throws
-   * `FilterError` (`XDP_FILTER_TOO_LARGE`) above 4096 instructions.
+   * `FilterError` (`XDP_FILTER_TOO_LARGE`) above 4096 instructions, which the other forms of it may have.
    */
   toClassicBpf(): Uint8Array {
-    const bytes = encode(this.#program)
-    if (bytes) return bytes
-    throw new FilterError(this.expression, {
-      code: 'XDP_FILTER_TOO_LARGE',
-      sentence: `The filter comes to ${this.#program.length} instructions of classic BPF; the kernel takes ${BPF_MAXINSNS}`,
-      at: { position: 0, length: this.expression.length },
-    })
+    return encode(this)
   }
 
-  /** Every stage on the way from the expression to its forms, as text. */
+  /**
+   * The filter as eBPF, 8 bytes an instruction: of a program that passes what matches and drops the rest. Throws `FilterError`
+   * (`XDP_FILTER_TOO_LARGE`) when a jump would reach further than 32767 of them. Whether the verifier takes it is known when it is
+   * loaded: it follows at most 8192 comparisons in a row, and a million steps (kernel/bpf/verifier.c).
+   */
+  toEbpf(): Uint8Array {
+    return ebpfCode(this)
+  }
+
+  /** Every stage on the way from the expression to its forms, as text. Throws as `toEbpf` when it is asked for eBPF. */
   explain(): Explanation {
     const { tokens, tree, checked, graph, optimised, program } = this.#stages
+    const listed = (): string => ebpfListing(this.toEbpf())
     return {
       tokens: printTokens(tokens),
       tree: printTree(tree),
@@ -170,7 +167,9 @@ export class Filter {
       ir: printGraph(graph),
       optimised: printGraph(optimised),
       classic: listing(withLongJumps(program)),
-      ebpf: ebpfListing(this),
+      get ebpf() {
+        return listed()
+      },
     }
   }
 }

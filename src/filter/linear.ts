@@ -12,6 +12,14 @@ export interface Instruction {
   readonly no: number
 }
 
+/** What a back end takes of a compiled filter. */
+export interface FilterCode {
+  /** The words, for what is said of it. */
+  readonly expression: string
+  /** Without loops. */
+  readonly program: readonly Instruction[]
+}
+
 /** Lays a graph out. Jumps lead forward, but for loops within lists of statements. */
 export function linearize(root: Block): Instruction[] {
   const order = layOut(root)

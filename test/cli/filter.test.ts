@@ -31,6 +31,21 @@ describe('xdp filter', () => {
     )
   })
 
+  it('says which form of an expression is too large for the kernel, and prints the others', async () => {
+    const expression = Array.from({ length: 240 }, (_, host) => `host fd00::${host.toString(16)}`).join(
+      ' or ',
+    )
+    const lines = (await xdpOk('filter', '--classic', expression)).trimEnd().split('\n').length
+    assert.match(
+      await xdpOk('filter', expression),
+      new RegExp(
+        '^a right filter: [1-9]\\d* instructions of eBPF\\n' +
+          `not as classic BPF: The filter comes to ${lines} instructions of classic BPF; the kernel takes 4096 [^\\n]*\\n$`,
+      ),
+    )
+    assert.match(await xdpOk('filter', expression, '--test', file), /: \d+ of 2000 packets match\n$/)
+  })
+
   it('takes the words of an expression as one argument or several', async () => {
     assert.equal(
       await xdpOk('filter', '--classic', '--', 'ip', 'and', '-1', '<', 'ip[0]'),
