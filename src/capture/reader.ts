@@ -1,5 +1,6 @@
 // Reading capture files and pipes, pcap or pcapng, one packet after the other.
 import { open, type FileHandle } from 'node:fs/promises'
+import { NotFoundError, XdpError } from '../kernel/errors.js'
 import { CaptureDecoder } from '../packet/pcap-decoder.js'
 import { PacketRecord } from '../packet/pcap-record.js'
 import type { InterfaceInfo } from '../packet/pcapng-layout.js'
@@ -66,21 +67,21 @@ export class CaptureReader implements AsyncDisposable {
 
   /**
    * Opens a file by path, standard input as `-`, or whatever gives bytes. Resolves once the first packet is there (or
-   * the end), so that format and interfaces are known. Throws `CaptureFileError` for what is no capture file, and the
-   * file system's errors.
+   * the end), so that format and interfaces are known. Throws `CaptureFileError` for what is no capture file,
+   * `NotFoundError`, and `XdpError` with the name of the errno for what cannot be read.
    */
   static async open(source: string | AsyncIterable<Uint8Array>): Promise<CaptureReader> {
-    let reader: CaptureReader
-    if (typeof source !== 'string') reader = new CaptureReader('the input', undefined, source)
-    else if (source === '-') reader = new CaptureReader(STDIN, undefined, process.stdin)
-    else reader = new CaptureReader(source, await open(source), undefined)
+    let reader: CaptureReader | undefined
     try {
+      if (typeof source !== 'string') reader = new CaptureReader('the input', undefined, source)
+      else if (source === '-') reader = new CaptureReader(STDIN, undefined, process.stdin)
+      else reader = new CaptureReader(source, await open(source), undefined)
       reader.#isAhead = await reader.#step(true)
+      return reader
     } catch (error) {
-      await reader.close()
-      throw error
+      await reader?.close()
+      throw typeof source === 'string' ? unreadable(source, error) : error
     }
-    return reader
   }
 
   get format(): 'pcap' | 'pcapng' {
@@ -162,4 +163,12 @@ export class CaptureReader implements AsyncDisposable {
       return false
     }
   }
+}
+
+/** What the file system says of a file, as an error of ours. */
+function unreadable(path: string, error: unknown): unknown {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (error instanceof XdpError || code === undefined) return error
+  if (code === 'ENOENT') return new NotFoundError(`There is no file ${path}`)
+  return new XdpError(code, `${path} cannot be read: ${message}`, undefined, { cause: error })
 }

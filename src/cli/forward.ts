@@ -6,7 +6,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { compileFilter } from '../filter/index.js'
 import { Forwarder, type ForwarderOptions, type Rewrite, type StageStatistics } from '../forward/index.js'
 import { OptionError, XdpError } from '../kernel/index.js'
-import { parseMac } from '../packet/index.js'
+import { hostMac } from './arguments.js'
 import { chooseProgram, programHelp, requireForInterface } from './choose-program.js'
 import { untilInterrupted } from './interrupt.js'
 import { addProgramParts, requireProgram, type ProgramFlags } from './program-options.js'
@@ -22,7 +22,7 @@ interface ForwardFlags extends SocketFlags, ProgramFlags {
   backTo?: string
   program?: string
   discovery?: 'forward' | 'kernel'
-  stage: URL[]
+  stage?: URL[]
   promiscuous: boolean
   preset: 'default' | 'highThroughput' | 'lowLatency'
   takeTraffic?: boolean
@@ -46,8 +46,8 @@ export function forwardCommand(): Command {
           '(default: none between two interfaces, swap for one)',
       ).choices(['none', 'swap', 'source']),
     )
-    .option('--to <mac>', 'what leaves by <out>: this destination, and the source that of <out>', checkMac)
-    .option('--back-to <mac>', 'what leaves by <in>, likewise', checkMac)
+    .option('--to <mac>', 'what leaves by <out>: this destination, and the source that of <out>', hostMac)
+    .option('--back-to <mac>', 'what leaves by <in>, likewise', hostMac)
     .option('-f, --filter <expression>', 'forward only what matches; the kernel gets the rest')
     .option(
       '-p, --program <program>',
@@ -64,7 +64,6 @@ export function forwardCommand(): Command {
       '--stage <module>',
       'hand each packet to this module, which has a thread of its own; several stages follow one another (repeatable)',
       addModule,
-      [],
     )
     .option('--no-promiscuous', 'between two: forward only what a device takes for its own')
     .addOption(
@@ -99,7 +98,7 @@ async function forward(from: string, to: string | undefined, flags: ForwardFlags
       rewrite,
       ...steering,
       discovery: flags.discovery,
-      stages: flags.stage,
+      stages: flags.stage ?? [],
       ...(!flags.promiscuous && { promiscuous: false }),
     })
     try {
@@ -144,7 +143,7 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
   const wait = forwarder.group.sockets.length === 1 ? 'poll' : 'event-loop'
   try {
     await forwarder.run({ signal, wait }).catch((error: unknown) => {
-      throw flags.stage.length > 0 ? asStageError(error) : error
+      throw flags.stage !== undefined ? asStageError(error) : error
     })
     if (failure !== undefined) throw failure as Error
     print()
@@ -228,12 +227,7 @@ function rewriteOf(flags: ForwardFlags, out: string | undefined): readonly [Rewr
   return [one(to), one(backTo)]
 }
 
-function addModule(path: string, before: readonly URL[]): URL[] {
+function addModule(path: string, before: readonly URL[] = []): URL[] {
   if (!existsSync(path)) throw new InvalidArgumentError('There is no such file.')
   return [...before, pathToFileURL(resolve(path))]
-}
-
-function checkMac(text: string): string {
-  if (!parseMac(text)) throw new InvalidArgumentError('Use a hardware address as 02:00:00:00:00:01.')
-  return text
 }

@@ -8,9 +8,9 @@ import { listAddresses } from '../kernel/netlink/address.js'
 import { listNeighbours } from '../kernel/netlink/neighbour.js'
 import { isLabAlias } from '../lab/plan.js'
 import { formatIp, formatMac, parseIp } from '../packet/address.js'
+import { hostMac, ipAddress, mac, seconds, wholeNumber, wholeNumbers } from './arguments.js'
 import { untilInterrupted } from './interrupt.js'
 import { requireUp } from './require-up.js'
-import { parseSeconds } from './socket-options.js'
 
 interface GenerateFlags {
   to?: string
@@ -21,7 +21,7 @@ interface GenerateFlags {
   size?: number[]
   vlan?: number[]
   flows: number
-  rate: number
+  rate?: number
   count?: number
   time?: number
   pcap?: string
@@ -47,26 +47,25 @@ export function generateCommand(): Command {
       '<interface>',
       'the interface they leave by: the end of a lab, or with --i-own-this-network any',
     )
-    .option('--to <address>', 'where to: an IPv4 or IPv6 address')
-    .option('--to-mac <mac>', 'the next hop (default: what the kernel has for --to in its neighbour table)')
-    .option('--from <address>', "where from (default: the interface's address)")
-    .option('--from-mac <mac>', "the sender's (default: the interface's)")
+    .option('--to <address>', 'where to: an IPv4 or IPv6 address', ipAddress)
+    .option(
+      '--to-mac <mac>',
+      'the next hop (default: what the kernel has for --to in its neighbour table)',
+      mac,
+    )
+    .option('--from <address>', "where from (default: the interface's address)", ipAddress)
+    .option('--from-mac <mac>', "the sender's (default: the interface's)", hostMac)
     .option('-p, --port <port>', 'the UDP port (default: 9, discard)', wholeNumber(1, 65_535))
     .option(
       '-s, --size <bytes>',
       'bytes of a frame without its checksum, one or several as in 60,512',
-      numbers,
+      wholeNumbers(1, 65_535),
     )
-    .option('--vlan <ids>', 'VLAN tags, the outermost first', numbers)
+    .option('--vlan <ids>', 'VLAN tags, the outermost first', wholeNumbers(0, 4095))
     .option('-f, --flows <n>', 'flows, told apart by their source port', wholeNumber(1, 16_384), 1)
-    .option(
-      '-r, --rate <packets>',
-      'packets a second, as in 250k or 1.5M (default: all there is)',
-      parseRate,
-      0,
-    )
+    .option('-r, --rate <packets>', 'packets a second, as in 250k or 1.5M (default: all there is)', parseRate)
     .option('-c, --count <n>', 'packets to send', wholeNumber(1, Number.MAX_SAFE_INTEGER))
-    .option('-t, --time <seconds>', 'seconds to send for', parseSeconds)
+    .option('-t, --time <seconds>', 'seconds to send for', seconds)
     .option(
       '--pcap <file>',
       `send the packets of a capture file instead, the first ${MOST_FROM_FILE} of them`,
@@ -78,7 +77,7 @@ export function generateCommand(): Command {
       ).choices(['kernel', 'socket']),
     )
     .option('-q, --queue <n>', 'the queue that a socket sends by', wholeNumber(0, 65_535), 0)
-    .option('-i, --interval <seconds>', 'how often to print how much was sent', parseSeconds, 2)
+    .option('-i, --interval <seconds>', 'how often to print how much was sent', seconds, 2)
     .option('--json', 'print that as JSON, one object a line')
     .option('--i-own-this-network', 'send into a network that is no lab')
     .addHelpText('after', '\nExample: xdp lab exec -e b -- xdp generate veth-b --to 10.11.1.1 --time 3')
@@ -101,6 +100,7 @@ async function run(name: string, flags: GenerateFlags): Promise<void> {
       'Use a lab: `xdp lab up`.',
     )
   requireUp(name)
+  const { rate = 0 } = flags
   const stream = randomInt(0x10000)
   const templates = flags.pcap === undefined ? describe(index, name, flags, stream) : await read(flags.pcap)
   const started = performance.now()
@@ -121,8 +121,8 @@ async function run(name: string, flags: GenerateFlags): Promise<void> {
     const sent = await generate({
       interface: name,
       templates,
-      by: flags.by ?? (flags.rate > 0 && flags.rate < SLOW ? 'socket' : 'kernel'),
-      rate: flags.rate,
+      by: flags.by ?? (rate > 0 && rate < SLOW ? 'socket' : 'kernel'),
+      rate,
       flows: flags.flows,
       queue: flags.queue,
       stream,
@@ -157,12 +157,14 @@ function describe(ifindex: number, name: string, flags: GenerateFlags, stream: n
       'Give --to an address, or --pcap a capture file.',
     )
   }
-  const destination = parseIp(to)
-  if (!destination) throw new OptionError('to', `"${to}" is no address`, 'Use an IPv4 or IPv6 address.')
+  const destination = parseIp(to)!
+  const source = flags.from ?? ownAddress(ifindex, name, destination.length)
+  if (parseIp(source)?.length !== destination.length)
+    throw new OptionError('from', `${source} and ${to} are of two versions of IP`, 'Use one for both.')
   return buildTemplates({
     srcMac: flags.fromMac ?? formatMac(getInterface(name).mac ?? new Uint8Array(6)),
     dstMac: flags.toMac ?? nextHop(ifindex, name, destination),
-    src: flags.from ?? ownAddress(ifindex, name, destination.length),
+    src: source,
     dst: to,
     stream,
     vlans: flags.vlan ?? [],
@@ -202,19 +204,6 @@ async function read(path: string): Promise<GeneratorTemplate[]> {
   })
   if (templates.length === 0) throw new OptionError('pcap', `${path} has no packets`)
   return templates
-}
-
-function wholeNumber(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d+$/.test(text) ? Number(text) : NaN
-    if (!(value >= min && value <= max))
-      throw new InvalidArgumentError(`Use a whole number from ${min} to ${max}.`)
-    return value
-  }
-}
-
-function numbers(text: string): number[] {
-  return text.split(',').map(wholeNumber(1, 65_535))
 }
 
 function parseRate(text: string): number {

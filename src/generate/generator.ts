@@ -6,6 +6,8 @@ import { sendFromSocket } from './socket-sender.js'
 import { FIRST_PORT } from './templates.js'
 
 const MAX_FLOWS = 16_384
+// The Ethernet header, and a VLAN tag (net/core/dev.c: is_skb_forwardable).
+const ABOVE_MTU = 14 + 4
 
 /**
  * Sends until `count`, `seconds` or `signal` ends it, and says how much. Throws `OptionError`, `NotFoundError` for the interface,
@@ -22,7 +24,15 @@ export async function generate(options: GenerateOptions): Promise<Sent> {
   check('seconds', seconds, 0, Infinity)
   check('rate', rate, 0, 1e9)
   check('flows', flows, 1, MAX_FLOWS)
-  const { name, index } = getInterface(options.interface, { namespace: options.namespace })
+  const { name, index, mtu } = getInterface(options.interface, { namespace: options.namespace })
+  const longest = templates.find(({ bytes }) => bytes.length > mtu + ABOVE_MTU)
+  if (longest !== undefined) {
+    throw new OptionError(
+      'size',
+      `A frame of ${longest.bytes.length} bytes is too long for ${name}, whose MTU is ${mtu}`,
+      `Use at most ${mtu + ABOVE_MTU}.`,
+    )
+  }
   const order: Order = {
     ...options,
     interface: name,

@@ -67,7 +67,26 @@ const cases: Case[] = [
   usage('lab load free nonsense', /no program "nonsense"\. Name one of .*redirect/),
   usage('lab load free --end c', /'c' is invalid\. Allowed choices are a, b\./),
   usage('lab down free --all', /Both the lab free and all labs .*\. Leave one/),
+  usage('generate free --to host', /'host' is invalid\. Use an IPv4 or IPv6 address\./),
+  usage('generate free --to 10.0.0.1 --to-mac zz', /'zz' is invalid\. Use a hardware address as /),
+  usage(
+    'generate free --to 10.0.0.1 --from-mac 01:00:5e:00:00:01',
+    /address of a group\. Use that of one host/,
+  ),
+  usage('generate free --to 10.0.0.1 --vlan 5000', /'5000' is invalid\. Use a whole number from 0 to 4095\./),
+  usage(
+    'generate free --to 10.0.0.1 --from fc00::1 -c 1',
+    /fc00::1 and 10\.0\.0\.1 are of two versions of IP\./,
+  ),
+  usage(
+    'generate free --to 10.0.0.1 --to-mac 02:00:00:00:00:01 -s 2000 -c 1',
+    /2000 bytes is too long for free, whose MTU is 1500\. Use at most 1518/,
+  ),
+  usage('forward free --to 01:00:5e:00:00:01', /address of a group\. Use that of one host/),
 
+  refusal('generate free --pcap /nonexistent -c 1', /There is no file \/nonexistent/),
+  refusal('generate free --pcap /proc -c 1', /\/proc cannot be read: EISDIR/),
+  refusal('capture -r /nonexistent', /There is no file \/nonexistent/),
   refusal('pong nosuch0', /No interface nosuch0; there are: .*\bfree\b.*\. List them with/),
   refusal('drop nosuch0', /No interface nosuch0; there are: .*\. List them with/),
   refusal('status nosuch0', /No interface nosuch0; there are: .*\. List them with/),

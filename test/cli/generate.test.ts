@@ -121,7 +121,7 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
     assert.equal(loopback.status, 2)
     for (const [args, sentence] of [
       [['-c', '1'], /--to an address/],
-      [['--to', 'nonsense', '-c', '1'], /"nonsense" is no address/],
+      [['--to', 'nonsense', '-c', '1'], /'nonsense' is invalid\. Use an IPv4 or IPv6 address/],
       [['--to', '10.255.255.1', '-c', '1'], /no neighbour 10\.255\.255\.1/],
       [['--to', lab.b.ipv4, '-s', '59', '-c', '1'], /59 bytes cannot be made/],
       [['--to', lab.b.ipv4, '-r', 'quick', '-c', '1'], /250k or 1\.5M/],
