@@ -5,7 +5,7 @@ import {
   type RemoteInfo,
   type SocketOptions as KernelSocketOptions,
 } from 'node:dgram'
-import { isIPv4, isIPv6 } from 'node:net'
+import { type BlockList, isIPv4, isIPv6 } from 'node:net'
 import { OptionError, XdpError, getInterface, listAddresses } from '../kernel/index.js'
 import { parseIp } from '../packet/index.js'
 import { UdpInterface, type UdpInterfaceOptions } from './udp-interface.js'
@@ -28,6 +28,10 @@ export interface XdpOptions extends Omit<UdpInterfaceOptions, 'interface' | 'nam
 
 export interface SocketOptions extends KernelSocketOptions {
   xdp?: XdpOptions
+  /** Whose datagrams are dropped. Earlier versions of Node than 23.11 do not look at it for what the kernel's socket receives. */
+  receiveBlockList?: BlockList
+  /** Where nothing is sent: the kernel's socket then sends everything, and Node judges, from 23.11 on. */
+  sendBlockList?: BlockList
 }
 
 type SendCallback = (error: Error | null, bytes: number) => void
@@ -41,6 +45,7 @@ export class Socket extends KernelSocket {
   readonly #options: XdpOptions
   readonly #type: 'udp4' | 'udp6'
   readonly #isDual: boolean
+  readonly #blocked: BlockList | undefined
   #xdp: UdpInterface | undefined
   #endpoint: UdpEndpoint | undefined
   #port = 0
@@ -62,6 +67,8 @@ export class Socket extends KernelSocket {
     this.#options = given.xdp ?? {}
     this.#type = given.type
     this.#isDual = given.type === 'udp6' && given.ipv6Only !== true
+    this.#blocked = given.receiveBlockList
+    this.#sendsByKernel = given.sendBlockList !== undefined
   }
 
   /** What was got of XDP; undefined while the socket is not bound, and when the kernel alone serves it. */
@@ -147,11 +154,13 @@ export class Socket extends KernelSocket {
   #deliver(message: UdpMessage): void {
     const isMapped = this.#type === 'udp6' && message.family === 4
     const address = isMapped ? `::ffff:${message.address}` : message.address
+    const family = this.#type === 'udp4' ? 'IPv4' : 'IPv6'
+    if (this.#blocked?.check(address, this.#type === 'udp4' ? 'ipv4' : 'ipv6')) return
     const remote = this.#remote
     if (remote && (remote.port !== message.port || remote.address !== address)) return
     const sender: RemoteInfo = {
       address,
-      family: this.#type === 'udp4' ? 'IPv4' : 'IPv6',
+      family,
       port: message.port,
       size: message.length,
     }

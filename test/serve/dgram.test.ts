@@ -86,6 +86,30 @@ describe('a dgram socket over AF_XDP does what node:dgram does', { skip: needsRo
     assert.deepEqual(kernel, [0, 0])
   })
 
+  it('drops what comes from a blocked address, also as it is written in IPv6', async () => {
+    // The peer answers both, one after the other: when the second is there, the first has been.
+    const script = `
+      import { createSocket } from ${JSON.stringify(OURS)}
+      import { BlockList } from 'node:net'
+      import { once } from 'node:events'
+      const blocked = new BlockList()
+      blocked.addAddress('${peer.peer4}')
+      const socket = createSocket({ type: 'udp6', receiveBlockList: blocked })
+      const senders = []
+      socket.on('message', (_, { address }) => senders.push(address))
+      socket.bind(0)
+      await once(socket, 'listening')
+      await new Promise((resolve) => socket.send('hello', ${peer.port}, '::ffff:${peer.peer4}', resolve))
+      socket.send('hello', ${peer.port}, '${peer.peer6}')
+      await once(socket, 'message')
+      console.log(JSON.stringify(senders))
+      socket.close()`
+    const { stdout, stderr } = await lab.exec('a', process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...process.env, NODE_XDP_INTERFACE: lab.a.interface },
+    })
+    assert.equal(stdout, `["${peer.peer6}"]\n`, stderr)
+  })
+
   it('says why it cannot have XDP, or goes on without when told to', async () => {
     const script = (optional: boolean) => `
       import { createSocket } from ${JSON.stringify(OURS)}
