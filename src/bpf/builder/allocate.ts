@@ -10,7 +10,6 @@ import {
   type Register,
   mapRegisters,
   readsOf,
-  successorsOf,
   writesOf,
 } from './machine.js'
 
@@ -37,56 +36,123 @@ export function allocate(fn: MachineFn, colours = COLOURS): void {
 
 /** Registers that are live when a block ends. */
 export function liveOut(fn: MachineFn): Map<MachineBlock, Set<Register>> {
-  const reads = new Map<MachineBlock, Set<Register>>()
-  const writes = new Map<MachineBlock, Set<Register>>()
-  for (const block of fn.blocks) {
-    const read = new Set<Register>()
-    const written = new Set<Register>()
-    for (const inst of block.insts) {
-      for (const register of readsOf(inst)) if (!written.has(register)) read.add(register)
-      for (const register of writesOf(inst)) written.add(register)
+  const live = liveness(fn)
+  return new Map(fn.blocks.map((block, at) => [block, new Set(live[at])]))
+}
+
+/** The same, by the places of the blocks. */
+function liveness({ blocks, registers }: MachineFn): Register[][] {
+  const places = new Map<MachineBlock, number>()
+  for (let at = 0; at < blocks.length; at++) places.set(blocks[at], at)
+  const successors: number[][] = []
+  const into: Live[] = []
+  const out: Live[] = []
+  const written: Bits[] = []
+  for (let at = 0; at < blocks.length; at++) {
+    const { insts, next } = blocks[at]
+    const entry = new Live(registers)
+    const writes = new Bits(registers)
+    const leads: number[] = []
+    for (let index = 0; index < insts.length; index++) {
+      const inst = insts[index]
+      const reads = readsOf(inst)
+      for (let one = 0; one < reads.length; one++) if (!writes.has(reads[one])) entry.add(reads[one])
+      const wrote = writesOf(inst)
+      for (let one = 0; one < wrote.length; one++) writes.add(wrote[one])
+      if (inst.op === 'branch') leads.push(places.get(inst.to)!)
     }
-    reads.set(block, read)
-    writes.set(block, written)
+    if (next) leads.push(places.get(next)!)
+    successors.push(leads)
+    into.push(entry)
+    out.push(new Live(registers))
+    written.push(writes)
   }
-  const out = new Map(fn.blocks.map((block) => [block, new Set<Register>()]))
-  const into = new Map(fn.blocks.map((block) => [block, new Set(reads.get(block))]))
-  const successors = new Map(fn.blocks.map((block) => [block, successorsOf(block)]))
+  // How much of what a successor needs has been seen: lists only grow, so that the rest is what is new.
+  const seen: number[][] = successors.map((leads) => leads.map(() => 0))
   for (let changed = true; changed;) {
     changed = false
-    for (let at = fn.blocks.length - 1; at >= 0; at--) {
-      const block = fn.blocks[at]
-      const live = out.get(block)!
-      const before = live.size
-      for (const next of successors.get(block)!) for (const register of into.get(next)!) live.add(register)
-      if (live.size === before) continue
+    for (let at = blocks.length - 1; at >= 0; at--) {
+      const live = out[at]
+      const before = live.list.length
+      const leads = successors[at]
+      for (let one = 0; one < leads.length; one++) {
+        const { list } = into[leads[one]]
+        for (let index = seen[at][one]; index < list.length; index++) live.add(list[index])
+        seen[at][one] = list.length
+      }
+      if (live.list.length === before) continue
       changed = true
-      const entry = into.get(block)!
-      const written = writes.get(block)!
-      for (const register of live) if (!written.has(register)) entry.add(register)
+      const entry = into[at]
+      const writes = written[at]
+      for (let index = before; index < live.list.length; index++) {
+        if (!writes.has(live.list[index])) entry.add(live.list[index])
+      }
     }
   }
-  return out
+  return out.map(({ list }) => list)
+}
+
+/** Registers, a bit for each. */
+class Bits {
+  readonly #words: Uint32Array
+
+  constructor(registers: number) {
+    this.#words = new Uint32Array((registers + 31) >>> 5)
+  }
+
+  has(register: Register): boolean {
+    return (this.#words[register >>> 5] & (1 << (register & 31))) !== 0
+  }
+
+  add(register: Register): void {
+    this.#words[register >>> 5] |= 1 << (register & 31)
+  }
+}
+
+/** Registers, each once, in the order in which they came. */
+class Live {
+  readonly list: Register[] = []
+  readonly #has: Bits
+
+  constructor(registers: number) {
+    this.#has = new Bits(registers)
+  }
+
+  add(register: Register): void {
+    if (this.#has.has(register)) return
+    this.#has.add(register)
+    this.list.push(register)
+  }
 }
 
 class Graph {
   readonly #fn: MachineFn
   readonly #colours: number
-  readonly #neighbours: Set<Register>[]
+  /** Whether two are live together: a row of so many words for each, a bit for each other. */
+  readonly #edges: Uint32Array
+  readonly #words: number
+  /** Those that each is live together with, merged ones too: they count no more. */
+  readonly #neighbours: Register[][] = []
+  /** How many of them count. */
+  readonly #degrees: number[] = []
   readonly #moves: { dst: Register; src: Register; weight: number }[] = []
-  readonly #cost: number[]
-  readonly #alias: Register[]
-  readonly #colour: number[] = []
-  readonly #present = new Set<Register>()
+  readonly #cost: number[] = []
+  readonly #alias: Register[] = []
+  readonly #colour: (number | undefined)[] = []
+  readonly #present: Register[] = []
 
   constructor(fn: MachineFn, temporary: ReadonlySet<Register>, colours: number) {
     this.#fn = fn
     this.#colours = colours
-    this.#neighbours = Array.from({ length: fn.registers }, () => new Set<Register>())
-    this.#cost = Array.from({ length: fn.registers }, (_, register) =>
-      temporary.has(register) ? Infinity : 0,
-    )
-    this.#alias = Array.from({ length: fn.registers }, (_, register) => register)
+    this.#words = (fn.registers + 31) >>> 5
+    this.#edges = new Uint32Array(fn.registers * this.#words)
+    for (let register = 0; register < fn.registers; register++) {
+      this.#neighbours.push([])
+      this.#degrees.push(0)
+      this.#cost.push(temporary.has(register) ? Infinity : 0)
+      this.#alias.push(register)
+      this.#colour.push(undefined)
+    }
     for (let one = 0; one < COLOURS; one++) {
       for (let other = 0; other < one; other++) this.#connect(one, other)
     }
@@ -101,41 +167,86 @@ class Graph {
   }
 
   colourOf(register: Register): Register {
-    return register <= R10 ? register : this.#colour[this.#find(register)]
+    return register <= R10 ? register : this.#colour[this.#find(register)]!
   }
 
   #build(): void {
-    const out = liveOut(this.#fn)
-    for (const block of this.#fn.blocks) {
-      const live = new Set(out.get(block))
-      live.delete(R10)
-      for (let at = block.insts.length - 1; at >= 0; at--) {
-        const inst = block.insts[at]
+    const out = liveness(this.#fn)
+    const isPresent = new Uint8Array(this.#fn.registers)
+    // What is live, in the order in which it became so; -1 where one is not any more. And where each of them stands there.
+    let live: Register[] = []
+    const places = new Int32Array(this.#fn.registers)
+    for (let number = 0; number < out.length; number++) {
+      const { insts, weight } = this.#fn.blocks[number]
+      places.fill(-1)
+      live = []
+      for (const register of out[number]) {
+        if (register === R10) continue
+        places[register] = live.length
+        live.push(register)
+      }
+      let gaps = 0
+      for (let at = insts.length - 1; at >= 0; at--) {
+        const inst = insts[at]
         const reads = readsOf(inst)
         const writes = writesOf(inst)
-        for (const register of [...reads, ...writes]) {
+        if (gaps > 64 && gaps > live.length / 2) {
+          live = live.filter((register) => register >= 0)
+          for (let index = 0; index < live.length; index++) places[live[index]] = index
+          gaps = 0
+        }
+        for (let one = 0; one < reads.length + writes.length; one++) {
+          const register = one < reads.length ? reads[one] : writes[one - reads.length]
           if (register === R10) continue
-          this.#present.add(register)
-          this.#cost[register] += block.weight
+          if (isPresent[register] === 0) {
+            isPresent[register] = 1
+            this.#present.push(register)
+          }
+          this.#cost[register] += weight
         }
         // A copy may share its register with what it is a copy of.
-        const exempt = inst.op === 'move' && inst.src !== R10 ? inst.src : undefined
-        if (exempt !== undefined && inst.op === 'move') {
-          this.#moves.push({ dst: inst.dst, src: inst.src, weight: block.weight })
+        const exempt = inst.op === 'move' && inst.src !== R10 ? inst.src : -1
+        if (exempt >= 0 && inst.op === 'move') this.#moves.push({ dst: inst.dst, src: inst.src, weight })
+        for (let one = 0; one < writes.length; one++) {
+          const written = writes[one]
+          for (let index = 0; index < live.length; index++) {
+            const other = live[index]
+            if (other >= 0 && other !== exempt && other !== written) this.#connect(written, other)
+          }
         }
-        for (const written of writes) {
-          for (const other of live) if (other !== exempt && other !== written) this.#connect(written, other)
+        for (let one = 0; one < writes.length; one++) {
+          const place = places[writes[one]]
+          if (place < 0) continue
+          live[place] = -1
+          gaps++
+          places[writes[one]] = -1
         }
-        for (const written of writes) live.delete(written)
-        for (const read of reads) if (read !== R10) live.add(read)
+        for (let one = 0; one < reads.length; one++) {
+          if (reads[one] === R10 || places[reads[one]] >= 0) continue
+          places[reads[one]] = live.length
+          live.push(reads[one])
+        }
       }
     }
   }
 
   #connect(a: Register, b: Register): void {
-    if (a === b) return
-    this.#neighbours[a].add(b)
-    this.#neighbours[b].add(a)
+    if (a === b || this.#areConnected(a, b)) return
+    this.#edges[a * this.#words + (b >>> 5)] |= 1 << (b & 31)
+    this.#edges[b * this.#words + (a >>> 5)] |= 1 << (a & 31)
+    this.#neighbours[a].push(b)
+    this.#neighbours[b].push(a)
+    this.#degrees[a]++
+    this.#degrees[b]++
+  }
+
+  #areConnected(a: Register, b: Register): boolean {
+    return (this.#edges[a * this.#words + (b >>> 5)] & (1 << (b & 31))) !== 0
+  }
+
+  /** Whether a register stands for itself: those that were merged into others are no neighbours any more. */
+  #counts(register: Register): boolean {
+    return this.#alias[register] === register
   }
 
   #find(register: Register): Register {
@@ -148,12 +259,16 @@ class Graph {
     const moves = [...this.#moves].sort((a, b) => b.weight - a.weight)
     for (let changed = true; changed;) {
       changed = false
-      for (const move of moves) {
-        let a = this.#find(move.dst)
-        let b = this.#find(move.src)
-        if (b < a) [a, b] = [b, a]
+      for (let at = 0; at < moves.length; at++) {
+        let a = this.#find(moves[at].dst)
+        let b = this.#find(moves[at].src)
+        if (b < a) {
+          const lower = b
+          b = a
+          a = lower
+        }
         // `a` may be a machine register.
-        if (a === b || b < COLOURS || this.#neighbours[a].has(b)) continue
+        if (a === b || b < COLOURS || this.#areConnected(a, b)) continue
         if (!(a < COLOURS ? this.#george(a, b) : this.#briggs(a, b))) continue
         this.#merge(a, b)
         changed = true
@@ -164,12 +279,11 @@ class Graph {
   /** Each neighbour of `b` is easy to colour or already a neighbour of the machine register `a`. */
   #george(a: Register, b: Register): boolean {
     if (a >= this.#colours) return false
-    for (const other of this.#neighbours[b]) {
-      if (other < COLOURS || this.#neighbours[a].has(other)) {
-        if (!this.#neighbours[a].has(other)) return false
-        continue
-      }
-      if (this.#neighbours[other].size >= this.#colours) return false
+    const others = this.#neighbours[b]
+    for (let at = 0; at < others.length; at++) {
+      const other = others[at]
+      if (!this.#counts(other) || this.#areConnected(a, other)) continue
+      if (other < COLOURS || this.#degrees[other] >= this.#colours) return false
     }
     return true
   }
@@ -177,98 +291,117 @@ class Graph {
   /** What comes out of merging has fewer than all colours of neighbours that are hard to colour. */
   #briggs(a: Register, b: Register): boolean {
     let hard = 0
-    const count = (other: Register, both: boolean): void => {
-      const degree = other < COLOURS ? Infinity : this.#neighbours[other].size - (both ? 1 : 0)
-      if (degree >= this.#colours) hard++
+    const ofA = this.#neighbours[a]
+    for (let at = 0; at < ofA.length; at++) {
+      const other = ofA[at]
+      if (!this.#counts(other)) continue
+      const degree = this.#degrees[other] - (this.#areConnected(b, other) ? 1 : 0)
+      if (other < COLOURS || degree >= this.#colours) hard++
     }
-    for (const other of this.#neighbours[a]) count(other, this.#neighbours[b].has(other))
-    for (const other of this.#neighbours[b]) if (!this.#neighbours[a].has(other)) count(other, false)
+    const ofB = this.#neighbours[b]
+    for (let at = 0; at < ofB.length; at++) {
+      const other = ofB[at]
+      if (!this.#counts(other) || this.#areConnected(a, other)) continue
+      if (other < COLOURS || this.#degrees[other] >= this.#colours) hard++
+    }
     return hard < this.#colours
   }
 
   #merge(a: Register, b: Register): void {
-    this.#alias[b] = a
+    const others = this.#neighbours[b]
     this.#cost[a] += this.#cost[b]
-    for (const other of this.#neighbours[b]) {
-      this.#neighbours[other].delete(b)
-      this.#connect(a, other)
+    for (let at = 0; at < others.length; at++) {
+      if (!this.#counts(others[at])) continue
+      this.#degrees[others[at]]--
+      this.#connect(a, others[at])
     }
-    this.#neighbours[b].clear()
+    this.#alias[b] = a
+    this.#neighbours[b] = []
+    this.#degrees[b] = 0
   }
 
   /** The order in which nodes leave the graph: easy ones first, then the one that is cheapest to do without. */
   #order(): Register[] {
-    const nodes = [...this.#present].filter((register) => register > R10 && this.#find(register) === register)
-    const degree = new Map(nodes.map((node) => [node, this.#neighbours[node].size]))
+    const nodes = this.#present.filter((register) => register > R10 && this.#counts(register))
+    const degrees = [...this.#degrees]
     const remaining = new Set(nodes)
-    const easy = nodes.filter((node) => degree.get(node)! < this.#colours)
+    const easy = nodes.filter((node) => degrees[node] < this.#colours)
     const order: Register[] = []
-    const remove = (node: Register): void => {
-      remaining.delete(node)
-      order.push(node)
-      for (const other of this.#neighbours[node]) {
-        if (!remaining.has(other)) continue
-        const left = degree.get(other)! - 1
-        degree.set(other, left)
-        if (left === this.#colours - 1) easy.push(other)
-      }
-    }
     while (remaining.size > 0) {
-      const next = easy.pop()
-      if (next !== undefined) {
-        if (remaining.has(next)) remove(next)
-        continue
+      const next = easy.pop() ?? this.#cheapest(remaining, degrees)
+      if (!remaining.delete(next)) continue
+      order.push(next)
+      const others = this.#neighbours[next]
+      for (let at = 0; at < others.length; at++) {
+        if (!remaining.has(others[at])) continue
+        if (--degrees[others[at]] === this.#colours - 1) easy.push(others[at])
       }
-      let best: Register | undefined
-      let lowest = Infinity
-      for (const node of remaining) {
-        const score = this.#cost[node] / degree.get(node)!
-        if (best === undefined || score < lowest) [best, lowest] = [node, score]
-      }
-      remove(best!)
     }
     return order.reverse()
   }
 
+  #cheapest(remaining: ReadonlySet<Register>, degrees: readonly number[]): Register {
+    let best = -1
+    let lowest = Infinity
+    for (const node of remaining) {
+      const score = this.#cost[node] / degrees[node]
+      if (best < 0 || score < lowest) {
+        best = node
+        lowest = score
+      }
+    }
+    return best
+  }
+
   #select(order: readonly Register[]): Map<Register, number> {
-    const partners = new Map<Register, Register[]>()
+    const partners: (Register[] | undefined)[] = []
+    for (let register = 0; register < this.#fn.registers; register++) partners.push(undefined)
     for (const { dst, src } of this.#moves) {
-      const [a, b] = [this.#find(dst), this.#find(src)]
-      partners.set(a, [...(partners.get(a) ?? []), b])
-      partners.set(b, [...(partners.get(b) ?? []), a])
+      const a = this.#find(dst)
+      const b = this.#find(src)
+      ;(partners[a] ??= []).push(b)
+      ;(partners[b] ??= []).push(a)
     }
     for (let register = 0; register < COLOURS; register++) this.#colour[register] = register
     const spilled: Register[] = []
     for (const node of order) {
-      const taken = new Set<number>()
-      for (const other of this.#neighbours[node]) {
-        const colour = this.#colour[this.#find(other)]
-        if (colour !== undefined) taken.add(colour)
-      }
-      const free = Array.from({ length: this.#colours }, (_, colour) => colour).filter(
-        (colour) => !taken.has(colour),
-      )
-      if (free.length === 0) {
-        spilled.push(node)
-        continue
-      }
-      const wanted = (partners.get(node) ?? []).map((partner) => this.#colour[partner])
-      this.#colour[node] = free.find((colour) => wanted.includes(colour)) ?? free[0]
+      const colour = this.#freeColour(node, partners[node])
+      if (colour === undefined) spilled.push(node)
+      else this.#colour[node] = colour
     }
     // What is never live together can lie in the same place, and so can what was merged.
     const places = new Map<Register, number>()
     for (const node of spilled) {
-      const taken = new Set([...this.#neighbours[node]].map((other) => places.get(other)))
+      const taken = new Set(this.#neighbours[node].map((other) => places.get(other)))
       let place = 0
       while (taken.has(place)) place++
       places.set(node, place)
     }
-    const members = [...this.#present].filter(
-      (register) => register > R10 && places.has(this.#find(register)),
-    )
+    if (places.size === 0) return places
+    const members = this.#present.filter((register) => register > R10 && places.has(this.#find(register)))
     return new Map(members.map((register) => [register, places.get(this.#find(register))!]))
   }
+
+  /** The lowest that no neighbour has, or one that spares a copy; undefined: none is left. */
+  #freeColour(node: Register, partners: readonly Register[] = []): number | undefined {
+    let taken = 0
+    const others = this.#neighbours[node]
+    for (let at = 0; at < others.length; at++) {
+      const colour = this.#colour[this.#find(others[at])]
+      if (colour !== undefined) taken |= 1 << colour
+    }
+    let wanted = 0
+    for (let at = 0; at < partners.length; at++) {
+      const colour = this.#colour[partners[at]]
+      if (colour !== undefined) wanted |= 1 << colour
+    }
+    const free = ~taken & ((1 << this.#colours) - 1)
+    if (free === 0) return undefined
+    return lowestBit((free & wanted) === 0 ? free : free & wanted)
+  }
 }
+
+const lowestBit = (bits: number): number => 31 - Math.clz32(bits & -bits)
 
 /** Puts registers on the stack: each is loaded before and stored after the instructions that use it. */
 function spill(fn: MachineFn, spilled: ReadonlyMap<Register, number>, temporary: Set<Register>): void {

@@ -136,8 +136,12 @@ export class Body<R> {
 
   /** Runs `body` where the pointer points to something. */
   ifPresent<T>(maybe: Maybe<T>, body: (found: T) => Outcome<R>): Branches<R> {
-    const no = this.tracer.branch('!=', 64, maybe.pointer, 0n)
-    const ends = this.trace(this.tracer.point, () => body(maybe.refer()))
+    const { tracer } = this
+    const { no, found } = oneStatement(() => {
+      const no = tracer.branch('!=', 64, maybe.pointer, 0n)
+      return { no, found: maybe.refer() }
+    })
+    const ends = this.trace(tracer.point, () => body(found))
     return this.branches(ends, no)
   }
 

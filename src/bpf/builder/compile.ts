@@ -2,12 +2,13 @@
 import type { Code } from '../asm.js'
 import { allocate } from './allocate.js'
 import { checkUses } from './check.js'
+import { type Flow, flowOf } from './dominators.js'
 import { emit } from './emit.js'
 import type { Fn } from './ir.js'
 import { lower } from './lower.js'
 import { mergeBounds, removeDead, shareReturns, sink, straighten } from './shape.js'
 import { shareBlocks } from './share.js'
-import { simplify } from './simplify.js'
+import { Simplifier } from './simplify.js'
 
 /** For tests. */
 export interface CompileOptions {
@@ -25,9 +26,10 @@ export function compile(functions: readonly Fn[], options: CompileOptions = {}):
   const wanted = new Set([entry.name])
   for (const name of wanted) {
     const fn = functions.find((one) => one.name === name)!
-    checkUses(fn)
+    const flow = flowOf(fn)
+    checkUses(fn, flow)
     removeDead(fn)
-    if (options.optimize !== false) optimize(fn)
+    if (options.optimize !== false) optimize(fn, flow)
     for (const { insts } of fn.blocks) {
       for (const inst of insts) if (inst.op === 'invoke') wanted.add(inst.callee)
     }
@@ -40,15 +42,21 @@ export function compile(functions: readonly Fn[], options: CompileOptions = {}):
 }
 
 /** Simplifies until nothing changes. */
-export function optimize(fn: Fn): void {
+export function optimize(fn: Fn, known?: Flow): void {
+  let flow = known
+  let straighter = true
   for (let round = 0; round < 20; round++) {
-    const simpler = simplify(fn)
-    removeDead(fn)
-    const straighter = straighten(fn)
-    const fewer = mergeBounds(fn)
-    if (!simpler && !straighter && !fewer) break
+    flow ??= flowOf(fn)
+    const simplifier = new Simplifier(fn, flow)
+    const simpler = simplifier.run()
+    if (simplifier.reshaped) flow = undefined
+    // Where nothing changed there is nothing new to be found either.
+    const fewer: boolean = (simpler || straighter) && removeDead(fn)
+    straighter = (simpler || fewer || flow === undefined || round === 0) && straighten(fn)
+    if (straighter) flow = undefined
+    const joined = mergeBounds(fn)
+    if (!simpler && !straighter && !joined) break
   }
-  sink(fn)
-  removeDead(fn)
+  sink(fn, flow)
   shareReturns(fn)
 }

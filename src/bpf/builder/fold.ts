@@ -1,5 +1,4 @@
 // What one instruction or test comes to when some of its operands are known.
-import { KINDS } from './kinds.js'
 import { type Comparison, type Inst, type Operand, compare, evaluate, mirror, swapBytes } from './ir.js'
 
 /** What a value is known to be: what made it, and which of its bits may be set. */
@@ -9,11 +8,22 @@ export interface Known {
   bits(operand: Operand): bigint
 }
 
-const ALL = 0xffff_ffff_ffff_ffffn
+/** Any bit may be set. */
+export const ALL = 0xffff_ffff_ffff_ffffn
 const LOW = 0xffff_ffffn
 
-/** All bits up to the highest one set. */
-const filled = (value: bigint): bigint => (value === 0n ? 0n : (1n << BigInt(value.toString(2).length)) - 1n)
+/** So many bits, by their number. */
+const ONES = Array.from({ length: 65 }, (_, bits) => (1n << BigInt(bits)) - 1n)
+
+/** All bits up to the highest one set, 64 at most. */
+function filled(value: bigint): bigint {
+  if (value > ALL) return ALL
+  const high = Number(value >> 32n)
+  return high > 0 ? ONES[64 - Math.clz32(high)] : ONES[32 - Math.clz32(Number(value))]
+}
+
+/** What is loaded may have these bits set. */
+const LOADED = { u8: ONES[8], u16: ONES[16], u32: ONES[32], u64: ALL } as const
 
 /**
  * The bits that an instruction's result may have set, as far as the verifier sees it too: a check that is left out here because
@@ -23,10 +33,13 @@ const filled = (value: bigint): bigint => (value === 0n ? 0n : (1n << BigInt(val
 export function possibleBits(inst: Inst, known: Known): bigint {
   switch (inst.op) {
     case 'load':
-      return (1n << BigInt(KINDS[inst.size].bits)) - 1n
+      return LOADED[inst.size]
     case 'alu': {
       const all = inst.bits === 64 ? ALL : LOW
-      const a = known.bits(inst.a) & all
+      const before = known.bits(inst.a)
+      // Most of what is computed with are addresses.
+      if (before === ALL && (inst.kind === 'add' || inst.kind === 'sub')) return all
+      const a = before & all
       const b = known.bits(inst.b) & all
       switch (inst.kind) {
         case 'and':
@@ -160,7 +173,7 @@ function foldSwap(inst: Inst & { op: 'swap' }, known: Known): Operand | Inst | u
   const { a, bits } = inst
   if (typeof a === 'bigint') return swapBytes(a, bits)
   const inner = known.definition(a)
-  const all = (1n << BigInt(bits)) - 1n
+  const all = ONES[bits]
   if (inner?.op === 'swap' && inner.bits === bits && (known.bits(inner.a) & ~all) === 0n) return inner.a
   // It cuts by itself.
   if (inner?.op === 'alu' && inner.kind === 'and' && typeof inner.b === 'bigint' && (inner.b & all) === all) {
@@ -173,7 +186,7 @@ function foldStore(inst: Inst & { op: 'store' }, known: Known): Inst | undefined
   const moved = foldAddress(inst, known)
   if (moved) return { ...inst, ...moved }
   if (typeof inst.value === 'bigint') return undefined
-  const all = (1n << BigInt(KINDS[inst.size].bits)) - 1n
+  const all = LOADED[inst.size]
   const inner = known.definition(inst.value)
   // A store cuts by itself.
   if (inner?.op === 'alu' && inner.kind === 'and' && typeof inner.b === 'bigint' && (inner.b & all) === all) {

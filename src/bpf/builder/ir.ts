@@ -77,6 +77,10 @@ export interface Block {
   end: Terminator | undefined
   /** What memory looked like when the block was entered. */
   versions: Versions
+  /** Its place in the order of blocks that was made last: see `reversePostorder`. */
+  index: number
+  /** The walk that saw it last. */
+  walk: number
 }
 
 export interface Fn {
@@ -97,7 +101,16 @@ export const block = (id: number, versions: Versions): Block => ({
   insts: [],
   end: undefined,
   versions,
+  index: -1,
+  walk: 0,
 })
+
+/** The edge that is taken where no test fails; undefined behind a return. */
+export const yesOf = (end: Terminator): Edge | undefined => (end.op === 'return' ? undefined : end.yes)
+
+/** The edge that is taken where a test fails; undefined where nothing is tested. */
+export const noOf = (end: Terminator): Edge | undefined =>
+  end.op === 'branch' || end.op === 'bounds' ? end.no : undefined
 
 /** The edges that leave a block. */
 export function edgesOf(end: Terminator | undefined): Edge[] {
@@ -111,6 +124,9 @@ export function edgesOf(end: Terminator | undefined): Edge[] {
       return []
   }
 }
+
+/** What an instruction computes; undefined for one that computes nothing. */
+export const resultOf = (inst: Inst): number | undefined => (inst.op === 'store' ? undefined : inst.dst)
 
 /** The operands an instruction reads, constants included. */
 export function operandsOf(inst: Inst): Operand[] {
@@ -147,13 +163,67 @@ export function testedOf(end: Terminator): Operand[] {
   }
 }
 
+/** Calls `visit` for every operand of an instruction, constants included. */
+export function eachOperand(inst: Inst, visit: (operand: Operand) => void): void {
+  switch (inst.op) {
+    case 'alu':
+      visit(inst.a)
+      visit(inst.b)
+      return
+    case 'swap':
+      visit(inst.a)
+      return
+    case 'load':
+      visit(inst.base)
+      return
+    case 'store':
+    case 'atomic':
+      visit(inst.base)
+      visit(inst.value)
+      return
+    case 'map':
+    case 'stack':
+      return
+    case 'call':
+    case 'invoke':
+      for (let at = 0; at < inst.args.length; at++) visit(inst.args[at])
+  }
+}
+
+/** Calls `visit` for every operand of a terminator, arguments of its edges included. */
+export function eachTerminal(end: Terminator, visit: (operand: Operand) => void): void {
+  eachTested(end, visit)
+  const yes = yesOf(end)
+  if (yes) for (let at = 0; at < yes.args.length; at++) visit(yes.args[at])
+  const no = noOf(end)
+  if (no) for (let at = 0; at < no.args.length; at++) visit(no.args[at])
+}
+
+/** Calls `visit` for the operands that a terminator reads itself. */
+export function eachTested(end: Terminator, visit: (operand: Operand) => void): void {
+  switch (end.op) {
+    case 'jump':
+      return
+    case 'branch':
+      visit(end.a)
+      visit(end.b)
+      return
+    case 'bounds':
+      visit(end.base)
+      visit(end.end)
+      return
+    case 'return':
+      visit(end.value)
+  }
+}
+
 /** Replaces every operand of an instruction; gives the instruction itself where none changes. */
 export function mapOperands(inst: Inst, map: (operand: Operand) => Operand): Inst {
   // Addresses are never replaced by constants.
-  const address = (value: number): number => map(value) as number
   switch (inst.op) {
     case 'alu': {
-      const [a, b] = [map(inst.a), map(inst.b)]
+      const a = map(inst.a)
+      const b = map(inst.b)
       return a === inst.a && b === inst.b ? inst : { ...inst, a, b }
     }
     case 'swap': {
@@ -161,12 +231,13 @@ export function mapOperands(inst: Inst, map: (operand: Operand) => Operand): Ins
       return a === inst.a ? inst : { ...inst, a }
     }
     case 'load': {
-      const base = address(inst.base)
+      const base = map(inst.base) as number
       return base === inst.base ? inst : { ...inst, base }
     }
     case 'store':
     case 'atomic': {
-      const [base, value] = [address(inst.base), map(inst.value)]
+      const base = map(inst.base) as number
+      const value = map(inst.value)
       return base === inst.base && value === inst.value ? inst : { ...inst, base, value }
     }
     case 'map':
@@ -182,24 +253,26 @@ export function mapOperands(inst: Inst, map: (operand: Operand) => Operand): Ins
 
 /** Replaces every operand of a terminator, arguments of its edges included; as `mapOperands`. */
 export function mapTerminator(end: Terminator, map: (operand: Operand) => Operand): Terminator {
-  const edge = (before: Edge): Edge => {
-    const args = mapAll(before.args, map)
-    return args === before.args ? before : { to: before.to, args }
-  }
   switch (end.op) {
     case 'jump': {
-      const yes = edge(end.yes)
+      const yes = mapEdge(end.yes, map)
       return yes === end.yes ? end : { ...end, yes }
     }
     case 'branch': {
-      const [a, b, yes, no] = [map(end.a), map(end.b), edge(end.yes), edge(end.no)]
+      const a = map(end.a)
+      const b = map(end.b)
+      const yes = mapEdge(end.yes, map)
+      const no = mapEdge(end.no, map)
       const isSame = a === end.a && b === end.b && yes === end.yes && no === end.no
       return isSame ? end : { ...end, a, b, yes, no }
     }
     case 'bounds': {
-      const [base, limit, yes, no] = [map(end.base), map(end.end), edge(end.yes), edge(end.no)]
+      const base = map(end.base) as number
+      const limit = map(end.end) as number
+      const yes = mapEdge(end.yes, map)
+      const no = mapEdge(end.no, map)
       const isSame = base === end.base && limit === end.end && yes === end.yes && no === end.no
-      return isSame ? end : { ...end, base: base as number, end: limit as number, yes, no }
+      return isSame ? end : { ...end, base, end: limit, yes, no }
     }
     case 'return': {
       const value = map(end.value)
@@ -208,21 +281,30 @@ export function mapTerminator(end: Terminator, map: (operand: Operand) => Operan
   }
 }
 
+function mapEdge(edge: Edge, map: (operand: Operand) => Operand): Edge {
+  const args = mapAll(edge.args, map)
+  return args === edge.args ? edge : { to: edge.to, args }
+}
+
 function mapAll(operands: Operand[], map: (operand: Operand) => Operand): Operand[] {
-  const mapped = operands.map(map)
-  return mapped.every((operand, index) => operand === operands[index]) ? operands : mapped
+  for (let at = 0; at < operands.length; at++) {
+    if (map(operands[at]) !== operands[at]) return operands.map(map)
+  }
+  return operands
 }
 
 /** Whether nothing is lost when the result is not used. */
 export function isPure(inst: Inst): boolean {
-  return (
-    inst.op === 'alu' ||
-    inst.op === 'swap' ||
-    inst.op === 'load' ||
-    inst.op === 'map' ||
-    inst.op === 'stack' ||
-    (inst.op === 'call' && pureHelpers.has(inst.helper))
-  )
+  switch (inst.op) {
+    case 'store':
+    case 'atomic':
+    case 'invoke':
+      return false
+    case 'call':
+      return pureHelpers.has(inst.helper)
+    default:
+      return true
+  }
 }
 const pureHelpers = new Set<HelperName>([
   'ktime_get_ns',
@@ -341,22 +423,40 @@ export function swapBytes(value: bigint, bits: 16 | 32 | 64): bigint {
   return swapped
 }
 
-/** Blocks that can be reached, in reverse postorder: each before what it dominates, `yes` before `no`. */
+/** How many walks there were. */
+let walks = 0
+
+/** Blocks that can be reached, in reverse postorder: each before what it dominates, `yes` before `no`. Numbers them. */
 export function reversePostorder(entry: Block): Block[] {
-  const seen = new Set<Block>([entry])
   const order: Block[] = []
-  // An own stack: generated programs nest deeper than JavaScript's calls may.
-  const stack: { block: Block; edges: Edge[] }[] = [{ block: entry, edges: edgesOf(entry.end) }]
-  while (stack.length > 0) {
-    const top = stack[stack.length - 1]
-    const next = top.edges.pop()
-    if (!next) {
-      order.push(top.block)
-      stack.pop()
-    } else if (!seen.has(next.to)) {
-      seen.add(next.to)
-      stack.push({ block: next.to, edges: edgesOf(next.to.end) })
+  const walk = ++walks
+  // An own stack: generated programs nest deeper than JavaScript's calls may. Beside each block, how many of its edges are left.
+  const path: Block[] = [entry]
+  const left: number[] = [2]
+  entry.walk = walk
+  for (let top = 0; top >= 0;) {
+    const end = path[top].end
+    const edge = --left[top]
+    if (edge < 0 || !end) {
+      order.push(path[top])
+      path.pop()
+      left.pop()
+      top--
+      continue
     }
+    const next = (edge === 1 ? noOf(end) : yesOf(end))?.to
+    if (!next || next.walk === walk) continue
+    next.walk = walk
+    path.push(next)
+    left.push(2)
+    top++
   }
-  return order.reverse()
+  order.reverse()
+  number(order)
+  return order
+}
+
+/** Numbers blocks by their places. */
+export function number(order: readonly Block[]): void {
+  for (let at = 0; at < order.length; at++) order[at].index = at
 }

@@ -1,6 +1,6 @@
 // From values to registers: two-operand instructions, calls with their fixed registers, jumps that carry arguments.
 import { flowOf } from './dominators.js'
-import type { Block, Comparison, Edge, Fn, Inst, Operand, Terminator } from './ir.js'
+import type { Comparison, Edge, Fn, Inst, Operand, Terminator } from './ir.js'
 import { opposite } from './ir.js'
 import { FIRST_VIRTUAL, type MachineBlock, type MachineFn, type MachineInst, R0, R10 } from './machine.js'
 import { countUses } from './simplify.js'
@@ -22,10 +22,11 @@ export function lower(fn: Fn): MachineFn {
 class Lowering {
   readonly #fn: Fn
   readonly #machine: MachineFn
-  readonly #blocks = new Map<Block, MachineBlock>()
+  /** By the places of those that they are made from. */
+  readonly #blocks: MachineBlock[] = []
   /** Stack addresses, which are computed anew where they are needed: that takes no register between. */
-  readonly #stack = new Map<number, number>()
-  readonly #uses: Map<number, number>
+  readonly #stack: (number | undefined)[] = []
+  readonly #uses: readonly number[]
   #current!: MachineBlock
   #at: MachineInst['at']
   #nextId = 0
@@ -38,34 +39,36 @@ class Lowering {
       registers: FIRST_VIRTUAL + fn.nextValue,
       stackBytes: fn.stackBytes,
     }
-    this.#uses = countUses(fn.blocks)
+    this.#uses = countUses(fn.blocks, fn.nextValue)
+    for (let value = 0; value < fn.nextValue; value++) this.#stack.push(undefined)
     for (const { insts } of fn.blocks) {
-      for (const inst of insts) if (inst.op === 'stack') this.#stack.set(inst.dst, inst.offset)
+      for (const inst of insts) if (inst.op === 'stack') this.#stack[inst.dst] = inst.offset
     }
   }
 
   run(): MachineFn {
-    const { order, depth } = flowOf(this.#fn)
+    const flow = flowOf(this.#fn)
+    const { order } = flow
     for (const block of order) {
-      const made: MachineBlock = {
+      this.#blocks.push({
         id: this.#nextId++,
         insts: [],
         next: undefined,
-        weight: 10 ** Math.min(depth.get(block)!, 4),
-      }
-      this.#blocks.set(block, made)
+        weight: 10 ** Math.min(flow.depth(block), 4),
+      })
     }
     for (const block of order) {
-      this.#current = this.#blocks.get(block)!
+      this.#current = this.#blocks[block.index]
       this.#machine.blocks.push(this.#current)
       if (block === order[0]) {
         this.#fn.params.forEach((param, index) => {
-          if (this.#uses.has(param)) this.#emit({ op: 'move', dst: virtual(param), src: index + 1 })
+          if (this.#uses[param] > 0) this.#emit({ op: 'move', dst: virtual(param), src: index + 1 })
         })
       }
-      for (const inst of block.insts) {
-        this.#at = inst.at
-        this.#inst(inst)
+      const { insts } = block
+      for (let index = 0; index < insts.length; index++) {
+        this.#at = insts[index].at
+        this.#inst(insts[index])
       }
       this.#at = block.end!.at ?? this.#at
       this.#terminator(block.end!)
@@ -74,7 +77,9 @@ class Lowering {
   }
 
   #emit(inst: Pending): void {
-    this.#current.insts.push({ ...inst, at: this.#at })
+    const made = inst as MachineInst
+    made.at = this.#at
+    this.#current.insts.push(made)
   }
 
   #fresh(): number {
@@ -87,7 +92,7 @@ class Lowering {
       this.#emit({ op: 'constant', dst, value: operand })
       return
     }
-    const offset = this.#stack.get(operand)
+    const offset = this.#stack[operand]
     if (offset === undefined) {
       this.#emit({ op: 'move', dst, src: virtual(operand) })
       return
@@ -98,7 +103,7 @@ class Lowering {
 
   /** A register that holds an operand, not to be written. */
   #register(operand: Operand): number {
-    if (typeof operand === 'number' && !this.#stack.has(operand)) return virtual(operand)
+    if (typeof operand === 'number' && this.#stack[operand] === undefined) return virtual(operand)
     const register = this.#fresh()
     this.#into(register, operand)
     return register
@@ -111,7 +116,7 @@ class Lowering {
   }
 
   #address(base: number, offset: number): { base: number; offset: number } {
-    const below = this.#stack.get(base)
+    const below = this.#stack[base]
     return below === undefined ? { base: virtual(base), offset } : { base: R10, offset: below + offset }
   }
 
@@ -175,14 +180,9 @@ class Lowering {
       return bits === 32 ? this.#emit({ op: 'cut', dst }) : undefined
     }
     // The left operand is overwritten: better one that nobody else reads.
-    const dies = (operand: Operand): boolean => typeof operand === 'number' && this.#uses.get(operand) === 1
+    const dies = (operand: Operand): boolean => typeof operand === 'number' && this.#uses[operand] === 1
     if (commutative.has(kind) && typeof b === 'number' && dies(b) && !dies(a)) [a, b] = [b, a]
-    if (a === b || typeof b === 'bigint') {
-      const src = typeof b === 'bigint' ? this.#right(this.#shift(kind, bits, b), bits) : this.#register(b)
-      this.#into(dst, a)
-      return this.#emit({ op: 'alu', kind, bits, dst, src })
-    }
-    const src = this.#register(b)
+    const src = typeof b === 'bigint' ? this.#right(this.#shift(kind, bits, b), bits) : this.#register(b)
     this.#into(dst, a)
     this.#emit({ op: 'alu', kind, bits, dst, src })
   }
@@ -200,7 +200,7 @@ class Lowering {
         return
       case 'jump':
         this.#pass(end.yes)
-        this.#current.next = this.#blocks.get(end.yes.to)
+        this.#current.next = this.#blocks[end.yes.to.index]
         return
       case 'bounds': {
         const from = this.#address(end.base, end.size)
@@ -265,7 +265,7 @@ class Lowering {
     from.insts.push({ op: 'branch', comparison: failing, bits, a, b, to: elsewhere, at })
     this.#current = from
     if (yes.args.length === 0) {
-      from.next = this.#blocks.get(yes.to)
+      from.next = this.#blocks[yes.to.index]
       return
     }
     const between = this.#edgeBlock(yes)
@@ -274,7 +274,7 @@ class Lowering {
 
   /** The block an edge leads to; when it carries arguments, a block of its own that hands them over. */
   #edgeBlock(edge: Edge): MachineBlock {
-    const target = this.#blocks.get(edge.to)!
+    const target = this.#blocks[edge.to.index]
     if (edge.args.length === 0) return target
     const made: MachineBlock = { id: this.#nextId++, insts: [], next: target, weight: target.weight }
     const before = this.#current
@@ -287,6 +287,7 @@ class Lowering {
 
   /** Copies an edge's arguments to the parameters, all at once in effect. */
   #pass({ to, args }: Edge): void {
+    if (args.length === 0) return
     let moves = to.params
       .map((param, index) => ({ dst: virtual(param), operand: args[index] }))
       .filter(({ dst, operand }) => typeof operand === 'bigint' || virtual(operand) !== dst)

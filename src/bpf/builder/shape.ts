@@ -1,49 +1,106 @@
 // The shape of a function: unused code goes, straight lines become one block, detours and equal endings become one.
-import { flowOf, predecessorsOf } from './dominators.js'
+import { type Flow, flowOf, predecessorsOf } from './dominators.js'
 import type { Block, Edge, Fn, Inst, Operand } from './ir.js'
-import { edgesOf, isPure, mapOperands, mapTerminator, operandsOf, reversePostorder, testedOf } from './ir.js'
+import {
+  eachOperand,
+  eachTerminal,
+  eachTested,
+  edgesOf,
+  isPure,
+  mapOperands,
+  mapTerminator,
+  noOf,
+  number,
+  operandsOf,
+  resultOf,
+  reversePostorder,
+  testedOf,
+  yesOf,
+} from './ir.js'
 
-/** Removes what no result depends on, and blocks that cannot be reached. */
-export function removeDead(fn: Fn): void {
-  fn.blocks = reversePostorder(fn.blocks[0])
-  const definitions = new Map<number, Inst>()
-  const parameters = new Map<number, { block: Block; index: number }>()
-  const incoming = new Map<Block, Edge[]>(fn.blocks.map((block) => [block, []]))
-  for (const block of fn.blocks) {
-    block.params.forEach((param, index) => parameters.set(param, { block, index }))
-    for (const inst of block.insts)
-      if ('dst' in inst && inst.dst !== undefined) definitions.set(inst.dst, inst)
-    for (const edge of edgesOf(block.end)) incoming.get(edge.to)!.push(edge)
+/** Removes what no result depends on, and blocks that cannot be reached; true when there was any of that. */
+export function removeDead(fn: Fn): boolean {
+  const blocks = reversePostorder(fn.blocks[0])
+  let changed = blocks.length !== fn.blocks.length
+  fn.blocks = blocks
+  const definitions: (Inst | undefined)[] = []
+  const homes: (Block | undefined)[] = []
+  for (let value = 0; value < fn.nextValue; value++) {
+    definitions.push(undefined)
+    homes.push(undefined)
   }
-  const live = new Set<number>()
-  const work: number[] = []
-  const mark = (operand: Operand): void => {
-    if (typeof operand === 'bigint' || live.has(operand)) return
-    live.add(operand)
-    work.push(operand)
-  }
-  for (const block of fn.blocks) {
-    for (const inst of block.insts) if (!isPure(inst)) operandsOf(inst).forEach(mark)
-    testedOf(block.end!).forEach(mark)
-  }
-  for (let value = work.pop(); value !== undefined; value = work.pop()) {
-    const inst = definitions.get(value)
-    if (inst) operandsOf(inst).forEach(mark)
-    const param = parameters.get(value)
-    if (param) for (const { args } of incoming.get(param.block)!) mark(args[param.index])
-  }
-  for (const block of fn.blocks) {
-    block.insts = block.insts
-      .filter((inst) => !isPure(inst) || live.has((inst as { dst: number }).dst))
-      // A result that nobody wants needs no register.
-      .map((inst) =>
-        'dst' in inst && inst.dst !== undefined && !live.has(inst.dst) ? withoutResult(inst) : inst,
-      )
-    for (const edge of edgesOf(block.end)) {
-      edge.args = edge.args.filter((_, index) => live.has(edge.to.params[index]))
+  let hasParams = false
+  for (let at = 0; at < blocks.length; at++) {
+    const { insts, params } = blocks[at]
+    for (let index = 0; index < params.length; index++) homes[params[index]] = blocks[at]
+    hasParams ||= params.length > 0
+    for (let index = 0; index < insts.length; index++) {
+      const result = resultOf(insts[index])
+      if (result !== undefined) definitions[result] = insts[index]
     }
   }
-  for (const block of fn.blocks) block.params = block.params.filter((param) => live.has(param))
+  const incoming = hasParams ? predecessorsOf(blocks) : []
+  const live = new Uint8Array(fn.nextValue)
+  const work: number[] = []
+  const mark = (operand: Operand): void => {
+    if (typeof operand === 'bigint' || live[operand] === 1) return
+    live[operand] = 1
+    work.push(operand)
+  }
+  for (let at = 0; at < blocks.length; at++) {
+    const { insts, end } = blocks[at]
+    for (let index = 0; index < insts.length; index++) {
+      if (!isPure(insts[index])) eachOperand(insts[index], mark)
+    }
+    eachTested(end!, mark)
+  }
+  for (let value = work.pop(); value !== undefined; value = work.pop()) {
+    const inst = definitions[value]
+    if (inst) eachOperand(inst, mark)
+    const home = homes[value]
+    if (!home) continue
+    const index = home.params.indexOf(value)
+    for (const from of incoming[home.index]) {
+      const yes = yesOf(from.end!)
+      if (yes?.to === home) mark(yes.args[index])
+      const no = noOf(from.end!)
+      if (no?.to === home) mark(no.args[index])
+    }
+  }
+  for (let at = 0; at < blocks.length; at++) {
+    const block = blocks[at]
+    const kept = living(block.insts, live)
+    changed ||= kept !== block.insts
+    block.insts = kept
+    if (!hasParams) continue
+    for (const edge of edgesOf(block.end)) {
+      if (edge.args.length > 0) edge.args = edge.args.filter((_, index) => live[edge.to.params[index]] === 1)
+    }
+  }
+  if (!hasParams) return changed
+  for (const block of blocks) {
+    const { length } = block.params
+    if (length > 0) block.params = block.params.filter((param) => live[param] === 1)
+    changed ||= block.params.length !== length
+  }
+  return changed
+}
+
+/** Those that something depends on: the list itself where that is all of them. */
+function living(insts: Inst[], live: Uint8Array): Inst[] {
+  let kept: Inst[] | undefined
+  for (let index = 0; index < insts.length; index++) {
+    const inst = insts[index]
+    const result = resultOf(inst)
+    if (result === undefined || live[result] === 1) {
+      kept?.push(inst)
+      continue
+    }
+    kept ??= insts.slice(0, index)
+    // A result that nobody wants needs no register.
+    if (!isPure(inst)) kept.push(withoutResult(inst))
+  }
+  return kept ?? insts
 }
 
 function withoutResult(inst: Inst): Inst {
@@ -54,6 +111,8 @@ function withoutResult(inst: Inst): Inst {
 
 /** Straightens the control flow; true when anything changed. */
 export function straighten(fn: Fn): boolean {
+  // Each of the steps leaves the blocks in this order, and numbered.
+  fn.blocks = reversePostorder(fn.blocks[0])
   let changed = false
   for (let again = true; again;) {
     again = skipEmpty(fn) || mergeLines(fn) || mergeEqual(fn)
@@ -64,57 +123,72 @@ export function straighten(fn: Fn): boolean {
 
 /** Edges to blocks that do nothing but jump go where those jump. */
 function skipEmpty(fn: Fn): boolean {
+  const { blocks } = fn
   let changed = false
-  const beyond = (edge: Edge): Edge => {
-    let { to, args } = edge
-    for (let steps = 0; steps < 1000; steps++) {
-      const { end } = to
-      if (to.insts.length > 0 || to.params.length > 0 || end?.op !== 'jump' || end.yes.to === to) break
-      ;({ to, args } = end.yes)
-    }
-    if (to === edge.to) return edge
-    changed = true
-    return { to, args }
-  }
-  for (const block of fn.blocks) {
+  for (let at = 0; at < blocks.length; at++) {
+    const block = blocks[at]
     const end = block.end!
-    if (end.op === 'jump') block.end = { ...end, yes: beyond(end.yes) }
-    if (end.op !== 'branch' && end.op !== 'bounds') continue
-    const [yes, no] = [beyond(end.yes), beyond(end.no)]
-    const same = yes.to === no.to && yes.args.every((arg, index) => arg === no.args[index])
-    block.end = same ? { op: 'jump', at: end.at, yes } : { ...end, yes, no }
-    changed ||= same
+    if (end.op === 'return') continue
+    const yes = beyond(end.yes)
+    if (end.op === 'jump') {
+      if (yes === end.yes) continue
+      block.end = { ...end, yes }
+      changed = true
+      continue
+    }
+    const no = beyond(end.no)
+    if (yes.to === no.to && yes.args.every((arg, index) => arg === no.args[index])) {
+      block.end = { op: 'jump', at: end.at, yes }
+      changed = true
+    } else if (yes !== end.yes || no !== end.no) {
+      block.end = { ...end, yes, no }
+      changed = true
+    }
   }
-  if (changed) fn.blocks = reversePostorder(fn.blocks[0])
+  if (changed) fn.blocks = reversePostorder(blocks[0])
   return changed
+}
+
+/** The edge past blocks that do nothing but jump; the edge itself where there is none. */
+function beyond(edge: Edge): Edge {
+  let { to, args } = edge
+  for (let steps = 0; steps < 1000; steps++) {
+    const { end } = to
+    if (to.insts.length > 0 || to.params.length > 0 || end?.op !== 'jump' || end.yes.to === to) break
+    ;({ to, args } = end.yes)
+  }
+  return to === edge.to ? edge : { to, args }
 }
 
 /** A block that only one other leads to, by a jump, becomes its end. */
 function mergeLines(fn: Fn): boolean {
-  const order = reversePostorder(fn.blocks[0])
-  const predecessors = predecessorsOf(order)
+  const order = fn.blocks
+  const entered = entries(order)
   const renamed = new Map<number, Operand>()
   const gone = new Set<Block>()
-  for (const block of order) {
+  for (let at = 0; at < order.length; at++) {
+    const block = order[at]
     if (gone.has(block)) continue
     for (;;) {
       const end = block.end!
       if (end.op !== 'jump') break
       const { to, args } = end.yes
-      if (to === block || to === order[0] || predecessors.get(to)!.length !== 1) break
-      to.params.forEach((param, index) => renamed.set(param, args[index]))
-      block.insts.push(...to.insts)
+      if (to === block || to === order[0] || entered[to.index] !== 1) break
+      for (let index = 0; index < to.params.length; index++) renamed.set(to.params[index], args[index])
+      if (to.insts.length > 0) block.insts = block.insts.length > 0 ? block.insts.concat(to.insts) : to.insts
       block.end = to.end
       gone.add(to)
     }
   }
   if (gone.size === 0) return false
+  fn.blocks = order.filter((block) => !gone.has(block))
+  number(fn.blocks)
+  if (renamed.size === 0) return true
   const now = (operand: Operand): Operand => {
     let current = operand
     while (typeof current === 'number' && renamed.has(current)) current = renamed.get(current)!
     return current
   }
-  fn.blocks = order.filter((block) => !gone.has(block))
   for (const block of fn.blocks) {
     block.insts = block.insts.map((inst) => mapOperands(inst, now))
     block.end = mapTerminator(block.end!, now)
@@ -122,28 +196,29 @@ function mergeLines(fn: Fn): boolean {
   return true
 }
 
+/** How many edges lead to each of the blocks, by its place. */
+function entries(order: readonly Block[]): number[] {
+  const entered: number[] = []
+  for (let at = 0; at < order.length; at++) entered.push(0)
+  for (let at = 0; at < order.length; at++) {
+    const end = order[at].end!
+    const yes = yesOf(end)
+    if (yes) entered[yes.to.index]++
+    const no = noOf(end)
+    if (no) entered[no.to.index]++
+  }
+  return entered
+}
+
 /** Blocks that do the same and go to the same places become one. */
 function mergeEqual(fn: Fn): boolean {
+  const candidates = mayBeEqual(fn)
+  if (candidates.length === 0) return false
+  const outside = usedOutside(fn, candidates)
   const first = new Map<string, Block>()
   const twin = new Map<Block, Block>()
-  const rough = ({ insts, end }: Block): string =>
-    `${insts.length} ${end!.op} ${edgesOf(end)
-      .map(({ to }) => to.id)
-      .join()}`
-  const alike = new Map<string, Block[]>()
-  for (const block of fn.blocks.slice(1)) {
-    if (block.params.length > 0) continue
-    const key = rough(block)
-    const group = alike.get(key)
-    if (group) group.push(block)
-    else alike.set(key, [block])
-  }
-  // Blocks that cannot be equal need not be spelt out.
-  const candidates = new Set([...alike.values()].filter((group) => group.length > 1).flat())
-  if (candidates.size === 0) return false
-  const outside = usedOutside(fn)
-  for (const block of fn.blocks) {
-    if (!candidates.has(block) || outside.has(block)) continue
+  for (const block of candidates) {
+    if (outside.has(block)) continue
     const key = contents(block)
     const other = first.get(key)
     if (other) twin.set(block, other)
@@ -159,20 +234,46 @@ function mergeEqual(fn: Fn): boolean {
   return true
 }
 
-function usedOutside(fn: Fn): Set<Block> {
-  const home = new Map<number, Block>()
-  for (const block of fn.blocks) {
-    for (const inst of block.insts) if ('dst' in inst && inst.dst !== undefined) home.set(inst.dst, block)
+const KINDS_OF_END = { jump: 0, branch: 1, bounds: 2, return: 3 } as const
+
+/** Blocks that are as long as another and go where that goes: the others need not be spelt out. */
+function mayBeEqual({ blocks }: Fn): Block[] {
+  const alike = new Map<number, number>()
+  const keys: number[] = []
+  let some = false
+  for (let at = 1; at < blocks.length; at++) {
+    const { params, insts, end } = blocks[at]
+    if (params.length > 0) continue
+    const yes = yesOf(end!)?.to.index ?? 0
+    const no = noOf(end!)?.to.index ?? 0
+    const key = ((insts.length * 4 + KINDS_OF_END[end!.op]) * blocks.length + yes) * blocks.length + no
+    const others = alike.get(key) ?? 0
+    alike.set(key, others + 1)
+    keys[at] = key
+    some ||= others > 0
   }
+  return some ? blocks.filter((_, at) => keys[at] !== undefined && alike.get(keys[at])! > 1) : []
+}
+
+/** Those of the blocks that compute what others read. */
+function usedOutside(fn: Fn, blocks: readonly Block[]): Set<Block> {
   const result = new Set<Block>()
-  for (const block of fn.blocks) {
-    const use = (operand: Operand): void => {
-      const made = typeof operand === 'number' ? home.get(operand) : undefined
-      if (made && made !== block) result.add(made)
+  const home = new Map<number, Block>()
+  for (const block of blocks) {
+    for (const inst of block.insts) {
+      const value = resultOf(inst)
+      if (value !== undefined) home.set(value, block)
     }
-    for (const inst of block.insts) operandsOf(inst).forEach(use)
-    testedOf(block.end!).forEach(use)
-    edgesOf(block.end).forEach((edge) => edge.args.forEach(use))
+  }
+  if (home.size === 0) return result
+  let block: Block
+  const use = (operand: Operand): void => {
+    const made = typeof operand === 'number' ? home.get(operand) : undefined
+    if (made && made !== block) result.add(made)
+  }
+  for (block of fn.blocks) {
+    for (const inst of block.insts) eachOperand(inst, use)
+    eachTerminal(block.end!, use)
   }
   return result
 }
@@ -223,7 +324,7 @@ export function shareReturns(fn: Fn): void {
 
 /** A check for some bytes that is directly followed by one for more, from the same place and failing alike, checks for all at once. */
 export function mergeBounds(fn: Fn): boolean {
-  const predecessors = predecessorsOf(reversePostorder(fn.blocks[0]))
+  const entered = entries(reversePostorder(fn.blocks[0]))
   let changed = false
   for (const block of fn.blocks) {
     for (;;) {
@@ -231,7 +332,7 @@ export function mergeBounds(fn: Fn): boolean {
       if (end?.op !== 'bounds') break
       const next = end.yes.to
       const more = next.end
-      if (predecessors.get(next)!.length !== 1 || more?.op !== 'bounds' || !next.insts.every(isPure)) break
+      if (entered[next.index] !== 1 || more?.op !== 'bounds' || !next.insts.every(isPure)) break
       if (more.base !== end.base || more.end !== end.end || more.no.to !== end.no.to || more.size <= end.size)
         break
       if (more.no.args.length > 0) break
@@ -244,35 +345,39 @@ export function mergeBounds(fn: Fn): boolean {
 }
 
 /** Moves what is computed early but needed late, or not on every path, to where it is needed. */
-export function sink(fn: Fn): void {
-  const flow = flowOf(fn)
-  const users = new Map<number, Block[]>()
-  const note = (operand: Operand, block: Block): void => {
+export function sink(fn: Fn, flow: Flow = flowOf(fn)): void {
+  const users: (Block[] | undefined)[] = []
+  for (let value = 0; value < fn.nextValue; value++) users.push(undefined)
+  let block: Block
+  const note = (operand: Operand): void => {
     if (typeof operand !== 'number') return
-    const list = users.get(operand)
+    const list = users[operand]
     if (list) list.push(block)
-    else users.set(operand, [block])
+    else users[operand] = [block]
   }
-  for (const block of fn.blocks) {
-    for (const inst of block.insts) for (const operand of operandsOf(inst)) note(operand, block)
-    for (const operand of testedOf(block.end!)) note(operand, block)
-    for (const { args } of edgesOf(block.end)) for (const operand of args) note(operand, block)
+  for (block of fn.blocks) {
+    const { insts } = block
+    for (let index = 0; index < insts.length; index++) eachOperand(insts[index], note)
+    eachTerminal(block.end!, note)
   }
   // Users before what they use, so that a chain sinks together.
-  for (const block of [...flow.order].reverse()) {
-    for (let index = block.insts.length - 1; index >= 0; index--) {
-      const inst = block.insts[index]
-      const wanted = isPure(inst) && inst.op !== 'call' ? users.get((inst as { dst: number }).dst) : undefined
+  for (let at = flow.order.length - 1; at >= 0; at--) {
+    const from = flow.order[at]
+    for (let index = from.insts.length - 1; index >= 0; index--) {
+      const inst = from.insts[index]
+      const wanted = isPure(inst) && inst.op !== 'call' ? users[resultOf(inst)!] : undefined
       if (!wanted) continue
-      const target = wanted.reduce((a, b) => flow.common(a, b))
-      if (target === block || flow.depth.get(target)! > flow.depth.get(block)!) continue
+      let target = wanted[0]
+      for (let one = 1; one < wanted.length && target !== from; one++)
+        target = flow.common(target, wanted[one])
+      if (target === from || flow.depth(target) > flow.depth(from)) continue
       if (inst.op === 'load' && target.versions[inst.space] !== inst.version) continue
-      block.insts.splice(index, 1)
+      from.insts.splice(index, 1)
       target.insts.unshift(inst)
       for (const operand of operandsOf(inst)) {
         if (typeof operand !== 'number') continue
-        const list = users.get(operand)!
-        list[list.indexOf(block)] = target
+        const list = users[operand]!
+        list[list.indexOf(from)] = target
       }
     }
   }

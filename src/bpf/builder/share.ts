@@ -4,15 +4,19 @@ import type { MachineBlock, MachineFn, MachineInst } from './machine.js'
 /** Lets jumps that lead to equal blocks lead to one of them, where that makes no path longer: what others run into stays. */
 export function shareBlocks(fn: MachineFn): void {
   for (;;) {
-    const entered = new Set<MachineBlock | undefined>([fn.blocks[0], ...fn.blocks.map(({ next }) => next)])
-    const kept = new Map<string, MachineBlock>()
+    const entered = new Set<MachineBlock | undefined>([fn.blocks[0]])
+    for (const { next } of fn.blocks) entered.add(next)
     const twin = new Map<MachineBlock, MachineBlock>()
-    // What is run into first, so that the others can be it.
-    for (const block of [...fn.blocks].sort((a, b) => Number(entered.has(b)) - Number(entered.has(a)))) {
-      const key = contents(block)
-      const other = kept.get(key)
-      if (other === undefined) kept.set(key, block)
-      else if (!entered.has(block)) twin.set(block, other)
+    for (const group of alike(fn.blocks)) {
+      if (group.every((block) => entered.has(block))) continue
+      const kept = new Map<string, MachineBlock>()
+      // What is run into first, so that the others can be it.
+      for (const block of [...group].sort((a, b) => Number(entered.has(b)) - Number(entered.has(a)))) {
+        const key = contents(block)
+        const other = kept.get(key)
+        if (other === undefined) kept.set(key, block)
+        else if (!entered.has(block)) twin.set(block, other)
+      }
     }
     if (twin.size === 0) return
     fn.blocks = fn.blocks.filter((block) => !twin.has(block))
@@ -20,6 +24,19 @@ export function shareBlocks(fn: MachineFn): void {
       for (const inst of insts) if (inst.op === 'branch') inst.to = twin.get(inst.to) ?? inst.to
     }
   }
+}
+
+/** Blocks that are as long and go to the same place: only those need be spelt out. */
+function alike(blocks: readonly MachineBlock[]): MachineBlock[][] {
+  const groups = new Map<number, MachineBlock[]>()
+  for (const block of blocks) {
+    // Ids of blocks are numbers from 0.
+    const key = block.insts.length * 0x1_0000_0000 + (block.next ? block.next.id + 1 : 0)
+    const group = groups.get(key)
+    if (group) group.push(block)
+    else groups.set(key, [block])
+  }
+  return [...groups.values()].filter((group) => group.length > 1)
 }
 
 /** What a block does and where it goes, in words. Where its instructions were written does not matter. */

@@ -1,46 +1,96 @@
 // One pass over a function, dominators first: folds constants, computes nothing twice, decides tests that an earlier test decided.
 import { type Flow, flowOf } from './dominators.js'
-import { type Known, fold, foldTest, possibleBits, splitAddress } from './fold.js'
-import type { Block, Edge, Fn, Inst, Operand, Terminator } from './ir.js'
-import { edgesOf, mapOperands, mapTerminator, mirror, opposite, operandsOf, testedOf } from './ir.js'
-
-const ALL = 0xffff_ffff_ffff_ffffn
+import { ALL, type Known, fold, foldTest, possibleBits, splitAddress } from './fold.js'
+import type { Block, Comparison, Edge, Fn, Inst, Operand, Terminator } from './ir.js'
+import {
+  eachOperand,
+  eachTerminal,
+  mapOperands,
+  mapTerminator,
+  mirror,
+  noOf,
+  opposite,
+  resultOf,
+  yesOf,
+} from './ir.js'
 
 /** Simplifies in place; true when anything changed. */
 export function simplify(fn: Fn): boolean {
-  return new Simplifier(fn).run()
+  return new Simplifier(fn, flowOf(fn)).run()
 }
 
-class Simplifier implements Known {
-  readonly #flow: Flow
-  readonly #replacements = new Map<number, Operand>()
-  readonly #definitions = new Map<number, Inst>()
-  readonly #bits = new Map<number, bigint>()
-  /** What has been computed where, by what it is. */
-  readonly #computed = new Map<string, { block: Block; value: number }[]>()
-  /** Tests and their outcome in the blocks that a branch leads to. */
-  readonly #facts = new Map<string, { block: Block; holds: boolean }[]>()
-  /** How many bytes from an address are known to be in the packet. */
-  readonly #bounds = new Map<string, { block: Block; size: number }[]>()
-  readonly #uses: Map<number, number>
-  readonly #done = new Set<Block>()
-  #changed = false
+/** A test, and its outcome in the block that it leads to. */
+interface Fact {
+  readonly block: Block
+  readonly test: Terminator & { op: 'branch' }
+  readonly holds: boolean
+}
 
-  constructor(fn: Fn) {
-    this.#flow = flowOf(fn)
-    this.#uses = countUses(this.#flow.order)
+/** So many bytes from an address lie before an end, in a block and all that it dominates. */
+interface Bound {
+  readonly block: Block
+  readonly end: number
+  readonly size: number
+}
+
+/** A value that was computed in a block. */
+interface Made {
+  readonly block: Block
+  readonly inst: Computed
+}
+
+/** Instructions that give the same for the same operands. */
+type Computed = Inst & { op: 'alu' | 'swap' | 'load' }
+
+/** Simplifies a function once. Everything that it knows of values lies by their numbers. */
+export class Simplifier implements Known {
+  readonly #flow: Flow
+  readonly #definitions: (Inst | undefined)[] = []
+  readonly #replacements: (Operand | undefined)[] = []
+  readonly #bits: (bigint | undefined)[] = []
+  /** What has been computed where, by its first operand. */
+  readonly #computed: (Made[] | undefined)[] = []
+  /** Tests, by what they test. */
+  readonly #facts: (Fact[] | undefined)[] = []
+  /** How much is known to be in the packet, by the address that it is from. */
+  readonly #bounds: (Bound[] | undefined)[] = []
+  readonly #uses: readonly number[]
+  readonly #done: boolean[] = []
+  #isReplacing = false
+  #changed = false
+  /** Whether edges go elsewhere than before, or in another order: what was known of the control flow is not true any more. */
+  reshaped = false
+
+  constructor(fn: Fn, flow: Flow) {
+    this.#flow = flow
+    this.#uses = countUses(flow.order, fn.nextValue)
+    for (let value = 0; value < fn.nextValue; value++) {
+      this.#definitions.push(undefined)
+      this.#replacements.push(undefined)
+      this.#bits.push(undefined)
+      this.#computed.push(undefined)
+      this.#facts.push(undefined)
+      this.#bounds.push(undefined)
+    }
+    for (let at = 0; at < flow.order.length; at++) this.#done.push(false)
   }
 
+  /** True when anything changed. */
   run(): boolean {
-    for (const block of this.#flow.order) {
-      this.#enter(block)
-      block.insts = block.insts.flatMap((inst) => this.#simplified(inst, block))
-      block.end = this.#terminator(block.end!, block)
-      this.#done.add(block)
+    const { order } = this.#flow
+    let hasLoops = false
+    for (let at = 0; at < order.length; at++) {
+      const block = order[at]
+      if (block.params.length > 0) this.#enter(block)
+      block.insts = this.#simplifiedAll(block)
+      const end = block.end!
+      block.end = this.#terminator(end, block)
+      this.#done[at] = true
+      hasLoops ||= (yesOf(end)?.to.index ?? order.length) <= at || (noOf(end)?.to.index ?? order.length) <= at
     }
-    if (this.#replacements.size > 0) {
+    if (this.#isReplacing && hasLoops) {
       // Arguments of back edges were read before what they name was replaced.
-      for (const block of this.#flow.order) {
+      for (const block of order) {
         block.insts = block.insts.map((inst) => mapOperands(inst, this.#now))
         block.end = mapTerminator(block.end!, this.#now)
       }
@@ -49,83 +99,120 @@ class Simplifier implements Known {
   }
 
   definition(value: number): Inst | undefined {
-    return this.#definitions.get(value)
+    return this.#definitions[value]
   }
 
   bits(operand: Operand): bigint {
-    return typeof operand === 'bigint' ? operand : (this.#bits.get(operand) ?? ALL)
+    return typeof operand === 'bigint' ? operand : (this.#bits[operand] ?? ALL)
   }
 
   readonly #now = (operand: Operand): Operand => {
+    if (!this.#isReplacing) return operand
     let current = operand
     for (;;) {
       if (typeof current === 'bigint') return current
-      const next = this.#replacements.get(current)
+      const next = this.#replacements[current]
       if (next === undefined) return current
       current = next
     }
   }
 
-  #enter(block: Block): void {
-    const from = this.#flow.predecessors.get(block)!
-    block.params.forEach((param, index) => {
-      const args = from.flatMap((one) =>
-        edgesOf(one.end)
-          .filter(({ to }) => to === block)
-          .map(({ args }) => this.#now(args[index])),
-      )
-      const others = new Set(args.filter((arg) => arg !== param))
-      if (from.every((one) => this.#done.has(one))) {
-        this.#bits.set(
-          param,
-          args.reduce<bigint>((sum, arg) => sum | this.bits(arg), 0n),
-        )
-      }
-      if (others.size === 1) {
-        this.#replacements.set(param, [...others][0])
-        this.#changed = true
-      }
-    })
+  #replace(value: number, by: Operand): void {
+    this.#replacements[value] = by
+    this.#isReplacing = true
+    this.#changed = true
   }
 
-  #simplified(original: Inst, block: Block): Inst[] {
-    let inst = mapOperands(original, this.#now)
+  /** What is the same however the block is entered is no parameter. */
+  #enter(block: Block): void {
+    const from = this.#flow.predecessors(block)
+    const isKnown = from.every((one) => this.#done[one.index])
+    for (let index = 0; index < block.params.length; index++) {
+      const param = block.params[index]
+      let bits = 0n
+      let only: Operand | undefined
+      let several = false
+      const arrives = (edge: Edge | undefined): void => {
+        if (edge?.to !== block) return
+        const arg = this.#now(edge.args[index])
+        bits |= this.bits(arg)
+        if (arg === param || arg === only) return
+        several ||= only !== undefined
+        only = arg
+      }
+      for (const one of from) {
+        arrives(yesOf(one.end!))
+        arrives(noOf(one.end!))
+      }
+      if (isKnown) this.#bits[param] = bits
+      if (only !== undefined && !several) this.#replace(param, only)
+    }
+  }
+
+  /** The instructions that are left; the list itself where none changed. */
+  #simplifiedAll(block: Block): Inst[] {
+    const { insts } = block
+    let made: Inst[] | undefined
+    for (let at = 0; at < insts.length; at++) {
+      const inst = this.#simplified(insts[at], block)
+      if (inst !== insts[at]) made ??= insts.slice(0, at)
+      if (inst) made?.push(inst)
+    }
+    return made ?? insts
+  }
+
+  /** What an instruction comes to; undefined: to nothing new. */
+  #simplified(original: Inst, block: Block): Inst | undefined {
+    let inst = this.#isReplacing ? mapOperands(original, this.#now) : original
     for (;;) {
       const folded = fold(inst, this)
       if (folded === undefined) break
       this.#changed = true
       if (typeof folded !== 'object') {
-        this.#replacements.set((inst as { dst: number }).dst, folded)
-        return []
+        this.#replace(resultOf(inst)!, folded)
+        return undefined
       }
       inst = folded
     }
-    const key = identity(inst)
-    if (key !== undefined) {
-      const dst = (inst as { dst: number }).dst
-      const earlier = this.#computed.get(key)?.find((one) => this.#flow.dominates(one.block, block))
-      if (earlier) {
-        this.#replacements.set(dst, earlier.value)
-        this.#changed = true
-        return []
+    const { op } = inst
+    if (op === 'alu' || op === 'swap' || op === 'load') {
+      const earlier = this.#earlier(inst, block)
+      if (earlier !== undefined) {
+        this.#replace(inst.dst, earlier)
+        return undefined
       }
-      append(this.#computed, key, { block, value: dst })
+      if (op !== 'swap') this.#bits[inst.dst] = possibleBits(inst, this)
     }
-    if ('dst' in inst && inst.dst !== undefined) {
-      this.#definitions.set(inst.dst, inst)
-      this.#bits.set(inst.dst, possibleBits(inst, this))
+    const result = resultOf(inst)
+    if (result !== undefined) this.#definitions[result] = inst
+    return inst
+  }
+
+  /** The value that is the same and was computed on every way here; where there is none, this one is there from now on. */
+  #earlier(inst: Computed, block: Block): number | undefined {
+    const key = firstOperand(inst)
+    const list = this.#computed[key]
+    if (!list) {
+      this.#computed[key] = [{ block, inst }]
+      return undefined
     }
-    return [inst]
+    for (let at = 0; at < list.length; at++) {
+      const one = list[at]
+      if (isSame(one.inst, inst) && this.#flow.dominates(one.block, block)) return one.inst.dst
+    }
+    list.push({ block, inst })
+    return undefined
   }
 
   #terminator(original: Terminator, block: Block): Terminator {
-    const end = mapTerminator(original, this.#now)
+    const end = this.#isReplacing ? mapTerminator(original, this.#now) : original
     if (end.op === 'bounds') return this.#boundsCheck(end, block)
     if (end.op !== 'branch') return end
     const test = this.#test(end)
     const holds = foldTest(test.comparison, test.bits, test.a, test.b, this) ?? this.#fact(test, block)
     if (holds !== undefined) {
       this.#changed = true
+      this.reshaped = true
       return { op: 'jump', at: end.at, yes: holds ? test.yes : test.no }
     }
     this.#learn(test, test.yes.to, true)
@@ -138,9 +225,9 @@ class Simplifier implements Known {
     let test = end
     if (typeof test.a === 'bigint')
       test = { ...test, a: test.b, b: test.a, comparison: mirror(test.comparison) }
-    const made = typeof test.a === 'number' ? this.#definitions.get(test.a) : undefined
+    const made = typeof test.a === 'number' ? this.#definitions[test.a] : undefined
     const againstZero = test.b === 0n && (test.comparison === '==' || test.comparison === '!=')
-    if (againstZero && made?.op === 'alu' && made.kind === 'and' && this.#uses.get(made.dst) === 1) {
+    if (againstZero && made?.op === 'alu' && made.kind === 'and' && this.#uses[made.dst] === 1) {
       const comparison = test.comparison === '!=' ? '&' : '!&'
       // The lower half of a 64-bit `and` is what a 32-bit test of it looks at.
       test = { ...test, comparison, a: made.a, b: made.b, bits: made.bits === 32 ? 32 : test.bits }
@@ -149,6 +236,7 @@ class Simplifier implements Known {
     if (test.comparison === '&') {
       // There is no jump for "none of these bits": let the other way be the one that falls through.
       test = { ...test, comparison: '!&', yes: test.no, no: test.yes }
+      this.reshaped = true
     }
     return test
   }
@@ -156,68 +244,78 @@ class Simplifier implements Known {
   #boundsCheck(end: Terminator & { op: 'bounds' }, block: Block): Terminator {
     const { base, offset } = splitAddress(end.base, this)
     const check = offset > 0 ? { ...end, base, size: end.size + offset } : end
-    const key = `${check.base} ${check.end}`
-    const known = this.#bounds
-      .get(key)
-      ?.some((one) => one.size >= check.size && this.#flow.dominates(one.block, block))
-    if (known) {
+    const list = (this.#bounds[check.base] ??= [])
+    for (let at = 0; at < list.length; at++) {
+      const one = list[at]
+      if (one.end !== check.end || one.size < check.size || !this.#flow.dominates(one.block, block)) continue
       this.#changed = true
+      this.reshaped = true
       return { op: 'jump', at: end.at, yes: end.yes }
     }
-    if (this.#flow.predecessors.get(check.yes.to)!.length === 1) {
-      append(this.#bounds, key, { block: check.yes.to, size: check.size })
-    }
+    const inside = check.yes.to
+    if (this.#flow.predecessors(inside).length === 1)
+      list.push({ block: inside, end: check.end, size: check.size })
     return check
   }
 
-  #learn(test: Terminator & { op: 'branch' }, target: Block, holds: boolean): void {
-    if (this.#flow.predecessors.get(target)!.length !== 1) return
-    append(this.#facts, testKey(test.comparison, test), { block: target, holds })
-    append(this.#facts, testKey(opposite(test.comparison), test), { block: target, holds: !holds })
+  #learn(test: Fact['test'], block: Block, holds: boolean): void {
+    if (typeof test.a !== 'number' || this.#flow.predecessors(block).length !== 1) return
+    ;(this.#facts[test.a] ??= []).push({ block, test, holds })
   }
 
-  #fact(test: Terminator & { op: 'branch' }, block: Block): boolean | undefined {
-    return this.#facts
-      .get(testKey(test.comparison, test))
-      ?.find((one) => this.#flow.dominates(one.block, block))?.holds
-  }
-}
-
-function testKey(comparison: string, { bits, a, b }: { bits: number; a: Operand; b: Operand }): string {
-  return `${comparison} ${bits} ${typeof a} ${a} ${typeof b} ${b}`
-}
-
-/** What makes two instructions the same value; undefined for those that must all happen. */
-function identity(inst: Inst): string | undefined {
-  const name = (operand: Operand): string => (typeof operand === 'bigint' ? `#${operand}` : `${operand}`)
-  switch (inst.op) {
-    case 'alu':
-      return `${inst.kind}${inst.bits} ${name(inst.a)} ${name(inst.b)}`
-    case 'swap':
-      return `swap${inst.bits} ${name(inst.a)}`
-    case 'load':
-      return `load ${inst.space} ${inst.version} ${inst.size} ${inst.base} ${inst.offset}`
-    default:
-      return undefined
+  #fact({ a, b, bits, comparison }: Fact['test'], block: Block): boolean | undefined {
+    const list = typeof a === 'number' ? this.#facts[a] : undefined
+    if (!list) return undefined
+    const contrary: Comparison = opposite(comparison)
+    for (let at = 0; at < list.length; at++) {
+      const { test, holds, block: where } = list[at]
+      if (test.b !== b || test.bits !== bits) continue
+      if (test.comparison !== comparison && test.comparison !== contrary) continue
+      if (this.#flow.dominates(where, block)) return test.comparison === comparison ? holds : !holds
+    }
+    return undefined
   }
 }
 
-function append<V>(map: Map<string, V[]>, key: string, value: V): void {
-  const list = map.get(key)
-  if (list) list.push(value)
-  else map.set(key, [value])
+/** A value that it reads; what reads none is folded. */
+function firstOperand(inst: Computed): number {
+  if (inst.op === 'load') return inst.base
+  if (typeof inst.a === 'number') return inst.a
+  return inst.op === 'alu' ? (inst.b as number) : 0
 }
 
-/** How often each value is read. */
-export function countUses(blocks: readonly Block[]): Map<number, number> {
-  const uses = new Map<number, number>()
+function isSame(one: Computed, other: Computed): boolean {
+  if (one.op === 'alu') {
+    return (
+      other.op === 'alu' &&
+      one.kind === other.kind &&
+      one.bits === other.bits &&
+      one.a === other.a &&
+      one.b === other.b
+    )
+  }
+  if (one.op === 'swap') return other.op === 'swap' && one.bits === other.bits && one.a === other.a
+  return (
+    other.op === 'load' &&
+    one.base === other.base &&
+    one.offset === other.offset &&
+    one.size === other.size &&
+    one.space === other.space &&
+    one.version === other.version
+  )
+}
+
+/** How often each value is read, by its number. */
+export function countUses(blocks: readonly Block[], values: number): number[] {
+  const uses: number[] = []
+  for (let value = 0; value < values; value++) uses.push(0)
   const use = (operand: Operand): void => {
-    if (typeof operand === 'number') uses.set(operand, (uses.get(operand) ?? 0) + 1)
+    if (typeof operand === 'number') uses[operand]++
   }
-  for (const block of blocks) {
-    for (const inst of block.insts) operandsOf(inst).forEach(use)
-    testedOf(block.end!).forEach(use)
-    edgesOf(block.end).forEach((edge: Edge) => edge.args.forEach(use))
+  for (let at = 0; at < blocks.length; at++) {
+    const { insts, end } = blocks[at]
+    for (let index = 0; index < insts.length; index++) eachOperand(insts[index], use)
+    eachTerminal(end!, use)
   }
   return uses
 }

@@ -294,10 +294,10 @@ describe('dominators', () => {
     const sketch = new Sketch(6).jump(0, 1).branch(1, 1, '==', 0n, 2, 3).jump(2, 4).jump(3, 4)
     sketch.branch(4, 2, '==', 0n, 1, 5).return(5, 0n)
     const flow = flowOf(sketch.fn)
-    const parents = sketch.blocks.slice(1).map((one) => flow.parent.get(one)!.id)
+    const parents = sketch.blocks.slice(1).map((one) => flow.parent(one)!.id)
     assert.deepEqual(parents, [0, 1, 1, 1, 4])
     assert.deepEqual(
-      sketch.blocks.map((one) => flow.depth.get(one)),
+      sketch.blocks.map((one) => flow.depth(one)),
       [0, 1, 1, 1, 1, 0],
     )
   })
@@ -308,7 +308,7 @@ describe('dominators', () => {
       .jump(1, 3)
       .jump(2, 3)
       .return(3, 10)
-    assert.throws(() => checkUses(sketch.fn), /not known here/)
+    assert.throws(() => checkUses(sketch.fn, flowOf(sketch.fn)), /not known here/)
   })
 })
 
