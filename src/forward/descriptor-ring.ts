@@ -75,6 +75,11 @@ export class DescriptorRing {
     this.#publish(count)
   }
 
+  /** Changes with each descriptor that is written. */
+  get written(): number {
+    return this.#words[WRITTEN]
+  }
+
   #publish(count: number): void {
     const words = this.#words
     Atomics.store(words, PRODUCER, (words[PRODUCER] + count) | 0)

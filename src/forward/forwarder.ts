@@ -49,6 +49,11 @@ export interface ForwarderEvents {
   crash: [error: Error, stage: StageThread, restartInMs: number]
   /** A new thread has taken its place. */
   restart: [stage: StageThread]
+  /**
+   * A stage's thread has stood still for `stallMs`; once, until it moves again. Packets wait before it meanwhile.
+   * `stage.terminate()` has it replaced, without the packet that it was at.
+   */
+  stall: [warning: ForwardWarning, stage: StageThread]
 }
 
 /**
@@ -107,6 +112,7 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
         onCrash: (thread, error, ms) => this.emit('crash', error, thread, ms),
         onRestart: (thread) => this.emit('restart', thread),
         onFailed: () => this.stop(),
+        onStall: (thread) => this.#onStall(thread, threads.stallMs),
       },
     })
   }
@@ -264,6 +270,11 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  #onStall(thread: StageThread, stallMs: number): void {
+    const message = `The thread of stage ${thread.index} has made no progress for ${stallMs} ms`
+    this.emit('stall', { code: 'stalled', message }, thread)
   }
 
   /** What is done with the packets of one socket: they go through the stages, and then on. */

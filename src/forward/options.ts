@@ -13,6 +13,7 @@ import {
   type WorkerCpus,
   type XdpGroupOptions,
 } from '../xsk/index.js'
+import { STALL_MS, checkStallMs } from '../xsk/controlled-thread.js'
 import { XDP_PACKET_HEADROOM } from '../xsk/uapi.js'
 import { planCpus } from '../xsk/worker-cpus.js'
 import type { PipelineOptions } from './pipeline.js'
@@ -50,6 +51,11 @@ export interface ForwarderOptions extends Omit<
    */
   restart?: RestartPolicy | false | undefined
   /**
+   * How long the thread of a module may make no progress, neither with packets nor on its event loop, before it counts as
+   * stalled: event `stall`. Infinity: nobody looks. Default 2000.
+   */
+  stallMs?: number | undefined
+  /**
    * A program of your own on each device, in place of the one that `filter` and `discovery` make: what it redirects to its map of
    * sockets is forwarded.
    */
@@ -70,8 +76,11 @@ export interface ForwarderOptions extends Omit<
 export type ForwardWarning =
   | GroupWarning
   | {
-      /** `frame-size`: the device may receive packets that are longer than a frame, which are dropped. `mtu`: the devices differ. */
-      code: 'frame-size' | 'mtu'
+      /**
+       * `frame-size`: the device may receive packets that are longer than a frame, which are dropped. `mtu`: the devices
+       * differ. `stalled`: the thread of a stage stands still; never in the list of `warnings`.
+       */
+      code: 'frame-size' | 'mtu' | 'stalled'
       message: string
       interface?: string
     }
@@ -90,7 +99,7 @@ export interface CheckedForward {
   readonly ways: readonly CheckedWay[]
   readonly stages: readonly StageHandler[]
   /** Stages with a thread. */
-  readonly threads: Pick<PipelineOptions, 'modules' | 'cpus' | 'restart' | 'workerData'>
+  readonly threads: Pick<PipelineOptions, 'modules' | 'cpus' | 'restart' | 'stallMs' | 'workerData'>
   readonly discovery: 'forward' | 'kernel'
   readonly promiscuous: boolean
   readonly umem: Umem | UmemOptions
@@ -145,7 +154,11 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
     devices,
     ways: waysOf(found, options.rewrite),
     stages,
-    threads: { modules, cpus, restart: options.restart ?? {}, workerData: options.workerData },
+    threads: {
+      ...{ modules, cpus, workerData: options.workerData },
+      restart: options.restart ?? {},
+      stallMs: checkStallMs(options.stallMs ?? STALL_MS),
+    },
     discovery,
     promiscuous: options.promiscuous ?? devices.length > 1,
     umem,

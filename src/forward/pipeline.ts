@@ -10,6 +10,7 @@ export interface PipelineOptions extends Pick<StageSetup, 'ways' | 'jobs' | 'wor
   /** The processor of each. */
   cpus: readonly (number | undefined)[]
   restart: RestartPolicy | false
+  stallMs: number
   umem: Umem
   /** What is done with a packet that has been through all stages: sent, or freed. */
   deliver: (job: number, address: number, length: number, isDropped: boolean) => void
@@ -36,7 +37,7 @@ export class Pipeline {
   #runs = 0
 
   constructor(options: PipelineOptions) {
-    const { modules, umem, ways, jobs, cpus, workerData, restart, events } = options
+    const { modules, umem, ways, jobs, cpus, workerData, restart, stallMs, events } = options
     const rings = Array.from(
       { length: modules.length + 1 },
       () => new DescriptorRing(DescriptorRing.allocate(umem.frames)),
@@ -57,7 +58,7 @@ export class Pipeline {
           cpu: cpus[stage],
           counters: new Float64Array(counters, stage * stride, STAGE_COUNTERS),
         },
-        ...{ umem, restart, input: rings[stage], output: rings[stage + 1] },
+        ...{ umem, restart, stallMs, input: rings[stage], output: rings[stage + 1] },
         events: {
           ...events,
           onFailed: (thread, error) => {

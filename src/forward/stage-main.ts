@@ -3,15 +3,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { OptionError, setAffinity } from '../kernel/index.js'
 import { Umem, XdpPacket } from '../xsk/index.js'
+import { takeControl } from '../xsk/thread-control.js'
 import { DescriptorRing } from './descriptor-ring.js'
-import {
-  DROPPED,
-  JOB_SHIFT,
-  LENGTH_MASK,
-  STAGE_COUNTER,
-  type StageReport,
-  type StageSetup,
-} from './stage-setup.js'
+import { DROPPED, JOB_SHIFT, LENGTH_MASK, STAGE_COUNTER, type StageSetup } from './stage-setup.js'
 import type { StageHandler, StageModule, StageTask } from './stage.js'
 
 // Packets handed on together: few, so that the next stage begins early, and enough to share the cost of telling it.
@@ -28,19 +22,16 @@ const output = new DescriptorRing(setup.output)
 const umem = Umem.borrow(description)
 const frameMask = ~(umem.frameSize - 1)
 const packets = jobs.map(({ queue }) => new XdpPacket(umem.bytes, umem.view, queue))
-const stop = new AbortController()
-control.once('message', () => {
-  stop.abort()
-  input.wake()
-})
+const { signal, ready } = takeControl(control)
+signal.addEventListener('abort', () => input.wake())
 
 const task = await load()
 const { handler } = task
-control.postMessage('ready' satisfies StageReport)
+ready()
 
 let turnAt = performance.now()
 let isFlowing = false
-while (!stop.signal.aborted) {
+while (!signal.aborted) {
   const count = Math.min(input.level, BATCH)
   if (count > 0) {
     serve(handler, count)
@@ -101,7 +92,7 @@ function serve(handler: StageHandler, count: number): void {
 async function load(): Promise<StageTask> {
   const loaded = (await import(module)) as { default?: unknown }
   const { stage, stages, workerData } = setup
-  const context = { stage, stages, workerData, ways, port: parentPort as MessagePort, signal: stop.signal }
+  const context = { stage, stages, workerData, ways, port: parentPort as MessagePort, signal }
   const start = loaded.default as StageModule
   const answer = typeof start === 'function' ? await start(context) : undefined
   const task = typeof answer === 'function' ? { handler: answer } : answer

@@ -1,6 +1,6 @@
 // What a stage's thread is started with, and what it and the thread that forwards have in common.
-import type { MessagePort } from 'node:worker_threads'
 import type { UmemDescription } from '../xsk/index.js'
+import type { ThreadControl } from '../xsk/thread-control.js'
 import type { ForwardWay } from './stage.js'
 
 // A descriptor's note: the packet's length, whether a stage has dropped it, and where it was received.
@@ -34,11 +34,5 @@ export interface StageSetup {
   counters: Float64Array
   input: SharedArrayBuffer
   output: SharedArrayBuffer
-  control: MessagePort
+  control: ThreadControl
 }
-
-/** To a thread, over the control port: handle no more packets, and end. */
-export type StageOrder = 'stop'
-
-/** Of a thread: it is ready for packets. */
-export type StageReport = 'ready'

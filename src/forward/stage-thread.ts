@@ -1,12 +1,11 @@
 // The thread of one stage, seen from the thread that forwards: started, counted, replaced when it ends by itself.
 import { setTimeout as delay } from 'node:timers/promises'
-import { MessageChannel, Worker, type TransferListItem } from 'node:worker_threads'
-import { StateError } from '../kernel/index.js'
+import type { TransferListItem } from 'node:worker_threads'
 import type { RestartPolicy, Umem } from '../xsk/index.js'
-import { restartDelay, restartPolicy } from '../xsk/restart.js'
-import { asError } from '../xsk/worker-thread.js'
+import { ControlledThread, asError } from '../xsk/controlled-thread.js'
+import { Crashes } from '../xsk/restart.js'
 import type { DescriptorRing } from './descriptor-ring.js'
-import { DROPPED, STAGE_COUNTER, type StageOrder, type StageReport, type StageSetup } from './stage-setup.js'
+import { DROPPED, STAGE_COUNTER, type StageSetup } from './stage-setup.js'
 
 /** `restarting`: packets wait for a new thread. `failed`: it has crashed too often, and the run has ended. */
 export type StageState = 'stopped' | 'starting' | 'running' | 'restarting' | 'failed'
@@ -24,6 +23,8 @@ export interface StageThreadStatistics {
   waiting: number
   /** Times that a new thread has taken the place of one that had ended by itself. */
   restarts: number
+  /** Milliseconds that its thread has stood still for, once they are `stallMs` or more: it loops, say. Otherwise 0. */
+  stalledMs: number
 }
 
 /** What a stage's thread needs to know of its forwarder. */
@@ -33,6 +34,7 @@ export interface StagePlan {
   input: DescriptorRing
   output: DescriptorRing
   restart: RestartPolicy | false
+  stallMs: number
   events: StageEvents
 }
 
@@ -42,6 +44,7 @@ export interface StageEvents {
   onCrash: (thread: StageThread, error: Error, restartInMs: number) => void
   onRestart: (thread: StageThread) => void
   onFailed: (thread: StageThread, error: Error) => void
+  onStall: (thread: StageThread) => void
 }
 
 /** A stage with a thread of its own, while the forwarder runs. */
@@ -53,14 +56,10 @@ export class StageThread {
   /** The processor it is bound to; undefined when it is the scheduler's choice. */
   readonly cpu: number | undefined
   readonly #plan: StagePlan
-  readonly #restart: Required<RestartPolicy> | undefined
+  readonly #crashes: Crashes
   #state: StageState = 'stopped'
   #restarts = 0
-  // Crashes in a row.
-  #crashes = 0
-  #thread: Worker | undefined
-  #tellStop: (() => void) | undefined
-  #ended: Promise<void> = Promise.resolve()
+  readonly #thread: ControlledThread
   #replacing: Promise<void> = Promise.resolve()
   #pause = new AbortController()
 
@@ -69,7 +68,17 @@ export class StageThread {
     this.module = plan.setup.module
     this.cpu = plan.setup.cpu
     this.#plan = plan
-    this.#restart = restartPolicy(plan.restart)
+    this.#crashes = new Crashes(plan.restart)
+    this.#thread = new ControlledThread({
+      script: new URL('./stage-main.js', import.meta.url),
+      name: `xdp stage ${this.index}`,
+      subject: `The thread of stage ${this.index}`,
+      stallMs: plan.stallMs,
+      progress: () => plan.output.written,
+      onMessage: (message) => plan.events.onMessage(this, message),
+      onCrash: (error, ranForMs) => this.#onCrash(error, ranForMs),
+      onStall: () => plan.events.onStall(this),
+    })
   }
 
   get state(): StageState {
@@ -78,19 +87,19 @@ export class StageThread {
 
   /** Node's number of the thread; undefined while there is none. */
   get threadId(): number | undefined {
-    return this.#thread?.threadId
+    return this.#thread.threadId
   }
 
   /** Sends a message to the stage's `port`. False when it has no thread now: nothing is kept for the next one. */
   post(message: unknown, transfer?: readonly TransferListItem[]): boolean {
     if (this.#state !== 'running') return false
-    this.#thread?.postMessage(message, transfer)
+    this.#thread.post(message, transfer)
     return true
   }
 
   /** Ends the thread at once, as a crash would: another one takes its place. */
   async terminate(): Promise<void> {
-    await this.#thread?.terminate()
+    await this.#thread.terminate()
   }
 
   /** Packets that it was given, and how many of them it has dropped. */
@@ -109,13 +118,14 @@ export class StageThread {
       sleeps: counters[STAGE_COUNTER.sleeps],
       waiting: this.#plan.input.level,
       restarts: this.#restarts,
+      stalledMs: this.#thread.stalledMs,
     }
   }
 
   /** @internal Starts it; resolves when it is ready, rejects with what the module throws, or when it is stopped before. */
   async start(): Promise<void> {
     this.#pause = new AbortController()
-    this.#crashes = 0
+    this.#crashes.clear()
     this.#state = 'starting'
     try {
       await this.#launch()
@@ -129,56 +139,27 @@ export class StageThread {
   /** @internal Ends it: it is asked to, and made to when that takes longer than `patienceMs`. */
   async stop(patienceMs: number): Promise<void> {
     this.#pause.abort()
-    this.#tellStop?.()
+    const ended = this.#thread.end(patienceMs)
+    // From its sleep, in which it does not hear.
     this.#plan.input.wake()
-    const timer = setTimeout(() => void this.terminate(), patienceMs)
-    await this.#ended
+    await ended
     await this.#replacing
-    clearTimeout(timer)
     if (this.#state !== 'failed') this.#state = 'stopped'
   }
 
   async #launch(): Promise<void> {
-    const { setup, umem, input, output, events } = this.#plan
-    const { port1: control, port2 } = new MessageChannel()
-    const data: StageSetup = {
+    const { setup, umem, input, output } = this.#plan
+    const data: Omit<StageSetup, 'control'> = {
       ...setup,
       umem: umem.describe(),
-      ...{ input: input.memory, output: output.memory, control: port2 },
+      ...{ input: input.memory, output: output.memory },
     }
-    const { signal } = this.#pause
-    const thread = new Worker(new URL('./stage-main.js', import.meta.url), {
-      workerData: data,
-      transferList: [port2],
-      name: `xdp stage ${this.index}`,
-    })
-    this.#thread = thread
-    this.#tellStop = () => control.postMessage('stop' satisfies StageOrder)
-    let readyAt: number | undefined
-    let failure: Error | undefined
-    thread.on('error', (error) => (failure = asError(error)))
-    thread.on('message', (message) => events.onMessage(this, message))
-    await new Promise<void>((resolve, reject) => {
-      control.on('message', (report: StageReport) => {
-        if (report !== 'ready') return
-        readyAt = performance.now()
-        resolve()
-      })
-      this.#ended = new Promise((end) => {
-        thread.once('exit', (code) => {
-          control.close()
-          this.#thread = undefined
-          this.#tellStop = undefined
-          const error =
-            failure ?? new StateError(`The thread of stage ${this.index} has ended with status ${code}`)
-          end()
-          reject(error)
-          if (readyAt === undefined || signal.aborted) return
-          this.#recover()
-          this.#replacing = this.#replace(error, performance.now() - readyAt)
-        })
-      })
-    })
+    await this.#thread.start(data)
+  }
+
+  #onCrash(error: Error, ranForMs: number): void {
+    this.#recover()
+    this.#replacing = this.#replace(error, ranForMs)
   }
 
   // What the thread had done goes on, and what it had in hand is given up: it may be what has ended it.
@@ -193,17 +174,15 @@ export class StageThread {
   async #replace(error: Error, ranForMs: number): Promise<void> {
     const { signal } = this.#pause
     const { events } = this.#plan
-    const restart = this.#restart
-    if (restart !== undefined && ranForMs >= restart.healthyMs) this.#crashes = 0
     while (!signal.aborted) {
-      this.#crashes++
-      if (restart === undefined || this.#crashes > restart.limit) {
+      const wait = this.#crashes.add(ranForMs)
+      ranForMs = 0
+      if (wait === undefined) {
         this.#state = 'failed'
         events.onFailed(this, error)
         return
       }
       this.#state = 'restarting'
-      const wait = restartDelay(restart, this.#crashes)
       events.onCrash(this, error, wait)
       await delay(wait, undefined, { signal }).catch(() => undefined)
       if (signal.aborted) return

@@ -18,12 +18,30 @@ export interface RestartPolicy {
 
 const DEFAULTS: Required<RestartPolicy> = { limit: 5, delayMs: 100, maxDelayMs: 5000, healthyMs: 10_000 }
 
-/** The policy with every default filled in; undefined for a thread that is not replaced. */
-export function restartPolicy(given: RestartPolicy | false): Required<RestartPolicy> | undefined {
-  return given === false ? undefined : { ...DEFAULTS, ...given }
-}
+/** Counts the crashes of one thread, and says what each is followed by. */
+export class Crashes {
+  readonly #policy: Required<RestartPolicy> | undefined
+  #inARow = 0
 
-/** Milliseconds to wait before a thread is replaced that has crashed `crashes` times in a row, 1 or more. */
-export function restartDelay({ delayMs, maxDelayMs }: Required<RestartPolicy>, crashes: number): number {
-  return Math.min(maxDelayMs, delayMs * 2 ** (crashes - 1))
+  /** `false`: the first is the last. */
+  constructor(policy: RestartPolicy | false) {
+    this.#policy = policy === false ? undefined : { ...DEFAULTS, ...policy }
+  }
+
+  /** Forgets them. */
+  clear(): void {
+    this.#inARow = 0
+  }
+
+  /**
+   * Counts one, of a thread that had run for `ranForMs` (0: it did not even start). Answers how many milliseconds to wait
+   * before the next one takes its place; undefined when there is to be none.
+   */
+  add(ranForMs = 0): number | undefined {
+    const policy = this.#policy
+    if (policy === undefined) return undefined
+    if (ranForMs >= policy.healthyMs) this.#inARow = 0
+    if (++this.#inARow > policy.limit) return undefined
+    return Math.min(policy.maxDelayMs, policy.delayMs * 2 ** (this.#inARow - 1))
+  }
 }

@@ -52,9 +52,10 @@ export interface XdpGroupOptions extends Omit<XdpSocketOptions, 'queue' | 'xskMa
 export interface GroupWarning {
   /**
    * `queue`: this queue has no socket, and its packets go to the kernel. `queue-count`: nobody says how many queues the
-   * device has, so the group took one. `huge-pages`: the memory has ordinary pages.
+   * device has, so the group took one. `huge-pages`: the memory has ordinary pages. `stalled`: the thread of a worker stands
+   * still; never in the list of `warnings`.
    */
-  code: 'queue' | 'queue-count' | 'huge-pages'
+  code: 'queue' | 'queue-count' | 'huge-pages' | 'stalled'
   message: string
   interface?: string
   queue?: number

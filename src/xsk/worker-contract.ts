@@ -1,10 +1,11 @@
-// What a worker of a group is given, and what the group and its threads say to each other.
+// What a worker of a group is given, and what its thread is started with.
 import type { MessagePort } from 'node:worker_threads'
 import type { RunOptions } from './loop.js'
 import type { PacketHandler } from './packet.js'
 import type { SharedQueueSeat } from './shared-queue.js'
 import type { BoundSocketDescription } from './shared-socket.js'
 import type { XdpSocket } from './socket.js'
+import type { ThreadControl } from './thread-control.js'
 
 /** What the module of a worker is given: its queue's socket, and the ways to talk to whoever opened the group. */
 export interface WorkerContext<Data = unknown> {
@@ -52,11 +53,5 @@ export interface WorkerSetup {
   worker: number
   workers: number
   workerData: unknown
-  control: MessagePort
+  control: ThreadControl
 }
-
-/** Of the group to a thread, over the control port. */
-export type WorkerOrder = 'stop'
-
-/** Of a thread to the group: it is ready for packets. */
-export type WorkerReport = 'ready'

@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url'
 import type { TransferListItem } from 'node:worker_threads'
 import { OptionError, StateError } from '../kernel/index.js'
 import type { XdpAttachment } from '../bpf/index.js'
+import { STALL_MS, checkStallMs } from './controlled-thread.js'
 import type { RunOptions } from './loop.js'
 import { presetValues } from './presets.js'
 import type { RestartPolicy } from './restart.js'
@@ -33,6 +34,11 @@ export interface XdpWorkerGroupOptions extends XdpGroupOptions {
   run?: Pick<RunOptions, 'budget' | 'wait'>
   /** How long `stop` waits for a thread before it ends it. Default 2000. */
   stopTimeoutMs?: number
+  /**
+   * How long a worker's thread may make no progress, neither with packets nor on its event loop, before it counts as
+   * stalled: event `stall`. Infinity: nobody looks. Default 2000.
+   */
+  stallMs?: number
 }
 
 /** What a group of workers tells. */
@@ -45,6 +51,12 @@ export interface WorkerGroupEvents {
   restart: [worker: GroupWorker]
   /** It has crashed too often: its queue's packets go to the kernel now. */
   failed: [error: Error, worker: GroupWorker]
+  /**
+   * A worker's thread has stood still for `stallMs`; once, until it moves again. Packets wait in its ring, and are dropped
+   * when that is full. `worker.terminate()` has it replaced.
+   */
+  stall: [warning: GroupWarning, worker: GroupWorker]
+  /** A worker has failed (`queue`), or stalls (`stalled`). */
   warning: [warning: GroupWarning]
 }
 
@@ -76,6 +88,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     super()
     const { seats } = parts
     const { restart = {}, stopTimeoutMs = 2000, run = {}, workerData, strict = false } = options
+    const stallMs = checkStallMs(options.stallMs ?? STALL_MS)
     const cpus = planCpus(
       options.cpus ?? presetValues(options.preset).cpus,
       seats.length,
@@ -91,7 +104,9 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
         cpu: cpus[index],
         setup: { module, run: { ...run }, workers: seats.length, workerData },
         stopTimeoutMs,
+        stallMs,
         onMessage: (worker, message) => this.emit('message', message, worker),
+        onStall: (worker) => this.#onStall(worker, stallMs),
       }
       return new GroupWorker(plan, new Float64Array(counters, index * stride, COUNTER_STRIDE))
     })
@@ -228,6 +243,14 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     this.emit('warning', warning)
     const works = ({ state }: GroupWorker) => state !== 'failed' && state !== 'stopped'
     if (this.#strict || !this.workers.some(works)) this.#settle(error)
+  }
+
+  #onStall(worker: GroupWorker, stallMs: number): void {
+    const { interface: name, queue } = worker
+    const message = `The worker of queue ${queue} of ${name} has made no progress for ${stallMs} ms`
+    const warning: GroupWarning = { code: 'stalled', message, interface: name, queue }
+    this.emit('stall', warning, worker)
+    this.emit('warning', warning)
   }
 
   #settle(failure?: Error): void {

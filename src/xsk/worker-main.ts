@@ -2,7 +2,8 @@
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads'
 import { OptionError, setAffinity } from '../kernel/index.js'
 import { XdpSocket } from './socket.js'
-import type { WorkerModule, WorkerReport, WorkerSetup, WorkerTask } from './worker-contract.js'
+import { takeControl } from './thread-control.js'
+import type { WorkerModule, WorkerSetup, WorkerTask } from './worker-contract.js'
 
 const {
   module,
@@ -16,9 +17,7 @@ const {
 } = workerData as WorkerSetup
 
 if (cpu !== undefined) setAffinity([cpu])
-const stop = new AbortController()
-control.once('message', () => stop.abort())
-const say = (report: WorkerReport) => control.postMessage(report)
+const { signal, ready } = takeControl(control)
 
 const loaded = (await import(module)) as { default?: unknown }
 if (typeof loaded.default !== 'function') {
@@ -35,16 +34,16 @@ const answer = await (loaded.default as WorkerModule)({
   interface: socket.interface,
   queue: socket.queue,
   port: parentPort as MessagePort,
-  signal: stop.signal,
+  signal,
 })
 const task: WorkerTask = typeof answer === 'function' ? { handler: answer } : answer
 if (typeof task?.handler !== 'function') {
   throw new OptionError('worker', `The function that ${module} exports returned no packet handler`)
 }
-say('ready')
-await socket.run(task.handler, { ...run, signal: stop.signal })
+ready()
+await socket.run(task.handler, { ...run, signal })
 // The group has seen to it that no more come. A module that stops its socket by itself has had enough.
-if (stop.signal.aborted) while (socket.receive(task.handler) > 0);
+if (signal.aborted) while (socket.receive(task.handler) > 0);
 await task.stop?.()
 // What cannot be sent now, because the device is down, say, is lost with the socket.
 await socket.drain().catch(() => undefined)

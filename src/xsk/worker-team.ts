@@ -1,9 +1,10 @@
 // The workers of one queue: their sockets are opened and closed together, and they are replaced when one ends by itself.
 import { setTimeout as delay } from 'node:timers/promises'
 import { StateError } from '../kernel/index.js'
-import { restartDelay, restartPolicy, type RestartPolicy } from './restart.js'
+import { asError } from './controlled-thread.js'
+import { Crashes, type RestartPolicy } from './restart.js'
 import { createSharedQueue } from './shared-queue.js'
-import { asError, type GroupWorker } from './worker-thread.js'
+import type { GroupWorker } from './worker-thread.js'
 
 /** What a team tells its group. */
 export interface TeamEvents {
@@ -17,7 +18,7 @@ export class WorkerTeam {
   readonly members: readonly GroupWorker[]
   /** Frames of all members. */
   readonly #frames: number
-  readonly #restart: Required<RestartPolicy> | undefined
+  readonly #crashes: ReadonlyMap<GroupWorker, Crashes>
   readonly #events: TeamEvents
   #pause = new AbortController()
   // Starts, stops and replacements, one after the other.
@@ -31,7 +32,7 @@ export class WorkerTeam {
   ) {
     this.members = members
     this.#frames = frames
-    this.#restart = restartPolicy(restart)
+    this.#crashes = new Map(members.map((member) => [member, new Crashes(restart)]))
     this.#events = events
     for (const member of members) {
       member.onCrash = (error, ranForMs) => this.#onCrash(member, error, ranForMs)
@@ -46,7 +47,7 @@ export class WorkerTeam {
       this.#pause = new AbortController()
       await this.#takeDown()
       for (const member of this.members) {
-        member.crashes = 0
+        this.#crashes.get(member)?.clear()
         member.state = 'starting'
       }
       try {
@@ -76,20 +77,18 @@ export class WorkerTeam {
   #onCrash(member: GroupWorker, error: Error, ranForMs: number): void {
     // While the team comes up it looks for those that have ended already by itself.
     if (member.state !== 'running') return
-    if (ranForMs >= (this.#restart?.healthyMs ?? 0)) member.crashes = 0
     member.state = 'restarting'
-    void this.#next(() => this.#replace(member, error))
+    void this.#next(() => this.#replace(member, error, ranForMs))
   }
 
   // Puts new threads in the places of all, one of which has ended, as often as the policy says.
-  async #replace(member: GroupWorker, error: Error): Promise<void> {
+  async #replace(member: GroupWorker, error: Error, ranForMs: number): Promise<void> {
     const { signal } = this.#pause
-    const restart = this.#restart
     // Another one's crash has had it replaced already.
     while (!signal.aborted && member.state !== 'running') {
-      member.crashes++
-      const isLost = restart === undefined || member.crashes > restart.limit
-      const wait = isLost ? 0 : restartDelay(restart, member.crashes)
+      const wait = this.#crashes.get(member)?.add(ranForMs)
+      const isLost = wait === undefined
+      ranForMs = 0
       await this.#takeDown()
       if (signal.aborted) return
       if (isLost) {
@@ -99,7 +98,7 @@ export class WorkerTeam {
       const left = this.members.filter(({ state }) => state !== 'failed')
       if (left.length === 0) return
       for (const other of left) other.state = 'restarting'
-      await delay(wait, undefined, { signal }).catch(() => undefined)
+      await delay(wait ?? 0, undefined, { signal }).catch(() => undefined)
       if (signal.aborted) return
       try {
         await this.#bringUp()

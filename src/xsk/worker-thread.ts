@@ -1,7 +1,7 @@
 // One worker of a group: its socket, its thread, and its counters in shared memory.
-import { MessageChannel, Worker, type TransferListItem } from 'node:worker_threads'
-import { XdpError } from '../kernel/index.js'
+import type { TransferListItem } from 'node:worker_threads'
 import { mapRings, type MappedRings } from './binding.js'
+import { ControlledThread } from './controlled-thread.js'
 import type { RingMemory } from './ring-memory.js'
 import { addUp, type Seat } from './shared-group.js'
 import { memberRings, type MemberRings, type SharedQueueSeat } from './shared-queue.js'
@@ -14,7 +14,7 @@ import {
   type KernelStatistics,
   type SocketStatistics,
 } from './statistics.js'
-import type { WorkerReport, WorkerSetup } from './worker-contract.js'
+import type { WorkerSetup } from './worker-contract.js'
 
 /** `starting` and `running` have a socket and a thread; `restarting` waits for its next attempt; `failed` has given up. */
 export type WorkerState = 'starting' | 'running' | 'restarting' | 'stopped' | 'failed'
@@ -26,7 +26,9 @@ export interface WorkerPlan {
   cpu: number | undefined
   setup: Pick<WorkerSetup, 'module' | 'run' | 'workers' | 'workerData'>
   stopTimeoutMs: number
+  stallMs: number
   onMessage: (worker: GroupWorker, message: unknown) => void
+  onStall: (worker: GroupWorker) => void
 }
 
 // Slots between two workers' counters: whole cache lines, so that they do not slow each other down.
@@ -42,23 +44,18 @@ export class GroupWorker {
   readonly cpu: number | undefined
   readonly #plan: WorkerPlan
   readonly #counters: Float64Array
-  /** Set by its team, as the next three. */
+  /** Set by its team, as the next two. */
   state: WorkerState = 'stopped'
   /** Times that a new thread has taken the place of one that had ended by itself. */
   restarts = 0
-  /** Crashes in a row. */
-  crashes = 0
   /** Called when a thread that was ready has ended without having been told to. */
   onCrash: (error: Error, ranForMs: number) => void = () => undefined
-  #thread: Worker | undefined
+  readonly #thread: ControlledThread
   #bound: BoundSocket | undefined
   #rings: MappedRings | undefined
   #members: MemberRings | undefined
   // What the kernel counted for the sockets before this one.
   #past: KernelStatistics | undefined
-  #tellStop: (() => void) | undefined
-  #ended: Promise<void> = Promise.resolve()
-  #isToEnd = false
 
   constructor(plan: WorkerPlan, counters: Float64Array) {
     this.index = plan.index
@@ -67,11 +64,29 @@ export class GroupWorker {
     this.cpu = plan.cpu
     this.#plan = plan
     this.#counters = counters
+    this.#thread = new ControlledThread({
+      script: new URL('./worker-main.js', import.meta.url),
+      name: `xdp ${this.interface} ${this.queue}`,
+      subject: `The worker of queue ${this.queue} of ${this.interface}`,
+      stallMs: plan.stallMs,
+      progress: () => counters[COUNTER.batches],
+      onMessage: (message) => plan.onMessage(this, message),
+      onCrash: (error, ranForMs) => this.onCrash(error, ranForMs),
+      onStall: () => plan.onStall(this),
+    })
   }
 
   /** Node's number of the thread; undefined while there is none. */
   get threadId(): number | undefined {
-    return this.#thread?.threadId
+    return this.#thread.threadId
+  }
+
+  /**
+   * Milliseconds that its thread has stood still for, once they are `stallMs` or more: it loops, or waits for something
+   * without its event loop. Otherwise 0. `terminate` ends such a thread.
+   */
+  get stalledMs(): number {
+    return this.#thread.stalledMs
   }
 
   /** Whether the socket's packets are copied or arrive by DMA; undefined while there is no socket. */
@@ -82,13 +97,13 @@ export class GroupWorker {
   /** Sends a message to the worker's `port`. False when it has no thread now: nothing is kept for the next one. */
   post(message: unknown, transfer?: readonly TransferListItem[]): boolean {
     if (this.state !== 'running') return false
-    this.#thread?.postMessage(message, transfer)
+    this.#thread.post(message, transfer)
     return true
   }
 
   /** Ends the thread at once, as a crash would; the group starts another one. */
   async terminate(): Promise<void> {
-    await this.#thread?.terminate()
+    await this.#thread.terminate()
   }
 
   /**
@@ -149,53 +164,16 @@ export class GroupWorker {
   /** @internal Starts the thread on the open socket; resolves when it is ready for packets, rejects when it ends before. */
   async startThread(beside: SharedQueueSeat | undefined): Promise<void> {
     const { index, cpu, setup } = this.#plan
-    const { port1: control, port2 } = new MessageChannel()
-    const data: WorkerSetup = {
+    const data: Omit<WorkerSetup, 'control'> = {
       ...setup,
       cpu,
       worker: index,
       socket: describeBoundSocket(this.#bound as BoundSocket),
       beside,
       counters: this.#counters,
-      control: port2,
     }
     this.#members = beside && memberRings(beside.queue, beside.index)
-    const thread = new Worker(new URL('./worker-main.js', import.meta.url), {
-      workerData: data,
-      transferList: [port2],
-      name: `xdp ${this.interface} ${this.queue}`,
-    })
-    this.#thread = thread
-    this.#isToEnd = false
-    this.#tellStop = () => control.postMessage('stop')
-    let readyAt: number | undefined
-    let failure: Error | undefined
-    thread.on('error', (error) => (failure = asError(error)))
-    thread.on('message', (message) => this.#plan.onMessage(this, message))
-    const ready = new Promise<void>((resolve, reject) => {
-      control.on('message', (report: WorkerReport) => {
-        if (report !== 'ready') return
-        readyAt = performance.now()
-        resolve()
-      })
-      this.#ended = new Promise((end) => {
-        thread.once('exit', (code) => {
-          control.close()
-          this.#thread = undefined
-          this.#tellStop = undefined
-          const error =
-            failure ??
-            new XdpError(
-              'XDP_WORKER',
-              `The worker of queue ${this.queue} of ${this.interface} ended with status ${code}`,
-            )
-          end()
-          reject(error)
-          if (readyAt !== undefined && !this.#isToEnd) this.onCrash(error, performance.now() - readyAt)
-        })
-      })
-    })
-    await ready
+    await this.#thread.start(data)
   }
 
   /** @internal Lets the packets of its queue come to the socket: in the program's map, at the place of the seat. */
@@ -206,16 +184,11 @@ export class GroupWorker {
 
   /** @internal Takes the queue's packets away from the thread, lets it handle those it has and send what it has to; ends it when it does not in time. */
   async endThread(): Promise<void> {
-    const thread = this.#thread
-    if (thread === undefined) return
-    this.#isToEnd = true
+    if (this.threadId === undefined) return
     // From here on packets go to the kernel; the thread takes those that wait in its ring.
     const { device, mapIndex } = this.#plan.seat
     device.program.sockets.delete(mapIndex)
-    this.#tellStop?.()
-    const timer = setTimeout(() => void thread.terminate(), this.#plan.stopTimeoutMs)
-    await this.#ended
-    clearTimeout(timer)
+    await this.#thread.end(this.#plan.stopTimeoutMs)
   }
 
   /** @internal Closes the socket, which also takes it out of its map: its frames are free again. The thread has ended. */
@@ -245,9 +218,4 @@ const NOTHING: KernelStatistics = {
   rxRingFull: 0,
   fillRingEmpty: 0,
   txRingEmpty: 0,
-}
-
-/** What was thrown, as an error. */
-export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new XdpError('XDP_WORKER', `A worker threw ${String(thrown)}`)
 }

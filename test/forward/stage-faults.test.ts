@@ -4,7 +4,12 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { describe, it, type TestContext } from 'node:test'
 import fc from 'fast-check'
 import { DescriptorRing } from '../../src/forward/descriptor-ring.js'
-import { Forwarder, type ForwarderOptions } from '../../src/forward/index.js'
+import {
+  Forwarder,
+  type ForwardWarning,
+  type ForwarderOptions,
+  type StageThread,
+} from '../../src/forward/index.js'
 import { descriptorsBeside, needsRoot, openDescriptors } from '../support/lab.js'
 import { assertConserved, generatorAt, isOurs, openAt, until } from '../support/xsk.js'
 import { RIGHT, assertNoLoss, forward, twoLabs } from './cable.js'
@@ -196,6 +201,34 @@ describe('a stage with a thread', { skip: needsRoot }, () => {
     await stop()
     assert.ok(ascending(look()))
     assert.ok(look().every((number) => number < 25))
+  })
+
+  it('that never returns is told of, and replaced once it is ended', async (t) => {
+    const labs = twoLabs(t)
+    const { forwarder, stop } = await forward(t, labs, stages(2, { restart: { delayMs: 1 }, stallMs: 400 }))
+    const { got, look, send } = await cross(t, labs)
+    const told = new Promise<[ForwardWarning, StageThread]>((resolve) => {
+      forwarder.on('stall', (warning, stage) => {
+        if (stage === forwarder.threads[1]) resolve([warning, stage])
+      })
+    })
+    await send(50, 'hang', 1, 25)
+    const [warning, stage] = await told
+    assert.equal(warning.code, 'stalled')
+    assert.match(warning.message, /stage 1 has made no progress for 400 ms/)
+    const stalled = forwarder.stageStatistics()[1].thread
+    assert.ok(stalled !== undefined && stalled.stalledMs >= 300, JSON.stringify(stalled))
+    assert.equal(stalled.state, 'running')
+    await stage.terminate()
+    await until('the rest has arrived', () => look().length === 49)
+    assert.deepEqual(
+      got,
+      Array.from({ length: 50 }, (_, i) => i).filter((i) => i !== 25),
+    )
+    await until('it is back', () => stage.state === 'running')
+    const { stalledMs, lost, restarts } = stage.statistics()
+    assert.deepEqual({ stalledMs, lost, restarts }, { stalledMs: 0, lost: 1, restarts: 1 })
+    await stop()
   })
 
   it('hears and says messages, and is told when it is over', async (t) => {

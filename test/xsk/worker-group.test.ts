@@ -9,6 +9,7 @@ import {
   PRESETS,
   XdpGroup,
   XdpSocket,
+  type GroupWarning,
   type GroupWorker,
   type SocketStatistics,
   type XdpWorkerGroup,
@@ -372,6 +373,34 @@ describe('a group of workers', { skip: needsRoot }, () => {
     await group.close()
     assert.equal(group.workers[0].state, 'stopped')
     assert.deepEqual(attachedAt(lab.a), [])
+  })
+
+  it('tells of a thread that loops for ever; ended, it is replaced', async (t) => {
+    const lab = createQuietLab(t, { queues: 2 })
+    const group = await openWorkers(t, lab, { stallMs: 400 })
+    const senders = await openSenders(t, lab)
+    const [first, second] = group.workers
+    const stalls: GroupWorker[] = []
+    group.on('stall', (_warning, worker) => stalls.push(worker))
+    const warned = once(group, 'warning') as Promise<[GroupWarning]>
+    const told = once(group, 'stall')
+    second.post('hang' satisfies QueueWorkerOrder)
+    await told
+    const [{ code, queue, message }] = await warned
+    assert.deepEqual([code, queue], ['stalled', 1])
+    assert.match(message, /queue 1 of .* no progress for 400 ms/)
+    assert.ok(second.stalledMs >= 300, String(second.stalledMs))
+    assert.equal(second.state, 'running')
+    const restarted = once(group, 'restart')
+    await second.terminate()
+    await restarted
+    assert.equal(second.stalledMs, 0)
+    await senders.send(20)
+    await until('all are there', () => packetsOf(group).join() === '20,20')
+    // On a busy machine the other one may have been told of too, but not while it did its work.
+    assert.equal(stalls.filter((worker) => worker === second).length, 1)
+    assert.equal(first.restarts, 0)
+    await assert.rejects(openWorkers(t, lab, { stallMs: 0 }), { code: 'XDP_BAD_OPTION', option: 'stallMs' })
   })
 
   it('binds its threads to the processors it is told', async (t) => {
