@@ -9,7 +9,7 @@ import type { CorpusPacket } from './corpus/packets.js'
 import { PacketTaps } from './packet-taps.js'
 import { FilteredSocket } from './socket-filter.js'
 
-/** Filters made ready. */
+/** Filters made ready, until others are. */
 export interface Runner {
   /** Sets a byte for each filter: 1 where it takes the packet, else 0. */
   judge(packet: CorpusPacket, verdicts: Uint8Array): void
@@ -24,6 +24,8 @@ export interface Backend {
   prepare(filters: readonly Filter[]): Runner
   /** Whether the packet can be given to it as it is. */
   takes(packet: CorpusPacket): boolean
+  /** Gives back what it has for all of them. */
+  close?(): void
 }
 
 /** The kernel runs XDP programs on nothing shorter, and on more than a page of packet only in fragments. */
@@ -66,36 +68,31 @@ export const classic: Backend = {
 }
 
 /** Packet sockets that look at one end of a lab, each with a filter of its own. What no device would send goes to other sockets. */
-export const classicInKernel = (end: LabEnd): Backend => ({
-  name: 'classic BPF on sockets',
-  width: 128,
-  takes: isWhole,
-  prepare(filters) {
-    const programs = filters.map((filter) => filter.toClassicBpf())
-    const closing: { close(): void }[] = []
-    const close = () => closing.forEach((one) => one.close())
-    try {
-      const taps = new PacketTaps(end, programs)
-      closing.push(taps)
-      const sockets = programs.map((program) => {
-        const socket = new FilteredSocket()
-        closing.push(socket)
-        socket.attach(program)
-        return socket
-      })
+export function classicInKernel(end: LabEnd): Backend {
+  const width = 32
+  const taps = new PacketTaps(end, width)
+  const sockets = Array.from({ length: width }, () => new FilteredSocket())
+  return {
+    name: 'classic BPF on sockets',
+    width,
+    takes: isWhole,
+    prepare(filters) {
+      const programs = filters.map((filter) => filter.toClassicBpf())
+      taps.attach(programs)
+      programs.forEach((program, i) => sockets[i].attach(program))
       return {
         judge({ bytes }, verdicts) {
           if (taps.takes(bytes)) return taps.judge(bytes, verdicts)
-          sockets.forEach((socket, i) => (verdicts[i] = Number(socket.matches(bytes))))
+          programs.forEach((_, i) => (verdicts[i] = Number(sockets[i].matches(bytes))))
         },
-        close,
       }
-    } catch (error) {
-      close()
-      throw error
-    }
-  },
-})
+    },
+    close() {
+      taps.close()
+      sockets.forEach((socket) => socket.close())
+    },
+  }
+}
 
 const programs = new WeakMap<Filter, XdpDefinition>()
 

@@ -166,7 +166,14 @@ describe('filters and libpcap', { skip: version === undefined && 'needs tcpdump'
   it(
     'agree as classic BPF that the kernel runs for sockets, on every whole packet',
     { skip: needsRoot },
-    (t) => compare(classicInKernel(createQuietLab(t).a)),
+    async (t) => {
+      const backend = classicInKernel(createQuietLab(t).a)
+      try {
+        await compare(backend)
+      } finally {
+        backend.close?.()
+      }
+    },
   )
 
   it('are taken by the verifier, each by itself', { skip: needsRoot }, () => {

@@ -26,24 +26,31 @@ interface Tap {
   next: number
 }
 
-/** A socket for each program. What is sent out of the lab's end gets to all of them before the sending call returns. */
+/**
+ * Sockets, each with a program. What is sent out of the lab's end gets to all of them before the sending call returns.
+ *
+ * Making a ring, and closing a socket that has one, waits until no processor can be at it any more: synchronize_net(), in
+ * packet_set_ring() and packet_release(), about 50 ms a socket altogether. To exchange a program waits for nothing: sockets are
+ * for one set of programs after the other.
+ */
 export class PacketTaps {
   readonly #taps: Tap[] = []
   readonly #sender: number
   readonly #address = new DataView(new ArrayBuffer(20)) // struct sockaddr_ll
   readonly #longest: number
 
-  /** `programs` are `struct sock_filter[]`. The lab has to be a quiet one: packets of its own would be taken for ours. */
-  constructor({ interface: name, ifindex, mtu, namespace }: LabEnd, programs: readonly Uint8Array[]) {
+  #used = 0
+
+  /** The lab has to be a quiet one: packets of its own would be taken for ours. */
+  constructor({ interface: name, ifindex, mtu, namespace }: LabEnd, sockets: number) {
     this.#longest = ETH_HLEN + mtu
     this.#sender = openPacketSocket(namespace)
     this.#address.setUint16(0, AF_PACKET, true)
     this.#address.setInt32(4, ifindex, true)
     try {
-      for (const program of programs) {
+      for (let i = 0; i < sockets; i++) {
         const fd = openPacketSocket(namespace)
         try {
-          attachClassicFilter(fd, program)
           const region = ringOf(fd)
           const { buffer } = region
           const views = { bytes: new Uint8Array(buffer), words: new Int32Array(buffer) }
@@ -60,6 +67,14 @@ export class PacketTaps {
     }
   }
 
+  /** Puts programs, `struct sock_filter[]`, in the place of those before: at most as many as there are sockets. */
+  attach(programs: readonly Uint8Array[]): void {
+    for (const [i, program] of programs.entries()) attachClassicFilter(this.#taps[i].fd, program)
+    // Sockets that were not asked in the meantime have seen packets all the same.
+    this.#taps.forEach(take)
+    this.#used = programs.length
+  }
+
   /** Whether the device sends such a packet. */
   takes({ length }: Uint8Array): boolean {
     return length >= ETH_HLEN && length <= this.#longest
@@ -68,7 +83,7 @@ export class PacketTaps {
   /** Sends the packet, and sets a byte for each program: 1 where the packet was let through to its socket, else 0. */
   judge(packet: Uint8Array, verdicts: Uint8Array): void {
     check(native.send(this.#sender, packet, 0, this.#address), 'sendto')
-    this.#taps.forEach((tap, i) => (verdicts[i] = take(tap)))
+    for (let i = 0; i < this.#used; i++) verdicts[i] = take(this.#taps[i])
   }
 
   close(): void {

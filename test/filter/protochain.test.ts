@@ -82,8 +82,13 @@ describe('protochain', { skip: tcpdumpVersion() === undefined && 'needs tcpdump'
 
   it('is the same as a TypeScript predicate', () => compare(predicate))
   it('is the same as classic BPF', () => compare(classic))
-  it('is the same as classic BPF that the kernel runs for sockets', { skip: needsRoot }, (t) =>
-    compare(classicInKernel(createQuietLab(t).a)),
-  )
+  it('is the same as classic BPF that the kernel runs for sockets', { skip: needsRoot }, (t) => {
+    const backend = classicInKernel(createQuietLab(t).a)
+    try {
+      compare(backend)
+    } finally {
+      backend.close?.()
+    }
+  })
   it('is the same as eBPF', { skip: needsRoot }, () => compare(ebpf))
 })
