@@ -173,6 +173,7 @@ class Graph {
   #build(): void {
     const out = liveness(this.#fn)
     const isPresent = new Uint8Array(this.#fn.registers)
+    const isLiveInCall = new Uint8Array(this.#fn.registers)
     // What is live, in the order in which it became so; -1 where one is not any more. And where each of them stands there.
     let live: Register[] = []
     const places = new Int32Array(this.#fn.registers)
@@ -207,12 +208,13 @@ class Graph {
         // A copy may share its register with what it is a copy of.
         const exempt = inst.op === 'move' && inst.src !== R10 ? inst.src : -1
         if (exempt >= 0 && inst.op === 'move') this.#moves.push({ dst: inst.dst, src: inst.src, weight })
-        for (let one = 0; one < writes.length; one++) {
-          const written = writes[one]
-          for (let index = 0; index < live.length; index++) {
-            const other = live[index]
-            if (other >= 0 && other !== exempt && other !== written) this.#connect(written, other)
-          }
+        if (inst.op === 'call') {
+          // What was live during an earlier call knows all the registers that calls destroy.
+          const fresh = live.filter((register) => register >= 0 && isLiveInCall[register] === 0)
+          for (let one = 0; one < writes.length; one++) this.#connectAll(writes[one], fresh, -1)
+          for (let one = 0; one < fresh.length; one++) isLiveInCall[fresh[one]] = 1
+        } else if (writes.length > 0) {
+          this.#connectAll(writes[0], live, exempt)
         }
         for (let one = 0; one < writes.length; one++) {
           const place = places[writes[one]]
@@ -230,6 +232,17 @@ class Graph {
     }
   }
 
+  /** One with each of the others but `exempt`; those below zero are gaps. */
+  #connectAll(one: Register, others: readonly Register[], exempt: Register): void {
+    const edges = this.#edges
+    const row = one * this.#words
+    for (let at = 0; at < others.length; at++) {
+      const other = others[at]
+      if (other < 0 || other === exempt || (edges[row + (other >>> 5)] & (1 << (other & 31))) !== 0) continue
+      this.#connect(one, other)
+    }
+  }
+
   #connect(a: Register, b: Register): void {
     if (a === b || this.#areConnected(a, b)) return
     this.#edges[a * this.#words + (b >>> 5)] |= 1 << (b & 31)
@@ -242,11 +255,6 @@ class Graph {
 
   #areConnected(a: Register, b: Register): boolean {
     return (this.#edges[a * this.#words + (b >>> 5)] & (1 << (b & 31))) !== 0
-  }
-
-  /** Whether a register stands for itself: those that were merged into others are no neighbours any more. */
-  #counts(register: Register): boolean {
-    return this.#alias[register] === register
   }
 
   #find(register: Register): Register {
@@ -276,42 +284,55 @@ class Graph {
     }
   }
 
+  // The two tests below are what allocation takes its time for: they look at the bits themselves. Those that were merged into
+  // others are not themselves any more, and count no more.
+
   /** Each neighbour of `b` is easy to colour or already a neighbour of the machine register `a`. */
   #george(a: Register, b: Register): boolean {
-    if (a >= this.#colours) return false
+    const colours = this.#colours
+    if (a >= colours) return false
+    const alias = this.#alias
+    const edges = this.#edges
+    const row = a * this.#words
     const others = this.#neighbours[b]
     for (let at = 0; at < others.length; at++) {
       const other = others[at]
-      if (!this.#counts(other) || this.#areConnected(a, other)) continue
-      if (other < COLOURS || this.#degrees[other] >= this.#colours) return false
+      if (alias[other] !== other || (edges[row + (other >>> 5)] & (1 << (other & 31))) !== 0) continue
+      if (other < COLOURS || this.#degrees[other] >= colours) return false
     }
     return true
   }
 
   /** What comes out of merging has fewer than all colours of neighbours that are hard to colour. */
   #briggs(a: Register, b: Register): boolean {
+    const colours = this.#colours
+    const alias = this.#alias
+    const edges = this.#edges
+    const degrees = this.#degrees
     let hard = 0
+    const rowB = b * this.#words
     const ofA = this.#neighbours[a]
     for (let at = 0; at < ofA.length; at++) {
       const other = ofA[at]
-      if (!this.#counts(other)) continue
-      const degree = this.#degrees[other] - (this.#areConnected(b, other) ? 1 : 0)
-      if (other < COLOURS || degree >= this.#colours) hard++
+      if (alias[other] !== other) continue
+      const isShared = (edges[rowB + (other >>> 5)] & (1 << (other & 31))) !== 0
+      if (other < COLOURS || degrees[other] - (isShared ? 1 : 0) >= colours) hard++
     }
+    const rowA = a * this.#words
     const ofB = this.#neighbours[b]
-    for (let at = 0; at < ofB.length; at++) {
+    for (let at = 0; at < ofB.length && hard < colours; at++) {
       const other = ofB[at]
-      if (!this.#counts(other) || this.#areConnected(a, other)) continue
-      if (other < COLOURS || this.#degrees[other] >= this.#colours) hard++
+      if (alias[other] !== other || (edges[rowA + (other >>> 5)] & (1 << (other & 31))) !== 0) continue
+      if (other < COLOURS || degrees[other] >= colours) hard++
     }
-    return hard < this.#colours
+    return hard < colours
   }
 
   #merge(a: Register, b: Register): void {
     const others = this.#neighbours[b]
     this.#cost[a] += this.#cost[b]
     for (let at = 0; at < others.length; at++) {
-      if (!this.#counts(others[at])) continue
+      if (this.#alias[others[at]] !== others[at]) continue
       this.#degrees[others[at]]--
       this.#connect(a, others[at])
     }
@@ -322,7 +343,7 @@ class Graph {
 
   /** The order in which nodes leave the graph: easy ones first, then the one that is cheapest to do without. */
   #order(): Register[] {
-    const nodes = this.#present.filter((register) => register > R10 && this.#counts(register))
+    const nodes = this.#present.filter((register) => register > R10 && this.#alias[register] === register)
     const degrees = [...this.#degrees]
     const remaining = new Set(nodes)
     const easy = nodes.filter((node) => degrees[node] < this.#colours)

@@ -83,28 +83,44 @@ function isOwn(file: string): boolean {
   return answer
 }
 
-const known = new Map<string, SourceLocation>()
-
-function original(file: string, line: number, column: number): SourceLocation {
-  const key = `${file}:${line}:${column}`
-  let location = known.get(key)
-  if (!location) {
-    const path = file.startsWith('file:') ? fileURLToPath(file) : file
-    location = mapped(path, line, column) ?? { file: path, line, column }
-    known.set(key, location)
-  }
-  return location
+/** What is known of a file of JavaScript: where its places come from. */
+interface Origin {
+  readonly path: string
+  readonly map: LineMap | undefined
+  /** The files that it was made from, as paths, by their names in the map. */
+  readonly sources: Map<string, string>
+  /** By line and column of the JavaScript. */
+  readonly places: Map<number, SourceLocation>
 }
 
-const maps = new Map<string, LineMap | undefined>()
+const origins = new Map<string, Origin>()
 
-function mapped(path: string, line: number, column: number): SourceLocation | undefined {
-  if (!maps.has(path)) maps.set(path, mapBeside(path) ?? loadedMap(path))
-  const entry = maps.get(path)?.find(line - 1, column - 1)
+function original(file: string, line: number, column: number): SourceLocation {
+  let origin = origins.get(file)
+  if (!origin) {
+    const path = file.startsWith('file:') ? fileURLToPath(file) : file
+    origin = { path, map: mapBeside(path) ?? loadedMap(path), sources: new Map(), places: new Map() }
+    origins.set(file, origin)
+  }
+  const key = line * 0x1_0000_0000 + column
+  let place = origin.places.get(key)
+  if (!place) {
+    place = mapped(origin, line, column) ?? { file: origin.path, line, column }
+    origin.places.set(key, place)
+  }
+  return place
+}
+
+function mapped({ path, map, sources }: Origin, line: number, column: number): SourceLocation | undefined {
+  const entry = map?.find(line - 1, column - 1)
   if (!entry) return undefined
-  const file = entry.source.startsWith('file:')
-    ? fileURLToPath(entry.source)
-    : resolve(dirname(path), entry.source)
+  let file = sources.get(entry.source)
+  if (file === undefined) {
+    file = entry.source.startsWith('file:')
+      ? fileURLToPath(entry.source)
+      : resolve(dirname(path), entry.source)
+    sources.set(entry.source, file)
+  }
   return { file, line: entry.line + 1, column: entry.column + 1 }
 }
 

@@ -15,11 +15,11 @@ export function decodeSourceMap(text: string): LineMap | undefined {
     Record<'mappings' | 'sourceRoot', string> & { sources: string[] }
   >
   if (typeof mappings !== 'string' || !Array.isArray(sources)) return undefined
-  const lines = decodeMappings(mappings)
+  const lines = new Lines(mappings)
   const root = sourceRoot ? sourceRoot.replace(/\/?$/, '/') : ''
   return {
     find(line, column) {
-      const segments = lines[line] as Segments | undefined
+      const segments = lines.at(line)
       if (!segments) return undefined
       let at = segments.length - 4
       while (at >= 0 && segments[at] > column) at -= 4
@@ -44,36 +44,50 @@ for (const [digit, character] of [
   DIGITS[character.charCodeAt(0)] = digit
 }
 
-// Numbers are differences from those before: of columns within the line, of everything else within the file.
-function decodeMappings(mappings: string): Segments[] {
-  let segments: Segments = []
-  const lines = [segments]
-  const fields = [0, 0, 0, 0, 0]
-  let field = 0
-  let value = 0
-  let shift = 0
-  const endSegment = (): void => {
-    if (field >= 4) segments.push(fields[0], fields[1], fields[2], fields[3])
-    field = 0
+/** The lines of a source map, decoded as far as they have been asked for: most that ask want but the first few. */
+class Lines {
+  readonly #mappings: string
+  readonly #lines: Segments[] = []
+  /** Where the next line begins. */
+  #next = 0
+  // Numbers are differences from those before: of columns within the line, of everything else within the file.
+  readonly #fields = [0, 0, 0, 0, 0]
+
+  constructor(mappings: string) {
+    this.#mappings = mappings
   }
-  for (let at = 0; at < mappings.length; at++) {
-    const character = mappings.charCodeAt(at)
-    if (character === COMMA) {
-      endSegment()
-    } else if (character === SEMICOLON) {
-      endSegment()
-      fields[0] = 0
-      segments = []
-      lines.push(segments)
-    } else {
-      const digit = DIGITS[character]
-      value |= (digit & 31) << shift
-      shift += 5
-      if (digit >= 32) continue
-      fields[field++] += value & 1 ? -(value >>> 1) : value >>> 1
-      value = shift = 0
+
+  /** A line, counted from 0; undefined behind the last. */
+  at(line: number): Segments | undefined {
+    while (this.#lines.length <= line && this.#next <= this.#mappings.length) this.#lines.push(this.#decode())
+    return this.#lines[line]
+  }
+
+  #decode(): Segments {
+    const mappings = this.#mappings
+    const fields = this.#fields
+    const segments: Segments = []
+    let field = 0
+    let value = 0
+    let shift = 0
+    let at = this.#next
+    fields[0] = 0
+    for (; at <= mappings.length; at++) {
+      const character = at < mappings.length ? mappings.charCodeAt(at) : SEMICOLON
+      if (character === COMMA || character === SEMICOLON) {
+        if (field >= 4) segments.push(fields[0], fields[1], fields[2], fields[3])
+        field = 0
+        if (character === SEMICOLON) break
+      } else {
+        const digit = DIGITS[character]
+        value |= (digit & 31) << shift
+        shift += 5
+        if (digit >= 32) continue
+        fields[field++] += value & 1 ? -(value >>> 1) : value >>> 1
+        value = shift = 0
+      }
     }
+    this.#next = at + 1
+    return segments
   }
-  endSegment()
-  return lines
 }
