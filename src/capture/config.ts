@@ -1,6 +1,6 @@
 // The configuration of a capture in YAML: the keys, what they may be, and the options they come to.
 import * as v from 'valibot'
-import { parse, stringify, YAMLParseError } from 'yaml'
+import { parse, stringify } from 'yaml'
 import { OptionError } from '../kernel/errors.js'
 import type { CaptureOptions, LiveMode } from './engine-options.js'
 
@@ -13,7 +13,6 @@ const XDP_SHARED_UMEM = 1
 const XDP_COPY = 2
 const XDP_ZEROCOPY = 4
 const XDP_USE_NEED_WAKEUP = 8
-const XDP_USE_SG = 16
 
 const UNITS: Readonly<Record<string, number>> = {
   us: 0.001,
@@ -55,7 +54,7 @@ const captureKeys = {
   mode: v.picklist(['auto', 'divert', 'mirror', 'packet'], 'is not auto, divert, mirror or packet'),
   use_xdp: switchOf,
   xdp_queue_id: v.union(
-    [queue, v.literal('all'), v.pipe(v.array(queue), v.minLength(1))],
+    [queue, v.literal('all'), v.pipe(v.array(queue), v.minLength(1, 'is empty'))],
     'is neither a queue, nor a list of queues, nor all',
   ),
   take_traffic: switchOf,
@@ -67,6 +66,7 @@ const captureKeys = {
   enable_stats: switchOf,
   stats_interval: v.pipe(duration(86_400_000), v.minValue(1, 'is below 1ms')),
 }
+const durationKeys = ['timeout', 'stats_interval']
 const xdpKeys = {
   umem_size: whole(4096, 2 ** 32 - 4096),
   num_frames: whole(1, 2 ** 21),
@@ -126,8 +126,7 @@ export function parseConfig(text: string, name = 'the configuration'): CaptureCo
   try {
     value = parse(text) ?? {}
   } catch (error) {
-    if (!(error instanceof YAMLParseError)) throw error
-    const [sentence] = error.message.split('\n')
+    const [sentence] = (error as Error).message.split('\n')
     throw new OptionError('config', `${name}: ${sentence.replace(/:$/, '')}`, 'A configuration is YAML.')
   }
   return checkConfig(value, name)
@@ -136,16 +135,35 @@ export function parseConfig(text: string, name = 'the configuration'): CaptureCo
 /** The same for a value that is there already. */
 export function checkConfig(value: unknown, name = 'the configuration'): CaptureConfig {
   if (Array.isArray(value)) throw new OptionError('config', `${name}: it is no mapping of keys`)
-  const result = v.safeParse(schema, value)
+  const result = v.safeParse(
+    schema,
+    typeof value === 'object' && value !== null ? sections(value, name) : value,
+  )
   if (result.success) return result.output
   const [issue] = result.issues
   const path = v.getDotPath(issue) ?? ''
-  const shown = issue.message === 'is no key' || path === '' ? '' : ` (${JSON.stringify(issue.input)})`
+  const shown = issue.message === 'is no key' || path === '' ? '' : ` (${shownValue(path, issue)})`
   throw new OptionError(
     path || 'config',
     `${name}: ${path || 'it'}${shown} ${issue.message}`,
     issue.message === 'is no key' ? `The keys are ${keysBeside(path)}.` : undefined,
   )
+}
+
+/** A section whose keys are all commented out is null, and empty. An array has properties too, and is no mapping. */
+function sections(value: object, name: string): object {
+  return Object.fromEntries(
+    Object.entries(value).map(([key, section]: [string, unknown]) => {
+      if (Array.isArray(section)) throw new OptionError(key, `${name}: ${key} is no mapping of keys`)
+      return [key, section ?? {}]
+    }),
+  )
+}
+
+// What is too long or too short a duration is one, and milliseconds by then.
+function shownValue(path: string, { type, input }: { type: string; input: unknown }): string {
+  const isDuration = type.endsWith('_value') && durationKeys.some((key) => path.endsWith(`.${key}`))
+  return isDuration ? formatDuration(input as number) : JSON.stringify(input)
 }
 
 function keysBeside(path: string): string {
@@ -167,12 +185,14 @@ export function mergeConfig(below: CaptureConfig, above: CaptureConfig): Capture
 /** As YAML, to be read by `parseConfig` again. */
 export function printConfig({ capture, xdp }: CaptureConfig): string {
   const text = (value: unknown, key: string) =>
-    typeof value === 'number' && (key === 'timeout' || key === 'stats_interval')
-      ? formatDuration(value)
-      : value
+    typeof value === 'number' && durationKeys.includes(key) ? formatDuration(value) : value
   const inOrder = (keys: object, values: Readonly<Record<string, unknown>>) =>
     given(Object.fromEntries(Object.keys(keys).map((key) => [key, text(values[key], key)])))
-  return stringify({ capture: inOrder(captureKeys, capture), xdp: inOrder(xdpKeys, xdp) })
+  const sockets = inOrder(xdpKeys, xdp)
+  return stringify({
+    capture: inOrder(captureKeys, capture),
+    ...(Object.keys(sockets).length > 0 && { xdp: sockets }),
+  })
 }
 
 /** Milliseconds in the largest unit that needs no fraction. */
@@ -184,30 +204,35 @@ export function formatDuration(milliseconds: number): string {
   return milliseconds === 0 ? '0ms' : `${Math.round(milliseconds * 1000)}us`
 }
 
-/** What holds where nothing else is said. */
-export const DEFAULT_CONFIG: CaptureConfig = {
-  capture: {
-    mode: 'auto',
-    xdp_queue_id: 'all',
-    snap_length: 262_144,
-    buffer_size: 10_000,
-    batch_size: 64,
-    timeout: 0,
-    enable_stats: true,
-  },
-  xdp: {
-    umem_size: 4096 * 4096,
-    num_frames: 4096,
-    frame_size: 4096,
-    rx_ring_size: 2048,
-    tx_ring_size: 2048,
-    fill_ring_size: 2048,
-    comp_ring_size: 2048,
-    batch_size: 64,
-    flags: 0,
-    bind_flags: XDP_USE_NEED_WAKEUP,
-    enable_stats: false,
-  },
+/**
+ * The configuration with what holds where it says nothing. What a capture does not have stays away: a queue that was not asked
+ * for, sockets in a mode without.
+ */
+export function wholeConfig(config: CaptureConfig): CaptureConfig {
+  const { capture } = mergeConfig({ capture: DEFAULT_CAPTURE, xdp: {} }, config)
+  const diverts = capture.mode === 'divert' || (capture.mode === undefined && capture.use_xdp === true)
+  return { capture, xdp: diverts ? { ...DEFAULT_XDP, ...given(config.xdp) } : config.xdp }
+}
+
+const DEFAULT_CAPTURE: CaptureConfig['capture'] = {
+  mode: 'auto',
+  xdp_queue_id: 'all',
+  snap_length: 262_144,
+  enable_stats: true,
+}
+
+const DEFAULT_XDP: CaptureConfig['xdp'] = {
+  umem_size: 4096 * 4096,
+  num_frames: 4096,
+  frame_size: 4096,
+  rx_ring_size: 4096,
+  tx_ring_size: 64,
+  fill_ring_size: 4096,
+  comp_ring_size: 64,
+  batch_size: 64,
+  flags: 0,
+  bind_flags: XDP_USE_NEED_WAKEUP,
+  enable_stats: false,
 }
 
 /** What is less than the configuration asks for. */
@@ -225,11 +250,6 @@ export function configOptions(config: CaptureConfig): { options: CaptureOptions;
   const bind = xdp.bind_flags
   if (bind !== undefined && bind & XDP_SHARED_UMEM)
     warn('xdp.bind_flags', 'asks for a shared UMEM: all queues share one anyway')
-  if (bind !== undefined && bind & XDP_USE_SG)
-    warn(
-      'xdp.bind_flags',
-      'asks for packets in several frames, which the sockets do not take: longer packets pass',
-    )
   const options: CaptureOptions = {
     interface: capture.interface ?? '',
     mode: modesOf(capture.mode, capture.use_xdp),

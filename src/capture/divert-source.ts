@@ -4,14 +4,9 @@ import type { Filter } from '../filter/index.js'
 import { OptionError, UnsupportedError, type Interface, type Namespace } from '../kernel/index.js'
 import { getDeviceFeatures } from '../kernel/netlink/index.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
-import {
-  XdpGroup,
-  type GroupWarning,
-  type KernelStatistics,
-  type XdpGroupOptions,
-  type XdpPacket,
-} from '../xsk/index.js'
+import { XdpGroup, type GroupWarning, type KernelStatistics, type XdpGroupOptions } from '../xsk/index.js'
 import { DivertProgram } from './divert-program.js'
+import { DivertQueue } from './divert-queue.js'
 import { LiveSource, xdpInterface } from './engine-live.js'
 import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
@@ -45,10 +40,8 @@ const RINGS = { rx: 4096, fill: 4096, tx: 64, completion: 64 }
 const FRAME_SIZE = 4096
 /** What the kernel keeps of a frame for itself (XDP_PACKET_HEADROOM). */
 const KERNEL_HEADROOM = 256
-/** Room for what veth and GRO make of TCP; grows for longer ones. */
-const GATHER_BYTES = 65_536 + 256
-/** AF_XDP tells no time of arrival: packets get the time at which they are read, the same for so many. */
-const PACKETS_A_CLOCK = 8
+/** Packets taken from a queue at a time. */
+const PACKETS = 256
 // include/uapi/linux/bpf.h: enum xdp_action
 const XDP_REDIRECT = 4
 
@@ -64,6 +57,7 @@ export class DivertSource implements PacketSource {
   readonly group: XdpGroup
   readonly #program: DivertProgram
   readonly #live: LiveSource
+  readonly #queues: readonly DivertQueue[]
   readonly #pace: Pace
   /** Packets that the kernel has frames for. */
   readonly #room: number
@@ -74,10 +68,6 @@ export class DivertSource implements PacketSource {
   #control = new AbortController()
   #run: Promise<void> | undefined
   #kernel: KernelStatistics
-  // Where packets of several frames are put together.
-  #gathered = new Uint8Array(0)
-  #time = 0
-  #clockLeft = 0
 
   /**
    * Opens the sockets and attaches the program; packets wait in the rings until `start`. Throws what `XdpGroup.open`
@@ -86,7 +76,10 @@ export class DivertSource implements PacketSource {
   static async open(options: DivertSourceOptions): Promise<DivertSource> {
     const { filter, snapLength = MAX_CAPTURED_LENGTH, xdpMode = 'auto', umem, latency, ...others } = options
     // A preset has rings of its own.
-    const rest = options.preset === undefined ? { rings: RINGS, ...others } : others
+    const rest =
+      options.preset === undefined
+        ? { batch: PACKETS, ...others, rings: { ...RINGS, ...options.rings } }
+        : others
     const device = xdpInterface(options.interface, options.namespace)
     const shape = {
       frameSize: FRAME_SIZE,
@@ -118,7 +111,7 @@ export class DivertSource implements PacketSource {
     return new DivertSource(
       group,
       program as DivertProgram,
-      new LiveSource(device, options.namespace, snapLength),
+      new LiveSource(device, options.namespace, snapLength, XDP_REDIRECT),
       latency ?? LATENCY_MS,
     )
   }
@@ -129,7 +122,7 @@ export class DivertSource implements PacketSource {
     this.#program = program
     this.#live = live
     this.#kernel = group.statistics().kernel
-    live.packet.verdict = XDP_REDIRECT
+    this.#queues = group.sockets.map((socket) => new DivertQueue(socket, live))
     this.#room = group.sockets.reduce((sum, socket) => sum + socket.frames().fill, 0)
     this.#pace = new Pace(
       {
@@ -146,7 +139,6 @@ export class DivertSource implements PacketSource {
       },
       latency,
     )
-    live.afterBatch = () => this.#pace.begin()
   }
 
   /** What is less than was asked for. */
@@ -183,11 +175,10 @@ export class DivertSource implements PacketSource {
     await this.#run
     if (!this.#live.isStarted) return
     try {
-      while (!this.#live.hasEnded && this.#isOpen && this.group.receive(this.#onPacket) > 0) await turn()
+      while (!this.#live.hasEnded && this.#isOpen && this.#receive() > 0) await turn()
     } catch (error) {
       this.#live.end(error as Error)
     }
-    await turn()
   }
 
   lost(): number {
@@ -231,12 +222,19 @@ export class DivertSource implements PacketSource {
   /** Hands on what is there, and says how much of the room that was. */
   #take(): number {
     let taken = 0
-    while (!this.#isPaused && this.#isOpen && taken < this.#room) {
-      const count = this.group.receive(this.#onPacket)
+    while (!this.#isPaused && taken < this.#room) {
+      const count = this.#receive()
       if (count === 0) break
       taken += count
     }
     return taken < MANY ? 0 : taken / this.#room
+  }
+
+  /** Hands on a batch of each queue; how many packets that was. */
+  #receive(): number {
+    let taken = 0
+    for (const queue of this.#queues) if (this.#isOpen && !this.#live.hasEnded) taken += queue.receive()
+    return taken
   }
 
   #drive(): void {
@@ -253,39 +251,15 @@ export class DivertSource implements PacketSource {
     const { signal } = this.#control
     await turn()
     try {
-      if (!signal.aborted) await this.group.run(this.#onPacket, { signal })
+      const handedOn = () => this.#pace.begin()
+      // Sleeping in poll(2) for one queue would leave the others waiting.
+      const options = this.#queues.length === 1 ? { signal } : { signal, wait: 'event-loop' as const }
+      if (!signal.aborted) await Promise.all(this.#queues.map((queue) => queue.run(handedOn, options)))
     } catch (error) {
       this.#live.end(error as Error)
+    } finally {
+      this.group.stop()
     }
-  }
-
-  readonly #onPacket = (received: XdpPacket): void => {
-    const live = this.#live
-    if (live.hasEnded) return
-    if (!live.isInBatch || --this.#clockLeft <= 0) {
-      this.#clockLeft = PACKETS_A_CLOCK
-      this.#time = live.clock.now()
-    }
-    const { packet } = live
-    if (received.fragments === 1) {
-      packet.bytes = received.bytes
-      packet.offset = received.offset
-      packet.length = received.length
-    } else {
-      this.#gather(received)
-    }
-    packet.queue = received.queue
-    live.clock.stamp(packet, this.#time)
-    live.handOn(received.totalLength)
-  }
-
-  #gather(received: XdpPacket): void {
-    const { packet } = this.#live
-    const length = received.totalLength
-    if (this.#gathered.length < length) this.#gathered = new Uint8Array(Math.max(length, GATHER_BYTES))
-    packet.bytes = this.#gathered
-    packet.offset = 0
-    packet.length = received.copyTo(this.#gathered)
   }
 }
 

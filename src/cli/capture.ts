@@ -1,20 +1,20 @@
 // xdp capture (sniff): sees packets, prints or writes them, from an interface or a file.
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { Command } from 'commander'
 import {
-  DEFAULT_CONFIG,
   configOptions,
   idleKeys,
   mergeConfig,
   parseConfig,
   printConfig,
+  wholeConfig,
   type CaptureConfig,
 } from '../capture/config.js'
 import { CaptureEngine } from '../capture/engine.js'
 import type { CaptureOptions } from '../capture/engine-options.js'
 import { FileSource } from '../capture/index.js'
-import { compileFilter } from '../filter/index.js'
-import { NotFoundError, OptionError, XdpError } from '../kernel/index.js'
+import { FilterError, compileFilter } from '../filter/index.js'
+import { NotFoundError, OptionError } from '../kernel/index.js'
 import { addCaptureFlags, type CaptureFlags } from './capture-flags.js'
 import { Capture, checkOutput } from './capture-run.js'
 import { untilInterrupted } from './interrupt.js'
@@ -37,10 +37,12 @@ export function captureCommand(): Command {
 
 async function run(words: readonly string[], flags: CaptureFlags): Promise<void> {
   checkOutput(flags)
+  requireTwoFiles(flags)
   const file = flags.config === undefined ? { capture: {}, xdp: {} } : readConfig(flags.config)
   const config = mergeConfig(file, flagConfig(words, flags, file))
-  const whole = mergeConfig(DEFAULT_CONFIG, config)
+  const whole = wholeConfig(config)
   if (flags.printConfig) {
+    compileFilter(config.capture.filter ?? '')
     process.stdout.write(printConfig(whole))
     return
   }
@@ -88,7 +90,14 @@ function readConfig(path: string): CaptureConfig {
   } catch (error) {
     throw new NotFoundError(`The configuration ${path} cannot be read: ${(error as Error).message}`)
   }
-  return parseConfig(text, path)
+  const config = parseConfig(text, path)
+  try {
+    compileFilter(config.capture.filter ?? '')
+  } catch (error) {
+    if (error instanceof FilterError) error.message = `${path}: capture.filter: ${error.message}`
+    throw error
+  }
+  return config
 }
 
 /** What the command line says, under the keys of the configuration. */
@@ -119,13 +128,14 @@ async function openFile(
   { filter, snapLength, ...queue }: CaptureOptions,
 ): Promise<CaptureEngine> {
   const compiled = typeof filter === 'string' ? compileFilter(filter) : undefined
-  let source: FileSource
-  try {
-    source = await FileSource.open(path, { filter: compiled, snapLength })
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (error instanceof XdpError || code === undefined) throw error
-    throw new XdpError(code, `The file ${path} cannot be read: ${message}`, undefined, { cause: error })
-  }
-  return CaptureEngine.over(source, queue)
+  return CaptureEngine.over(await FileSource.open(path, { filter: compiled, snapLength }), queue)
+}
+
+/** Opening the output would empty what is to be read. */
+function requireTwoFiles({ read, write }: CaptureFlags): void {
+  const [from, to] = [read, write].map((path) => {
+    return path === undefined || path === '-' ? undefined : statSync(path, { throwIfNoEntry: false })
+  })
+  if (!from?.isFile() || from.dev !== to?.dev || from.ino !== to.ino) return
+  throw new OptionError('write', `${write} is read and written at once`, 'Write to another file.')
 }

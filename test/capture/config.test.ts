@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import {
-  DEFAULT_CONFIG,
   checkConfig,
   configOptions,
   formatDuration,
@@ -11,6 +10,7 @@ import {
   mergeConfig,
   parseConfig,
   printConfig,
+  wholeConfig,
 } from '../../src/capture/config.js'
 
 const WHOLE = `
@@ -99,8 +99,11 @@ test('what cannot be is refused, and the message begins with the key', () => {
     ['capture: {batch_size: 1.5}', 'capture.batch_size', /is no whole number/],
     ['capture: {timeout: 100}', 'capture.timeout', /capture\.timeout \(100\) is no duration: write 100ms/],
     ['capture: {timeout: soon}', 'capture.timeout', /is no duration/],
-    ['capture: {timeout: 2m}', 'capture.timeout', /is above 1m/],
-    ['capture: {stats_interval: 0s}', 'capture.stats_interval', /is below 1ms/],
+    ['capture: {timeout: 2m}', 'capture.timeout', /capture\.timeout \(2m\) is above 1m/],
+    ['capture: {stats_interval: 0s}', 'capture.stats_interval', /\(0ms\) is below 1ms/],
+    ['capture: {xdp_queue_id: []}', 'capture.xdp_queue_id', /\(\[\]\) is empty/],
+    ['capture: []', 'capture', /capture is no mapping/],
+    ['capture: {interface: *x}', 'config', /alias/i],
     ['capture: {enable_stats: "yes"}', 'capture.enable_stats', /"yes"\) is neither/],
     ['capture: {mode: fast}', 'capture.mode', /is not auto, divert/],
     ['capture: {intreface: eth0}', 'capture.intreface', /capture\.intreface is no key/],
@@ -141,16 +144,12 @@ test('keys that say nothing to the mode are named', () => {
 test('what is printed reads back as it was, and the command line goes before the file', () => {
   const config = parseConfig(WHOLE)
   assert.deepEqual(parseConfig(printConfig(config)), config)
-  assert.deepEqual(parseConfig(printConfig(DEFAULT_CONFIG)), DEFAULT_CONFIG)
   const merged = mergeConfig(config, { capture: { mode: 'packet', interface: undefined }, xdp: {} })
   assert.deepEqual([merged.capture.mode, merged.capture.interface], ['packet', 'eth0'])
   // What was asked for last is what is printed and what is done: `-m auto` never diverts because of a file.
   const asked = mergeConfig(parseConfig('capture: {use_xdp: true}'), { capture: { mode: 'auto' }, xdp: {} })
   assert.equal(configOptions(asked).options.mode, 'auto')
-  assert.doesNotMatch(printConfig(mergeConfig(DEFAULT_CONFIG, asked)), /use_xdp/)
-  const usesXdp = mergeConfig(DEFAULT_CONFIG, parseConfig('capture: {use_xdp: true}'))
-  assert.doesNotMatch(printConfig(usesXdp), /mode:/)
-  assert.deepEqual(configOptions(usesXdp).options.mode, ['divert', 'mirror', 'packet'])
+  assert.doesNotMatch(printConfig(wholeConfig(asked)), /use_xdp/)
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 60_000_000 }), (microseconds) => {
       const { capture } = parseConfig(`capture: {timeout: ${formatDuration(microseconds / 1000)}}`)
@@ -158,6 +157,35 @@ test('what is printed reads back as it was, and the command line goes before the
     }),
     { seed: 1, numRuns: 200 },
   )
+})
+
+test('the whole configuration, given in place of its parts, is the same capture', () => {
+  for (const text of [
+    '',
+    'capture: {use_xdp: true}',
+    'capture: {use_xdp: false, buffer_size: 10}',
+    'capture: {mode: divert}\nxdp: {rx_ring_size: 64}',
+    'capture: {mode: mirror, timeout: 10ms}\nxdp: {flags: 2}',
+  ]) {
+    const config = parseConfig(text)
+    const printed = printConfig(wholeConfig(config))
+    const whole = parseConfig(printed)
+    assert.deepEqual(parseConfig(printConfig(wholeConfig(whole))), whole)
+    assert.deepEqual(configOptions(whole).options.mode, configOptions(config).options.mode)
+    // What is not asked for is not had: a queue, above all.
+    assert.equal(
+      /buffer_size|batch_size: \d+\n(?=.*xdp:)|timeout/.test(printed),
+      /buffer_size|timeout/.test(text),
+    )
+    for (const mode of ['divert', 'mirror', 'packet'])
+      if (!/use_xdp: true|divert/.test(text)) assert.deepEqual(idleKeys(whole, mode), idleKeys(config, mode))
+  }
+  const { options } = configOptions(wholeConfig(parseConfig('capture: {mode: divert}')))
+  assert.deepEqual(options.sockets?.rings, { rx: 4096, tx: 64, fill: 4096, completion: 64 })
+})
+
+test('an empty section is none', () => {
+  assert.deepEqual(parseConfig('capture:\n  # mode: mirror\nxdp:'), { capture: {}, xdp: {} })
 })
 
 test('no value makes it fail otherwise than by an option', () => {

@@ -1,0 +1,47 @@
+// What `xdp capture` says of its files before it begins: the configuration, and those to read and write.
+import assert from 'node:assert/strict'
+import { linkSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { it, type TestContext } from 'node:test'
+import { xdp, xdpOk } from './xdp.js'
+
+function directoryOf(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'capture-config-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  return directory
+}
+
+it('what --print-config shows is taken as it is, and comes to the same', async (t) => {
+  const path = join(directoryOf(t), 'capture.yaml')
+  for (const args of [[], ['-m', 'divert'], ['-m', 'mirror', '-B', '10', '-Q', '0,2'], ['-s', '96', 'udp']]) {
+    const printed = await xdpOk('capture', '-i', 'eth7', ...args, '--print-config')
+    writeFileSync(path, printed)
+    assert.equal(await xdpOk('capture', '--config', path, '--print-config'), printed)
+  }
+})
+
+it('a filter that is none is found before anything else, and in its place', async (t) => {
+  const path = join(directoryOf(t), 'capture.yaml')
+  writeFileSync(path, 'capture: {interface: eth7, filter: udp prot 53}')
+  const pointer = '"prot" cannot stand here; did you mean "port"?\n  udp prot 53\n      ^^^^\n'
+  const fromFile = await xdp(['capture', '--config', path, '--print-config'])
+  assert.deepEqual([fromFile.status, fromFile.stderr], [2, `xdp: ${path}: capture.filter: ${pointer}`])
+  const typed = await xdp(['capture', 'eth7', 'udp', 'prot', '53', '--print-config'])
+  assert.deepEqual([typed.status, typed.stderr], [2, `xdp: ${pointer}`])
+})
+
+it('a file is not emptied that is to be read, by whatever name', async (t) => {
+  const directory = directoryOf(t)
+  const [path, alias] = [join(directory, 'a.pcap'), join(directory, 'b.pcap')]
+  const header = Buffer.from('d4c3b2a1020004000000000000000000ffff000001000000', 'hex')
+  writeFileSync(path, header)
+  linkSync(path, alias)
+  const { status, stderr } = await xdp(['capture', '-r', path, '-w', alias])
+  assert.deepEqual(
+    [status, stderr],
+    [2, `xdp: ${alias} is read and written at once. Write to another file.\n`],
+  )
+  assert.deepEqual(readFileSync(path), header)
+  assert.equal((await xdp(['capture', '-r', path, '-w', join(directory, 'c.pcap')])).status, 0)
+})
