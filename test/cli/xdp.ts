@@ -3,9 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-
-// The runner, on a terminal, asks its files for colours, which are no part of what a user's pipe would get.
-delete process.env['FORCE_COLOR']
+import '../support/no-colours.js'
 
 /** The command line that everything here starts with. */
 export const XDP = [process.execPath, fileURLToPath(new URL('../../../bin/xdp.js', import.meta.url))] as const
