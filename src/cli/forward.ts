@@ -147,8 +147,10 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
     })
     if (failure !== undefined) throw failure as Error
     print()
-    for (const { from, to, tx, txDropped } of forwarder.statistics())
-      console.error(`xdp: forwarded ${tx.packets} packets from ${from} to ${to}, dropped ${txDropped}`)
+    for (const { from, to, tx, dropped, txDropped } of forwarder.statistics())
+      console.error(
+        `xdp: forwarded ${tx.packets} packets from ${from} to ${to}, dropped ${dropped + txDropped}`,
+      )
   } finally {
     clearInterval(timer)
   }

@@ -66,14 +66,16 @@ export function generateCommand(): Command {
     .option('-r, --rate <packets>', 'packets a second, as in 250k or 1.5M (default: all there is)', parseRate)
     .option('-c, --count <n>', 'packets to send', wholeNumber(1, Number.MAX_SAFE_INTEGER))
     .option('-t, --time <seconds>', 'seconds to send for', seconds)
-    .option(
-      '--pcap <file>',
-      `send the packets of a capture file instead, the first ${MOST_FROM_FILE} of them`,
+    .addOption(
+      new Option(
+        '--pcap <file>',
+        `send the packets of a capture file instead as they are, the first ${MOST_FROM_FILE} of them`,
+      ).conflicts(['to', 'toMac', 'from', 'fromMac', 'port', 'size', 'vlan', 'flows']),
     )
     .addOption(
       new Option(
         '--by <sender>',
-        'who makes the packets (default: the kernel, a socket below 10,000 a second)',
+        'who makes the packets (default: the kernel; a socket below 10,000 a second, and for several sizes or a file)',
       ).choices(['kernel', 'socket']),
     )
     .option('-q, --queue <n>', 'the queue that a socket sends by', wholeNumber(0, 65_535), 0)
@@ -103,25 +105,26 @@ async function run(name: string, flags: GenerateFlags): Promise<void> {
   const { rate = 0 } = flags
   const stream = randomInt(0x10000)
   const templates = flags.pcap === undefined ? describe(index, name, flags, stream) : await read(flags.pcap)
-  const started = performance.now()
-  let last = { at: started, packets: 0, bytes: 0 }
+  let printed = performance.now()
+  let last: Sent = { packets: 0, bytes: 0, seconds: 0 }
   const print = (sent: Sent, isEnd = false) => {
-    const at = performance.now()
-    if (!isEnd && at - last.at < flags.interval * 1000) return
-    const since = isEnd ? { at: started, packets: 0, bytes: 0 } : last
-    const seconds = (at - since.at) / 1e3
+    if (!isEnd && performance.now() - printed < flags.interval * 1000) return
+    const since = isEnd ? { packets: 0, bytes: 0, seconds: 0 } : last
+    const seconds = sent.seconds - since.seconds
+    const perSecond = (count: number) => (seconds > 0 ? count / seconds : 0)
     const rates = {
-      packetsPerSecond: (sent.packets - since.packets) / seconds,
-      bitsPerSecond: ((sent.bytes - since.bytes) * 8) / seconds,
+      packetsPerSecond: perSecond(sent.packets - since.packets),
+      bitsPerSecond: perSecond((sent.bytes - since.bytes) * 8),
     }
-    last = { at, packets: sent.packets, bytes: sent.bytes }
+    printed = performance.now()
+    last = sent
     console.log(flags.json ? JSON.stringify({ ...sent, ...rates, stream }) : sentence(sent, rates, isEnd))
   }
   await untilInterrupted(async (signal) => {
     const sent = await generate({
       interface: name,
       templates,
-      by: flags.by ?? (rate > 0 && rate < SLOW ? 'socket' : 'kernel'),
+      by: flags.by ?? ((rate > 0 && rate < SLOW) || templates.length > 1 ? 'socket' : 'kernel'),
       rate,
       flows: flags.flows,
       queue: flags.queue,

@@ -14,7 +14,8 @@ function send({ templates, count, seconds, chunk, state: shared }: KernelSenderD
     for (const { packet, shape } of templates) {
       runs.push({ packet, loaded: defineGenerator(shape).load({ maps: { [stateMap.name]: numbers } }) })
     }
-    const end = performance.now() + seconds * 1e3
+    const start = performance.now()
+    const end = start + seconds * 1e3
     for (let turn = 0; state[STATE.stop] === 0 && performance.now() < end; turn++) {
       const repeat = Math.min(chunk, count - state[STATE.packets])
       if (repeat <= 0) break
@@ -22,6 +23,7 @@ function send({ templates, count, seconds, chunk, state: shared }: KernelSenderD
       loaded.program.runLive({ packet, repeat })
       state[STATE.bytes] += repeat * packet.length
       state[STATE.packets] += repeat
+      state[STATE.seconds] = (performance.now() - start) / 1e3
     }
   } finally {
     for (const { loaded } of runs) loaded.close()

@@ -23,8 +23,8 @@ export interface KernelSenderFailure {
   hint: string | undefined
 }
 
-/** Words of the shared state: non-zero to stop; packets and bytes so far, as doubles. */
-export const STATE = { stop: 0, packets: 1, bytes: 2 } as const
+/** Doubles of the shared state: non-zero to stop; packets and bytes of the runs so far, and how long those took. */
+export const STATE = { stop: 0, packets: 1, bytes: 2, seconds: 3 } as const
 
 // Setting a run up takes some 20 ms, so that a second's worth costs 2 %; and a run cannot be stopped.
 const CHUNK_SECONDS = 1
@@ -46,7 +46,7 @@ export async function sendFromKernel(order: Order): Promise<Sent> {
     )
   }
   const interval = rate === 0 ? 0 : Math.max(1, Math.round(1e9 / rate))
-  const state = new Float64Array(new SharedArrayBuffer(3 * Float64Array.BYTES_PER_ELEMENT))
+  const state = new Float64Array(new SharedArrayBuffer(4 * Float64Array.BYTES_PER_ELEMENT))
   const workerData: KernelSenderData = {
     templates: order.templates.map(({ bytes, layout }) => {
       if (bytes.length > LONGEST_FRAME) {
@@ -60,14 +60,18 @@ export async function sendFromKernel(order: Order): Promise<Sent> {
     }),
     count: order.count,
     seconds: order.seconds,
-    chunk: rate === 0 ? LARGEST_CHUNK : Math.min(LARGEST_CHUNK, rate * CHUNK_SECONDS),
+    // Every template has its turn.
+    chunk: Math.min(
+      LARGEST_CHUNK,
+      rate === 0 ? Infinity : rate * CHUNK_SECONDS,
+      Math.ceil(order.count / order.templates.length),
+    ),
     state: state.buffer,
   }
-  const start = performance.now()
   const sent = () => ({
     packets: state[STATE.packets],
     bytes: state[STATE.bytes],
-    seconds: (performance.now() - start) / 1e3,
+    seconds: state[STATE.seconds],
   })
   // A thread is where the one that starts it is.
   const worker = inNamespace(namespace, () => {

@@ -17,7 +17,7 @@ export interface GenerateOptions {
   templates: readonly GeneratorTemplate[]
   /**
    * Who sends. `kernel` (the default): live-frame runs, the fastest, on a thread of their own, from 10,000 packets a second on;
-   * several templates change every second or quarter million packets. `socket`: an AF_XDP socket on `queue`.
+   * several templates change every second or quarter million packets, or when each has had its part of `count`. `socket`: an AF_XDP socket on `queue`.
    */
   by?: 'kernel' | 'socket'
   /** Packets a second, 0 for as fast as it goes. Default 0. */
@@ -44,7 +44,7 @@ export interface Sent {
   packets: number
   /** Without the frames' checksums. */
   bytes: number
-  /** How long that took. */
+  /** How long that took, from the first packet on. */
   seconds: number
 }
 

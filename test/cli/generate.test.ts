@@ -87,13 +87,28 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
     const directory = mkdtempSync(join(tmpdir(), 'xdp-generate-'))
     t.after(() => rmSync(directory, { recursive: true }))
     const path = join(directory, 'two.pcap')
-    const packet = Buffer.from('ffffffffffff02000000000288b5'.padEnd(120, '5a'), 'hex')
+    const packet = (bytes: number) =>
+      Buffer.from('ffffffffffff02000000000288b5'.padEnd(2 * bytes, '5a'), 'hex')
     const header = Buffer.from('d4c3b2a1020004000000000000000000ffff000001000000', 'hex')
-    const record = Buffer.alloc(16)
-    record.writeUInt32LE(packet.length, 8)
-    record.writeUInt32LE(packet.length, 12)
-    writeFileSync(path, Buffer.concat([header, record, packet, record, packet]))
-    const args = ['-i', lab.a.interface, '-c', '4', '-xx', '--immediate-mode', 'ether', 'proto', '0x88b5']
+    const record = (bytes: number) => {
+      const head = Buffer.alloc(16)
+      head.writeUInt32LE(bytes, 8)
+      head.writeUInt32LE(bytes, 12)
+      return Buffer.concat([head, packet(bytes)])
+    }
+    writeFileSync(path, Buffer.concat([header, record(60), record(100)]))
+    const args = [
+      '-i',
+      lab.a.interface,
+      '-c',
+      '4',
+      '-e',
+      '-xx',
+      '--immediate-mode',
+      'ether',
+      'proto',
+      '0x88b5',
+    ]
     const tcpdump = lab.spawn('a', 'tcpdump', args, { stdio: ['ignore', 'pipe', 'pipe'] })
     let [text, log] = ['', '']
     tcpdump.stdout!.on('data', (chunk: Buffer) => (text += chunk.toString()))
@@ -105,11 +120,16 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
     })
     await listening
     const ended = new Promise((resolve) => tcpdump.once('close', resolve))
-    const sent = await generateAt(lab.name, '--pcap', path, '-c', '4', '--by', 'socket')
+    const sent = await generateAt(lab.name, '--pcap', path, '-c', '4')
     assert.equal(sent.status, 0, sent.stderr)
     await ended
     assert.equal(text.match(/5a5a 5a5a/g) !== null, true, text)
-    assert.match(sent.stdout, /sent 4 packets, 240 bytes/)
+    const lengths = [...text.matchAll(/\blength (\d+):/g)].map(([, length]) => length)
+    assert.deepEqual(lengths, ['60', '100', '60', '100'], text)
+    assert.match(sent.stdout, /sent 4 packets, 320 bytes/)
+    const both = await generateAt(lab.name, '--pcap', path, '-c', '4', '--to', lab.a.ipv4)
+    assert.equal(both.status, 2)
+    assert.match(both.stderr, /'--pcap <file>' cannot be used with option '--to <address>'/)
   })
 
   it('refuses what is no lab, and says what is missing', async (t) => {

@@ -110,6 +110,16 @@ describe('generate', { skip: needsRoot }, () => {
     })
   }
 
+  it('gives every template its part of the packets', async (t) => {
+    const lab = createTestLab(t)
+    for (const by of ['kernel', 'socket'] as const) {
+      const sizes = templates(lab, 4, { sizes: [60, 100, 1400] })
+      const { packets, bytes, seconds } = await generate({ ...from(lab), templates: sizes, by, count: 9 })
+      assert.deepEqual([packets, bytes], [9, 3 * (60 + 100 + 1400)], by)
+      assert.ok(seconds > 0)
+    }
+  })
+
   it('keeps to its rate, and stops when told', async (t) => {
     const lab = createTestLab(t)
     await measure(t, lab)
