@@ -1,5 +1,6 @@
 // Mapped memory with one owner: an ArrayBuffer that is detached before its pages go away.
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -90,6 +91,37 @@ Napi::Value callFtruncate(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), result < 0 ? -errno : 0);
 }
 
+// gather(target, source, moves, count): 0, or -EFAULT for what does not lie in both. A move is three words: to, from, length.
+// Called once a batch, so the arguments are read without wrappers.
+napi_value callGather(napi_env env, napi_callback_info info) {
+  size_t given = 4;
+  napi_value arguments[4];
+  napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
+  void* memory[3] = {nullptr, nullptr, nullptr};
+  size_t lengths[3] = {0, 0, 0};
+  for (int i = 0; i < 3; i++) {
+    napi_get_typedarray_info(env, arguments[i], nullptr, &lengths[i], &memory[i], nullptr, nullptr);
+    if (memory[i] == nullptr) lengths[i] = 0;
+  }
+  uint32_t count = 0;
+  napi_get_value_uint32(env, arguments[3], &count);
+  uint8_t* target = static_cast<uint8_t*>(memory[0]);
+  const uint8_t* source = static_cast<const uint8_t*>(memory[1]);
+  const uint32_t* move = static_cast<const uint32_t*>(memory[2]);
+  int32_t result = static_cast<size_t>(count) * 3 <= lengths[2] ? 0 : -EFAULT;
+  for (uint32_t i = 0; i < count && result == 0; i++, move += 3) {
+    size_t to = move[0], from = move[1], length = move[2];
+    if (to + length > lengths[0] || from + length > lengths[1]) {
+      result = -EFAULT;
+    } else if (length > 0) {
+      memcpy(target + to, source + from, length);
+    }
+  }
+  napi_value answer = nullptr;
+  napi_create_int32(env, result, &answer);
+  return answer;
+}
+
 }  // namespace
 
 void exportMemory(Napi::Env env, Napi::Object exports) {
@@ -97,6 +129,9 @@ void exportMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("munmap", Napi::Function::New(env, callMunmap, "munmap"));
   exports.Set("memfd", Napi::Function::New(env, callMemfd, "memfd"));
   exports.Set("ftruncate", Napi::Function::New(env, callFtruncate, "ftruncate"));
+  napi_value gather = nullptr;
+  napi_create_function(env, "gather", NAPI_AUTO_LENGTH, callGather, nullptr, &gather);
+  exports.Set("gather", Napi::Value(env, gather));
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(sysconf(_SC_PAGESIZE))));
 }
 

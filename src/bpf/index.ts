@@ -161,7 +161,7 @@ export {
   type DetachOptions,
   type QueryOptions,
 } from './query.js'
-export { RingBuffer, type RecordHandler, type RingBufferCounters } from './ringbuf.js'
+export { RecordBatch, RingBuffer, type RecordHandler, type RingBufferCounters } from './ringbuf.js'
 export { captureSources, currentLocation, sourceText, type SourceLocation } from './source.js'
 export type { LiveRunOptions, LiveRunResult, TestContext, TestRunOptions, TestRunResult } from './test-run.js'
 export { VerifierError } from './verifier.js'

@@ -23,6 +23,21 @@ interface RingBufferMap {
  */
 export type RecordHandler = (bytes: Uint8Array, offset: number, length: number) => void
 
+/** Where records are that wait in a ring: see `RingBuffer.take`. */
+export class RecordBatch {
+  /** What the offsets count in, and the same in words. */
+  bytes: Uint8Array = new Uint8Array(0)
+  words: Uint32Array = new Uint32Array(0)
+  /** Where each record begins: a multiple of 8. */
+  readonly offsets: Uint32Array
+  count = 0
+
+  /** `capacity`: records that it has room for. */
+  constructor(capacity: number) {
+    this.offsets = new Uint32Array(capacity)
+  }
+}
+
 /** What came through. */
 export interface RingBufferCounters {
   /** Records handed on. */
@@ -46,9 +61,11 @@ export class RingBuffer {
   /** Positions are 64-bit byte counts that only grow; their low halves are enough to read, as a ring has at most 2^31 bytes. */
   readonly #consumerPosition: BigUint64Array
   readonly #producerPosition: Uint32Array
-  readonly #headers: Uint32Array
-  /** The ring twice in a row, so that no record is ever split. */
   readonly #data: Uint8Array
+  readonly #words: Uint32Array
+  /** Where the one record is put together that the end of the ring splits. */
+  #split = new Uint8Array(0)
+  #splitWords = new Uint32Array(0)
   /** What was published, and the bytes passed since then. */
   #position: bigint
   #passed = 0
@@ -68,7 +85,8 @@ export class RingBuffer {
     // One page that we write, one that the kernel writes with the ring behind it, which may not be writable.
     this.#consumer = MappedRegion.map({ fd: map.fd, length: PAGE_SIZE, context })
     try {
-      const length = PAGE_SIZE + 2 * this.size
+      // The kernel would map the ring twice in a row, so that none is split; but then it counts twice as memory.
+      const length = PAGE_SIZE + this.size
       this.#producer = MappedRegion.map({ fd: map.fd, offset: PAGE_SIZE, length, writable: false, context })
     } catch (error) {
       this.#consumer.close()
@@ -76,7 +94,7 @@ export class RingBuffer {
     }
     this.#consumerPosition = new BigUint64Array(this.#consumer.buffer, 0, 1)
     this.#producerPosition = new Uint32Array(this.#producer.buffer, 0, 1)
-    this.#headers = new Uint32Array(this.#producer.buffer, PAGE_SIZE)
+    this.#words = new Uint32Array(this.#producer.buffer, PAGE_SIZE)
     this.#data = new Uint8Array(this.#producer.buffer, PAGE_SIZE)
     this.#position = Atomics.load(this.#consumerPosition, 0)
   }
@@ -118,18 +136,71 @@ export class RingBuffer {
   }
 
   /**
+   * Notes where the next records are, in order, as many as `into` has room for, and no more once they have `mostBytes` of the
+   * ring; how many. They are as the program wrote them until `release`. Stops at a record that is not committed yet. Not
+   * within a handler of `consume`.
+   */
+  take(into: RecordBatch, mostBytes = Infinity): number {
+    this.#assertOpen()
+    into.bytes = this.#data
+    into.words = this.#words
+    into.count = 0
+    const { offsets } = into
+    const mask = this.size - 1
+    const start = Number(this.#position & 0xffffffffn)
+    const available = (Atomics.load(this.#producerPosition, 0) - start) >>> 0
+    let passed = this.#passed
+    const end = Math.min(available, passed + mostBytes)
+    let count = 0
+    while (passed < end && count < offsets.length) {
+      const at = (start + passed) & mask
+      const header = Atomics.load(this.#words, at >>> 2)
+      if (header & BPF_RINGBUF_BUSY_BIT) break
+      const length = header & LENGTH_MASK
+      const room = (length + BPF_RINGBUF_HDR_SZ + 7) & ~7
+      if (header & BPF_RINGBUF_DISCARD_BIT) {
+        this.counters.discarded++
+      } else if (at + room <= this.size) {
+        offsets[count++] = at + BPF_RINGBUF_HDR_SZ
+      } else {
+        // Elsewhere than the others, so it comes by itself.
+        if (count > 0) break
+        into.bytes = this.#unsplit(at + BPF_RINGBUF_HDR_SZ, length)
+        into.words = this.#splitWords
+        offsets[count++] = 0
+        passed += room
+        break
+      }
+      passed += room
+    }
+    this.#passed = passed
+    this.counters.received += count
+    return (into.count = count)
+  }
+
+  /** Gives the kernel the room of the records that were taken. Harmless once the ring is closed. */
+  release(): void {
+    if (this.#isOpen) this.#publish()
+  }
+
+  /** Calls `onReady` on the event loop of this thread when records wait, until `unwatch` or `close`. */
+  watchReady(onReady: () => void): void {
+    this.#assertOpen()
+    if (this.#watcher) throw new StateError(`The ring buffer "${this.#name}" is watched already`)
+    this.#watcher = watchDescriptor(this.#fd, onReady)
+    this.#watcher.start(READABLE)
+  }
+
+  /**
    * Consumes on the event loop of this thread, at most `budget` records at a time, until `unwatch` or `close`. What the
    * handler throws becomes an uncaught exception.
    */
   watch(handler: RecordHandler, options: { budget?: number } = {}): void {
-    this.#assertOpen()
-    if (this.#watcher) throw new StateError(`The ring buffer "${this.#name}" is watched already`)
     const budget = options.budget ?? 1024
-    this.#watcher = watchDescriptor(this.#fd, () => this.consume(handler, budget))
-    this.#watcher.start(READABLE)
+    this.watchReady(() => this.consume(handler, budget))
   }
 
-  /** Stops `watch`. Harmless when nothing is watched. */
+  /** Stops `watch` and `watchReady`. Harmless when nothing is watched. */
   unwatch(): void {
     this.#watcher?.close()
     this.#watcher = undefined
@@ -158,7 +229,7 @@ export class RingBuffer {
     try {
       while (this.#isOpen && this.#passed < available && taken < budget) {
         const at = (start + this.#passed) & mask
-        const header = Atomics.load(this.#headers, at >>> 2)
+        const header = Atomics.load(this.#words, at >>> 2)
         if (header & BPF_RINGBUF_BUSY_BIT) break
         const length = header & LENGTH_MASK
         // Behind this record, whatever the handler does.
@@ -168,13 +239,27 @@ export class RingBuffer {
           this.counters.discarded++
         } else {
           this.counters.received++
-          handler(this.#data, at + BPF_RINGBUF_HDR_SZ, length)
+          const data = at + BPF_RINGBUF_HDR_SZ
+          if (data + length <= this.size) handler(this.#data, data, length)
+          else handler(this.#unsplit(data, length), 0, length)
         }
       }
     } finally {
       this.#publish()
     }
     return taken
+  }
+
+  /** The record of `length` bytes at `data`, whose end is at the beginning of the ring, in one piece. */
+  #unsplit(data: number, length: number): Uint8Array {
+    if (this.#split.length < length) {
+      this.#split = new Uint8Array((length + 7) & ~7)
+      this.#splitWords = new Uint32Array(this.#split.buffer)
+    }
+    const before = Math.max(0, this.size - data)
+    this.#split.set(this.#data.subarray(data, data + before))
+    this.#split.set(this.#data.subarray(data - this.size + before, data - this.size + length), before)
+    return this.#split
   }
 
   /** Gives the kernel the room of the records that were passed. */

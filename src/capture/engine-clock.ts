@@ -1,6 +1,5 @@
 // The time of day in nanoseconds, from the monotonic clock that eBPF programs and this process have in common.
 import { performance } from 'node:perf_hooks'
-import type { PacketRecord } from '../packet/pcap-record.js'
 
 /** A tick of `Date.now()` seen from this near is near enough: nanoseconds. */
 const NEAR = 2_000
@@ -18,6 +17,11 @@ export class WallClock {
   /** The time of day when CLOCK_MONOTONIC was 0. */
   #seconds = 0
   #nanoseconds = 0
+  /** What `read` found. */
+  seconds = 0
+  nanoseconds = 0
+  /** When the second of that began. */
+  #start = Infinity
 
   constructor() {
     this.#origin = Number(process.hrtime.bigint()) - performance.now() * 1e6
@@ -29,13 +33,17 @@ export class WallClock {
     return performance.now() * 1e6 + this.#origin
   }
 
-  /** Writes into a packet the time of day at `time` of CLOCK_MONOTONIC. */
-  stamp(packet: PacketRecord, time: number): void {
-    const whole = Math.floor(time / 1e9)
-    const nanoseconds = Math.floor(time - whole * 1e9) + this.#nanoseconds
-    const carry = nanoseconds >= 1e9 ? 1 : 0
-    packet.seconds = whole + this.#seconds + carry
-    packet.nanoseconds = nanoseconds - carry * 1e9
+  /** Puts the time of day at `time` of CLOCK_MONOTONIC into `seconds` and `nanoseconds`. */
+  read(time: number): void {
+    let since = time - this.#start
+    // Packets come many in a second.
+    if (!(since >= 0 && since < 1e9)) {
+      const whole = Math.floor((time + this.#nanoseconds) / 1e9)
+      this.seconds = whole + this.#seconds
+      this.#start = whole * 1e9 - this.#nanoseconds
+      since = time - this.#start
+    }
+    this.nanoseconds = Math.floor(since)
   }
 
   /** Looks whether the system's clock was set meanwhile. Cheap: for every second. */
@@ -46,6 +54,7 @@ export class WallClock {
   }
 
   #synchronise(): void {
+    this.#start = Infinity
     let best = Infinity
     for (let i = 0; i < ATTEMPTS && best > NEAR; i++) {
       const start = Date.now()

@@ -1,4 +1,4 @@
-// What the two ways through XDP have in common: a packet to fill in, counts, ends of batches, the interface's fate.
+// What the two ways through XDP have in common: a batch to fill, counts, ends of batches, the interface's fate.
 import {
   StateError,
   UnsupportedError,
@@ -6,10 +6,11 @@ import {
   type Interface,
   type Namespace,
 } from '../kernel/index.js'
-import { LINKTYPE_ETHERNET, PacketRecord } from '../packet/pcap-record.js'
+import { PacketBatch } from '../packet/pcap-batch.js'
+import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
 import { WallClock } from './engine-clock.js'
 import { LinkWatch } from './engine-link.js'
-import type { PacketSink, SourceStatistics } from './source.js'
+import { handOn, type PacketSink, type SourceStatistics } from './source.js'
 
 const CLOCK_MS = 1000
 
@@ -23,11 +24,14 @@ export function xdpInterface(name: string, namespace: Namespace | undefined): In
   )
 }
 
+/** Packets handed on at a time, and bytes of them before which there are more: an output has room for so many. */
+export const BATCH = 1024
+export const BATCH_BYTES = 262_144
+
 /** The half of a source that does not depend on where packets come from. */
 export class LiveSource {
-  readonly packet = new PacketRecord()
-  /** Called behind each batch. */
-  afterBatch: () => void = () => undefined
+  /** To be filled and handed on. */
+  readonly batch = new PacketBatch(BATCH)
   readonly clock = new WallClock()
   readonly stats: SourceStatistics = {
     packets: 0,
@@ -35,26 +39,21 @@ export class LiveSource {
     batches: 0,
     dropped: { interface: 0, kernel: 0, ring: 0 },
   }
+  /** The most bytes of a packet that are handed on. */
+  readonly snapLength: number
   readonly #device: Interface
   readonly #namespace: Namespace | undefined
-  readonly #snapLength: number
   #link: LinkWatch | undefined
   #sink: PacketSink | undefined
   #timer: NodeJS.Timeout | undefined
-  #hasBatch = false
   #hasEnded = false
 
-  constructor(device: Interface, namespace: Namespace | undefined, snapLength: number) {
+  constructor(device: Interface, namespace: Namespace | undefined, snapLength: number, verdict: number) {
     this.#device = device
     this.#namespace = namespace
-    this.#snapLength = snapLength
-    this.packet.linkType = LINKTYPE_ETHERNET
-    this.packet.direction = 'inbound'
-  }
-
-  /** Whether packets were handed on whose batch has not ended yet. */
-  get isInBatch(): boolean {
-    return this.#hasBatch
+    this.snapLength = snapLength
+    this.batch.linkType = LINKTYPE_ETHERNET
+    this.batch.verdict = verdict
   }
 
   get isStarted(): boolean {
@@ -72,26 +71,20 @@ export class LiveSource {
     this.#timer = setInterval(() => this.clock.check(), CLOCK_MS).unref()
   }
 
-  /** Hands on `packet`, whose bytes, offset, lengths, queue and time are set. */
-  handOn(wireLength: number): void {
-    const { packet, stats } = this
-    packet.wireLength = wireLength
-    if (packet.length > this.#snapLength) packet.length = this.#snapLength
-    stats.packets++
-    stats.bytes += wireLength
-    this.#sink?.packet(packet)
-    if (this.#hasBatch) return
-    // Runs as soon as whoever called us is through with what is there.
-    this.#hasBatch = true
-    process.nextTick(this.#endBatch)
+  /** Whether the batch is to be handed on before there are more packets in it. */
+  get isFull(): boolean {
+    return this.batch.count === BATCH || this.batch.captured >= BATCH_BYTES
   }
 
-  readonly #endBatch = (): void => {
-    this.#hasBatch = false
-    this.stats.batches++
+  /** Hands on what is in the batch. What the sink throws ends the source. */
+  handOn(): void {
+    const { batch, stats } = this
+    if (batch.count === 0 || !this.#sink || this.#hasEnded) return
+    stats.packets += batch.count
+    stats.bytes += batch.wire
+    stats.batches++
     try {
-      this.#sink?.batchEnd?.()
-      this.afterBatch()
+      handOn(batch, this.#sink)
     } catch (error) {
       this.end(error as Error)
     }
@@ -121,6 +114,7 @@ export class LiveSource {
 
   close(): void {
     this.#hasEnded = true
+    this.batch.clear()
     this.#link?.close()
     clearInterval(this.#timer)
   }

@@ -59,7 +59,6 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
     case 'divert': {
       const queues = queuesOf(options, report)
       const sockets = {
-        batch: options.batch,
         ...options.sockets,
         ...common,
         queues,

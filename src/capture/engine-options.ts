@@ -30,7 +30,7 @@ export interface CaptureOptions {
   buffer?: number | undefined
   /** Bytes that may wait there. Default 2048 a packet. */
   bufferBytes?: number | undefined
-  /** Packets of a batch at most: what `forEachBatch` hands on, and what a socket takes at a time. Default 64. */
+  /** Packets that `forEachBatch` hands on at most. Default 64. */
   batch?: number | undefined
   /**
    * How long a packet may wait for its batch to fill: milliseconds. Default: 0 there, and 20 in the kernel while others

@@ -1,10 +1,14 @@
 // What an engine gives its source to call: packets are numbered, told what was lost before them, and handed on or queued.
+import type { PacketBatch } from '../packet/pcap-batch.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
 import type { PacketQueue } from './queue.js'
 import type { PacketSink, PacketSource } from './source.js'
 
-/** A consumer that is called for each packet as it comes, without a queue. What it throws ends the capture. */
-export type PacketConsumer = Pick<PacketSink, 'packet' | 'batchEnd'>
+/**
+ * A consumer that is called for each packet as it comes, or with `batch` for those that came together, without a queue. What it
+ * throws ends the capture.
+ */
+export type PacketConsumer = Pick<PacketSink, 'packet' | 'batchEnd' | 'batch'>
 
 /** The queue's source is paused above this. */
 const FULL = 0.75
@@ -27,6 +31,14 @@ export class PacketNumbers {
   number(packet: PacketRecord): void {
     packet.packetId = this.#nextId++
     packet.dropCount = this.#untold > 0 ? this.#untold : -1
+    this.#untold = 0
+  }
+
+  /** The same for all packets of a batch. */
+  numberAll(batch: PacketBatch): void {
+    batch.firstId = this.#nextId
+    this.#nextId += batch.count
+    batch.dropCount = this.#untold > 0 ? this.#untold : -1
     this.#untold = 0
   }
 
@@ -57,31 +69,33 @@ function lostBy(source: PacketSource): number {
   return dropped.interface + dropped.kernel + dropped.ring
 }
 
-/** Hands each packet to the consumer. */
+/** Hands each packet to the consumer, or all that came together if it takes them so. */
 export function consumerSink(
   source: PacketSource,
   consumer: PacketConsumer,
   numbers: PacketNumbers,
-): Required<PacketConsumer> {
-  if (source.mode === 'file') {
-    return {
-      packet: (packet) => {
-        numbers.processed++
-        consumer.packet(packet)
-      },
-      batchEnd: () => consumer.batchEnd?.(),
-    }
-  }
+): PacketConsumer {
+  // Packets of a file have the numbers that it says.
+  const isFile = source.mode === 'file'
+  const { batch: takeAll } = consumer
   return {
     packet: (packet) => {
-      numbers.number(packet)
+      if (!isFile) numbers.number(packet)
       numbers.processed++
       consumer.packet(packet)
     },
     batchEnd: () => {
       consumer.batchEnd?.()
-      numbers.look(source)
+      if (!isFile) numbers.look(source)
     },
+    ...(takeAll && {
+      batch: (batch: PacketBatch) => {
+        numbers.numberAll(batch)
+        numbers.processed += batch.count
+        takeAll(batch)
+        numbers.look(source)
+      },
+    }),
   }
 }
 
@@ -91,7 +105,7 @@ export function queueSink(
   queue: PacketQueue,
   numbers: PacketNumbers,
   onFull: () => void,
-): Required<PacketConsumer> {
+): PacketConsumer {
   const isFile = source.mode === 'file'
   return {
     packet: (packet) => {

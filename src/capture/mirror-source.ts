@@ -1,13 +1,14 @@
 // Packets copied by an XDP program into a ring buffer, while the originals pass on: disturbs nothing, sees what arrives.
 import { setImmediate as turn } from 'node:timers/promises'
-import { attachXdp, type XdpAttachment } from '../bpf/index.js'
+import { RecordBatch, attachXdp, type XdpAttachment } from '../bpf/index.js'
 import type { Condition, Xdp } from '../bpf/builder/index.js'
 import { LOAD_LENGTH } from '../filter/classic.js'
 import { matchFilter, type Filter } from '../filter/index.js'
 import { inNamespace, type Namespace } from '../kernel/index.js'
+import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
-import { Mirror, type MirroredPacket } from '../programs/mirror.js'
-import { LiveSource, xdpInterface } from './engine-live.js'
+import { Mirror, mirrorHeader } from '../programs/mirror.js'
+import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './engine-live.js'
 import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
@@ -29,9 +30,7 @@ export interface MirrorSourceOptions {
 }
 
 /** Packets handed on before other work of the event loop has its turn. */
-const BUDGET = 256
-/** The same while packets flow: they have waited for it. */
-const BUDGET_A_LOOK = 4096
+const BUDGET = 65_536
 /** Fewer are worth being woken up for. */
 const MANY = 8
 /** Packets of interfaces with an MTU up to this are in one buffer: a page without its headroom and what the kernel adds. */
@@ -51,6 +50,7 @@ export class MirrorSource implements PacketSource {
   /** The filter, where the program cannot judge. */
   readonly #judge: Filter | undefined
   readonly #pace: Pace
+  readonly #records = new RecordBatch(BATCH)
   #isPaused = false
   #isOpen = true
 
@@ -79,8 +79,7 @@ export class MirrorSource implements PacketSource {
       }),
     )
     try {
-      this.#live = new LiveSource(device, namespace, snapLength)
-      this.#live.packet.verdict = XDP_PASS
+      this.#live = new LiveSource(device, namespace, snapLength, XDP_PASS)
       this.attachment = attachXdp(this.#mirror.program, { interface: device.name, mode: xdpMode, namespace })
     } catch (error) {
       this.#mirror.close()
@@ -90,13 +89,12 @@ export class MirrorSource implements PacketSource {
     this.#pace = new Pace(
       {
         take: () => this.#take(),
-        watch: () => this.#mirror.watch(this.#onPacket, { budget: BUDGET }),
+        watch: () => ring.watchReady(() => this.#onReady()),
         ignore: () => ring.unwatch(),
         failed: (error) => this.#live.end(error),
       },
       options.latency ?? 20,
     )
-    this.#live.afterBatch = () => this.#pace.begin()
   }
 
   start(sink: PacketSink): void {
@@ -123,7 +121,7 @@ export class MirrorSource implements PacketSource {
     if (!this.#live.isStarted) return
     // A program that is running on another processor may still be about to commit its record.
     while (this.#isOpen && !this.#live.hasEnded && this.#mirror.ring.pending > 0) {
-      this.#mirror.consume(this.#onPacket, BUDGET)
+      this.#drain()
       await turn()
     }
   }
@@ -160,16 +158,29 @@ export class MirrorSource implements PacketSource {
     this.#live.stats.dropped.ring = this.#mirror.lost
   }
 
+  /** Packets came while nobody looked. */
+  #onReady(): void {
+    if (this.#drain() > 0) this.#pace.begin()
+  }
+
   /** Hands on what is there, and says how much of the ring that was. */
   #take(): number {
     const { pending, size } = this.#mirror.ring
+    return this.#drain() < MANY ? 0 : pending / size
+  }
+
+  /** Hands on what is there; how many packets that was. */
+  #drain(): number {
+    const { ring } = this.#mirror
     let taken = 0
-    while (!this.#isPaused && this.#isOpen && taken < BUDGET_A_LOOK) {
-      const count = this.#mirror.consume(this.#onPacket, BUDGET)
-      if (count === 0) break
-      taken += count
+    while (!this.#isPaused && this.#isOpen && !this.#live.hasEnded && taken < BUDGET) {
+      if (ring.take(this.#records, BATCH_BYTES) === 0) break
+      taken += this.#records.count
+      this.#read(this.#records)
+      this.#live.handOn()
+      ring.release()
     }
-    return taken < MANY ? 0 : pending / size
+    return taken
   }
 
   #watch(): void {
@@ -177,22 +188,20 @@ export class MirrorSource implements PacketSource {
     this.#pace.start()
   }
 
-  readonly #onPacket = (mirrored: MirroredPacket): void => {
-    const live = this.#live
-    if (live.hasEnded) return
-    const { bytes, offset, captured, length } = mirrored
-    if (this.#judge && !this.#judge.matches(bytes, offset, captured, length)) return
-    const { packet } = live
-    packet.bytes = bytes
-    packet.offset = offset
-    packet.length = captured
-    packet.queue = mirrored.queue
-    live.clock.stamp(packet, mirrored.time)
-    try {
-      live.handOn(length)
-    } catch (error) {
-      this.#pace.stop()
-      live.end(error as Error)
+  /** Puts what the program recorded into the batch: the numbers are those of `mirrorHeader`. */
+  #read({ bytes, words, offsets, count }: RecordBatch): void {
+    const judge = this.#judge
+    const { batch, clock } = this.#live
+    batch.begin(bytes)
+    for (let i = 0; i < count; i++) {
+      const at = offsets[i]
+      const word = at >>> 2
+      const wireLength = words[word + 2]
+      const captured = words[word + 3]
+      const offset = at + mirrorHeader.size
+      if (judge !== undefined && !judge.matches(bytes, offset, captured, wireLength)) continue
+      clock.read(words[word + 1] * 0x1_0000_0000 + words[word])
+      batch.add(offset, captured, wireLength, clock.seconds, clock.nanoseconds, words[word + 5], INBOUND)
     }
   }
 }

@@ -1,5 +1,7 @@
 // The blocks of a TPACKET_V3 ring as the kernel hands them over (net/packet/af_packet.c), and the packets in them.
-import { LINKTYPE_ETHERNET, PacketRecord } from '../packet/pcap-record.js'
+import { INBOUND, OUTBOUND, type PacketBatch } from '../packet/pcap-batch.js'
+import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
+import type { PacketFilter } from './source.js'
 
 // Where the fields lie. Of a block (struct tpacket_block_desc), in words:
 const BLOCK_STATUS = 2
@@ -26,25 +28,39 @@ const TP_STATUS_VLAN_TPID_VALID = 0x40
 const PACKET_OUTGOING = 4
 const ETH_P_8021Q = 0x8100
 
-/** Takes a packet, a view that is valid during the call; `tagged` says that its VLAN tag was put back. False: no more. */
-export type BlockHandler = (packet: PacketRecord, tagged: boolean) => boolean
+/** A ring of blocks, and what is wanted of its packets. */
+export interface PacketBlocksOptions {
+  /** The ring, which stays the caller's. */
+  memory: ArrayBuffer
+  blockSize: number
+  blocks: number
+  linkType: number
+  /** The most bytes of a packet that are handed on. */
+  snapLength: number
+  /** Leave out what the interface sends. */
+  inboundOnly: boolean
+  /** Judges packets whose tag was put back, or all of them. */
+  filter: PacketFilter | undefined
+  judgesAll: boolean
+}
 
-/** The consuming side of a ring of blocks. The memory stays the caller's, who says with `isOpen` whether it is there. */
+/** The consuming side of a ring of blocks. */
 export class PacketBlocks {
+  readonly #options: PacketBlocksOptions
   readonly #bytes: Uint8Array
   readonly #words: Int32Array
   readonly #blockWords: number
-  readonly #blocks: number
-  readonly #linkType: number
-  readonly #packet = new PacketRecord()
-  #next = 0
+  /** The block at hand, or the next one to come: its number, packets that were not read yet, and the first of them. */
+  #block = 0
+  #left = 0
+  #head = 0
+  #isOurs = false
 
-  constructor(memory: ArrayBuffer, blockSize: number, blocks: number, linkType: number) {
-    this.#bytes = new Uint8Array(memory)
-    this.#words = new Int32Array(memory)
-    this.#blockWords = blockSize >>> 2
-    this.#blocks = blocks
-    this.#linkType = linkType
+  constructor(options: PacketBlocksOptions) {
+    this.#options = options
+    this.#bytes = new Uint8Array(options.memory)
+    this.#words = new Int32Array(options.memory)
+    this.#blockWords = options.blockSize >>> 2
   }
 
   /** The memory is still mapped. */
@@ -52,67 +68,89 @@ export class PacketBlocks {
     return this.#words.length > 0
   }
 
-  /** Whether the kernel has packets in a block that it has not handed over. */
+  /** Whether there are packets in the next block, though the kernel may not have handed it over. */
   get isFilling(): boolean {
-    return this.isOpen && this.#words[this.#next * this.#blockWords + BLOCK_PACKETS] > 0
+    return this.isOpen && this.#words[this.#block * this.#blockWords + BLOCK_PACKETS] > 0
   }
 
-  /** Hands on the packets of the next block, if the kernel is done with it, and gives the block back. */
-  take(handler: BlockHandler): boolean {
-    if (!this.isOpen) return false
-    const block = this.#next * this.#blockWords
-    if ((Atomics.load(this.#words, block + BLOCK_STATUS) & TP_STATUS_USER) === 0) return false
-    this.#next = this.#next + 1 === this.#blocks ? 0 : this.#next + 1
-    try {
-      this.#handOn(block, handler)
-    } finally {
-      // Even when the handler throws: the packets of this block are over.
-      if (this.isOpen) Atomics.store(this.#words, block + BLOCK_STATUS, TP_STATUS_KERNEL)
-    }
+  /** Puts packets of the block at hand into `batch`, as many as it has room for. False when the kernel has handed over none. */
+  take(batch: PacketBatch): boolean {
+    if (!this.isOpen || !this.#begin()) return false
+    batch.begin(this.#bytes)
+    this.#read(batch)
     return true
   }
 
-  #handOn(block: number, handler: BlockHandler): void {
-    const words = this.#words
-    const packet = this.#packet
-    packet.bytes = this.#bytes
-    packet.linkType = this.#linkType
-    const count = words[block + BLOCK_PACKETS]
-    let head = block + (words[block + BLOCK_FIRST] >>> 2)
-    for (let i = 0; i < count; i++) {
-      const at = head << 2
-      packet.seconds = words[head + SECONDS] >>> 0
-      packet.nanoseconds = words[head + NANOSECONDS]
-      packet.offset = at + (words[head + MAC_NET] & 0xffff)
-      packet.length = words[head + SNAP_LENGTH]
-      packet.wireLength = words[head + WIRE_LENGTH]
-      packet.direction = this.#bytes[at + PACKET_TYPE_AT] === PACKET_OUTGOING ? 'outbound' : 'inbound'
-      const status = words[head + STATUS]
-      const tagged = (status & TP_STATUS_VLAN_VALID) !== 0 && this.#linkType === LINKTYPE_ETHERNET
-      if (tagged) this.#restoreTag(head, status)
-      const next = words[head + NEXT] >>> 2
-      if (!handler(packet, tagged)) return
-      head += next
-    }
+  /** The packets of the last `take` were looked at: gives the kernel their block back if they were its last. */
+  release(): void {
+    if (this.#left > 0 || !this.isOpen) return
+    Atomics.store(this.#words, this.#block * this.#blockWords + BLOCK_STATUS, TP_STATUS_KERNEL)
+    this.#isOurs = false
+    this.#block = this.#block + 1 === this.#options.blocks ? 0 : this.#block + 1
   }
 
-  /** Puts back the VLAN tag that the kernel or the device took out: the addresses move to make room. */
-  #restoreTag(head: number, status: number): void {
-    const packet = this.#packet
-    const from = packet.offset
+  /** Whether there is a block at hand. */
+  #begin(): boolean {
+    if (this.#isOurs) return true
+    const words = this.#words
+    const block = this.#block * this.#blockWords
+    if ((Atomics.load(words, block + BLOCK_STATUS) & TP_STATUS_USER) === 0) return false
+    this.#isOurs = true
+    this.#left = words[block + BLOCK_PACKETS]
+    this.#head = block + (words[block + BLOCK_FIRST] >>> 2)
+    return true
+  }
+
+  #read(batch: PacketBatch): void {
+    const words = this.#words
+    const bytes = this.#bytes
+    const { linkType, snapLength, inboundOnly, filter, judgesAll } = this.#options
+    const taggedStatus = linkType === LINKTYPE_ETHERNET ? TP_STATUS_VLAN_VALID : 0
+    let room = batch.capacity
+    let left = this.#left
+    let head = this.#head
+    for (; left > 0 && room > 0; left--) {
+      const at = head << 2
+      let offset = at + (words[head + MAC_NET] & 0xffff)
+      let length = words[head + SNAP_LENGTH]
+      let wireLength = words[head + WIRE_LENGTH]
+      const isOutbound = bytes[at + PACKET_TYPE_AT] === PACKET_OUTGOING
+      const isTagged = (words[head + STATUS] & taggedStatus) !== 0
+      if (isTagged && this.#restoreTag(head, offset, length)) {
+        offset -= 4
+        length += 4
+        wireLength += 4
+      }
+      const isJudged = judgesAll || isTagged
+      if (
+        !(inboundOnly && isOutbound) &&
+        (!isJudged || filter === undefined || filter.matches(bytes, offset, length, wireLength))
+      ) {
+        const direction = isOutbound ? OUTBOUND : INBOUND
+        const kept = length < snapLength ? length : snapLength
+        batch.add(offset, kept, wireLength, words[head + SECONDS], words[head + NANOSECONDS], -1, direction)
+        room--
+      }
+      head += words[head + NEXT] >>> 2
+    }
+    this.#left = left
+    this.#head = head
+  }
+
+  /** Puts back the VLAN tag that the kernel or the device took out: the addresses move to make room, which there may not be. */
+  #restoreTag(head: number, from: number, length: number): boolean {
     // There are 14 free bytes before an Ethernet packet (tpacket_rcv aligns what follows its header to 16).
-    if (packet.length < 12 || from - 4 < (head << 2) + PACKET_HEAD) return
+    if (length < 12 || from - 4 < (head << 2) + PACKET_HEAD) return false
     const bytes = this.#bytes
     const to = from - 4
     for (let i = 0; i < 12; i++) bytes[to + i] = bytes[from + i]
-    const tpid = status & TP_STATUS_VLAN_TPID_VALID ? this.#words[head + VLAN_TPID] & 0xffff : ETH_P_8021Q
+    const isKnown = (this.#words[head + STATUS] & TP_STATUS_VLAN_TPID_VALID) !== 0
+    const tpid = isKnown ? this.#words[head + VLAN_TPID] & 0xffff : ETH_P_8021Q
     const tci = this.#words[head + VLAN_TCI]
     bytes[to + 12] = tpid >>> 8
     bytes[to + 13] = tpid
     bytes[to + 14] = tci >>> 8
     bytes[to + 15] = tci
-    packet.offset = to
-    packet.length += 4
-    packet.wireLength += 4
+    return true
   }
 }

@@ -16,7 +16,8 @@ import {
   type Namespace,
   type NativeWatcher,
 } from '../kernel/index.js'
-import { MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import { PacketBatch } from '../packet/pcap-batch.js'
+import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { requireEthernet } from './link-type.js'
 import { PacketBlocks } from './packet-blocks.js'
 import {
@@ -29,7 +30,13 @@ import {
   takeSocketError,
   takeStatistics,
 } from './packet-socket.js'
-import type { PacketFilter, PacketSink, PacketSource, SourceStatistics } from './source.js'
+import {
+  handOn,
+  type PacketFilter,
+  type PacketSink,
+  type PacketSource,
+  type SourceStatistics,
+} from './source.js'
 
 export interface PacketRingOptions {
   interface: string
@@ -47,10 +54,12 @@ export interface PacketRingOptions {
   blockTimeout?: number | undefined
 }
 
-/** Blocks handed on before the other work of the event loop has its turn. */
-const BLOCKS_A_TURN = 8
-/** The kernel counts in 32 bits and forgets when asked: it is asked every so many blocks, whether anyone wants to know or not. */
-const BLOCKS_A_COUNT = 4096
+/** Packets handed on at a time: no more than a block has, nearly always. */
+const BATCH = 1024
+/** Batches handed on before the other work of the event loop has its turn. */
+const BATCHES_A_TURN = 16
+/** The kernel counts in 32 bits and forgets when asked: it is asked every so many batches, whether anyone wants to know or not. */
+const BATCHES_A_COUNT = 4096
 
 /** Packets of an interface from AF_PACKET. Kernel 3.2. Needs CAP_NET_RAW, and `close()`. */
 export class PacketRing implements PacketSource {
@@ -62,11 +71,8 @@ export class PacketRing implements PacketSource {
   readonly #namespace: Namespace | undefined
   readonly #region: MappedRegion
   readonly #ring: PacketBlocks
+  readonly #batch = new PacketBatch(BATCH)
   readonly #blockTimeout: number
-  readonly #snapLength: number
-  /** Judges what the kernel could not. */
-  readonly #filter: PacketFilter | undefined
-  readonly #judgesAll: boolean
   readonly #stats: SourceStatistics = {
     packets: 0,
     bytes: 0,
@@ -77,7 +83,6 @@ export class PacketRing implements PacketSource {
   #interfaceDrops = 0
   #watcher: NativeWatcher | undefined
   #sink: PacketSink | undefined
-  #handed = 0
   #isPaused = false
   #isOpen = true
   #isUp = true
@@ -105,22 +110,20 @@ export class PacketRing implements PacketSource {
     this.name = this.#device.name
     this.#namespace = namespace
     this.#blockTimeout = blockTimeout
-    this.#snapLength = snapLength
-    this.#filter = options.filter
     this.#interfaceDropsBefore = interfaceDrops(this.#device)
     const fd = openPacketSocket(namespace)
     this.#fd = fd
+    const { filter } = options
+    const program = classicProgram(filter?.toClassicBpf(), snapLength)
     let region: MappedRegion | undefined
     try {
       makeRing(fd, blockSize, blocks, blockTimeout)
       const context = { about: `packet ring of ${this.name}` }
       region = MappedRegion.map({ fd, length: blocks * blockSize, context })
       // Before the socket is bound, so that nothing unwanted arrives.
-      const program = classicProgram(options.filter?.toClassicBpf(), snapLength)
       if (program) attachClassicFilter(fd, program)
-      this.#judgesAll = program === undefined
       this.linkType = bindPacketSocket(fd, this.#device.index, this.name)
-      if (options.filter) requireEthernet(this.linkType, this.name)
+      if (filter) requireEthernet(this.linkType, this.name)
       if (options.promiscuous ?? true) setPromiscuous(fd, this.#device.index, this.name)
     } catch (error) {
       region?.close()
@@ -128,7 +131,18 @@ export class PacketRing implements PacketSource {
       throw error
     }
     this.#region = region
-    this.#ring = new PacketBlocks(region.buffer, blockSize, blocks, this.linkType)
+    this.#batch.linkType = this.linkType
+    this.#ring = new PacketBlocks({
+      memory: region.buffer,
+      blockSize,
+      blocks,
+      linkType: this.linkType,
+      snapLength,
+      // On loopback each packet is seen leaving and arriving: once is enough.
+      inboundOnly: this.#device.loopback,
+      filter,
+      judgesAll: program === undefined,
+    })
   }
 
   start(sink: PacketSink): void {
@@ -181,6 +195,7 @@ export class PacketRing implements PacketSource {
       this.#count()
       this.#isOpen = false
       this.#watcher?.close()
+      this.#batch.clear()
       this.#region.close()
       native.close(this.#fd)
     }
@@ -200,36 +215,30 @@ export class PacketRing implements PacketSource {
     this.#sink?.ended?.(error)
   }
 
-  /** Hands on what the kernel has finished, some blocks at most; whether there was any. */
+  /** Hands on what the kernel has finished, some batches at most; whether there was any. */
   #service(): boolean {
     const sink = this.#sink
     if (!sink) return false
     let done = 0
-    while (done < BLOCKS_A_TURN && !this.#isPaused && this.#ring.take(this.#onPacket)) {
+    while (done < BATCHES_A_TURN && !this.#isPaused && this.#ring.take(this.#batch)) {
       done++
-      if (++this.#handed % BLOCKS_A_COUNT === 0) this.#countKernel()
+      try {
+        this.#handOn(sink)
+      } finally {
+        this.#ring.release()
+      }
     }
-    if (done === 0) return false
-    this.#stats.batches++
-    sink.batchEnd?.()
-    return true
+    return done > 0
   }
 
-  readonly #onPacket = (packet: PacketRecord, tagged: boolean): boolean => {
-    // On loopback each packet is seen leaving and arriving: once is enough.
-    if (this.#device.loopback && packet.direction === 'outbound') return true
-    if (!this.#isWanted(packet, tagged)) return true
-    if (packet.length > this.#snapLength) packet.length = this.#snapLength
-    this.#stats.packets++
-    this.#stats.bytes += packet.wireLength
-    this.#sink?.packet(packet)
-    return this.#isOpen
-  }
-
-  #isWanted(packet: PacketRecord, tagged: boolean): boolean {
-    const filter = this.#filter
-    if (!filter || !(tagged || this.#judgesAll)) return true
-    return filter.matches(packet.bytes, packet.offset, packet.length, packet.wireLength)
+  #handOn(sink: PacketSink): void {
+    const stats = this.#stats
+    // A filter may have left nothing of a block.
+    if (this.#batch.count === 0) return
+    stats.packets += this.#batch.count
+    stats.bytes += this.#batch.wire
+    if (++stats.batches % BATCHES_A_COUNT === 0) this.#countKernel()
+    handOn(this.#batch, sink)
   }
 
   #countKernel(): void {

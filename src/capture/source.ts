@@ -1,5 +1,6 @@
 // Where packets come from: the one interface that every way of capturing implements, and a test's fake one.
-import type { PacketRecord } from '../packet/pcap-record.js'
+import type { PacketBatch } from '../packet/pcap-batch.js'
+import { PacketRecord } from '../packet/pcap-record.js'
 
 /** Decides which packets are wanted; what the filter floor compiles has this shape. */
 export interface PacketFilter {
@@ -9,16 +10,37 @@ export interface PacketFilter {
   toClassicBpf(): Uint8Array
 }
 
-/** What a source calls, always from the event loop and never inside `start`. What `packet` and `batchEnd` throw ends the source. */
+/**
+ * What a source calls, always from the event loop and never inside `start`. What `packet`, `batchEnd` and `batch` throw ends
+ * the source.
+ */
 export interface PacketSink {
   /** One packet: a view that is valid during the call only. */
   packet(packet: PacketRecord): void
   /** After the packets that came together. */
   batchEnd?(): void
+  /** Packets that came together, all at once, in the place of `packet` and `batchEnd`: see `handOn`. */
+  batch?(batch: PacketBatch): void
   /** The interface went down, or came back. Packets come again by themselves. */
   linkChanged?(isUp: boolean): void
   /** The source ended by itself and gives no more packets: a file's end, or (with an error) a device that is gone, what the sink threw. */
   ended?(error?: Error): void
+}
+
+const record = new PacketRecord()
+
+/** Gives packets to a sink: all at once if it takes them so, else one after the other. */
+export function handOn(batch: PacketBatch, sink: Pick<PacketSink, 'packet' | 'batchEnd' | 'batch'>): void {
+  if (sink.batch) {
+    sink.batch(batch)
+    return
+  }
+  // Looked at anew each time: a sink may close the source, which ends the batch.
+  for (let i = 0; i < batch.count; i++) {
+    batch.read(i, record)
+    sink.packet(record)
+  }
+  sink.batchEnd?.()
 }
 
 /** Where packets can be lost before the sink sees them. */
@@ -36,7 +58,7 @@ export interface SourceStatistics {
   /** Packets and bytes (on the wire) handed to the sink. */
   packets: number
   bytes: number
-  /** Calls of `batchEnd`. */
+  /** Times that packets came together: calls of `batchEnd` or `batch`. */
   batches: number
   dropped: SourceDrops
 }

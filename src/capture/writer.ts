@@ -1,10 +1,13 @@
 // Writing capture files: buffered, rotated, and whole to the last record whatever happens to the disk or the pipe.
 import { unlink } from 'node:fs/promises'
-import { OptionError, StateError } from '../kernel/errors.js'
-import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import { OptionError, StateError, check } from '../kernel/errors.js'
+import { native } from '../kernel/native.js'
+import { BatchMoves, ROW, ROW_SECONDS, type PacketBatch } from '../packet/pcap-batch.js'
+import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, PacketRecord } from '../packet/pcap-record.js'
 import {
   PCAP_HEADER_LENGTH,
   PCAP_RECORD_HEADER_LENGTH,
+  writePcapBatch,
   writePcapHeader,
   writePcapRecord,
 } from '../packet/pcap.js'
@@ -15,6 +18,7 @@ import {
   encodeStatistics,
   packetBlockLength,
   writePacketBlock,
+  writePacketBlocks,
 } from '../packet/pcapng-write.js'
 import { type CaptureFormat, type Chunk, wholeRecords } from './chunk.js'
 import { CaptureWriteError } from './errors.js'
@@ -60,6 +64,8 @@ export class CaptureWriter implements AsyncDisposable {
   #waiting: (() => void)[] = []
   #failure: CaptureWriteError | undefined
   #isClosed = false
+  readonly #moves = new BatchMoves()
+  readonly #record = new PacketRecord()
 
   private constructor(options: CaptureWriterOptions) {
     this.#options = options
@@ -126,6 +132,44 @@ export class CaptureWriter implements AsyncDisposable {
     this.#fileBytes += size
     if (this.#timer === undefined) this.#schedule()
     return true
+  }
+
+  /** As `write` for each packet of a batch, and far cheaper. Those that are not taken are counted as lost. */
+  writeBatch(batch: PacketBatch): void {
+    for (let done = 0; done < batch.count;) {
+      const chunk = this.#current
+      const taken = chunk === undefined ? 0 : this.#writeRest(chunk, batch, done)
+      done += taken
+      if (taken > 0 || done === batch.count) continue
+      // The first of a chunk, a file, an interface: by itself.
+      batch.read(done++, this.#record)
+      this.write(this.#record)
+    }
+  }
+
+  /** Writes the packets of a batch from number `first` on that simply go behind the last one; how many. */
+  #writeRest(chunk: Chunk, batch: PacketBatch, first: number): number {
+    const { interfaceId, linkType, rows, count } = batch
+    const isKnown = this.#isPcap ? linkType === this.#linkType : interfaceId < this.#described
+    if (!isKnown) return 0
+    let limit = CHUNK
+    const { rotate } = this.#options
+    if (rotate) {
+      const age = rows[(count - 1) * ROW + ROW_SECONDS] - this.#fileStart
+      if (this.#fileStart < 0 || age >= (rotate.seconds ?? Infinity)) return 0
+      limit = Math.min(limit, chunk.length + (rotate.bytes ?? Infinity) - this.#fileBytes)
+    }
+    const moves = this.#moves
+    if (this.#isPcap) writePcapBatch(chunk.bytes, chunk.length, limit, batch, first, this.#resolution, moves)
+    else writePacketBlocks(chunk.bytes, chunk.length, limit, batch, first, moves)
+    if (moves.count === 0) return 0
+    check(native.gather(chunk.bytes, batch.bytes, moves.table, moves.count), 'gather')
+    this.#stats.given += moves.count
+    this.#fileBytes += moves.end - chunk.length
+    chunk.length = moves.end
+    chunk.packets += moves.count
+    if (this.#timer === undefined) this.#schedule()
+    return moves.count
   }
 
   /** Where a packet goes that is not simply the next one: the first of a chunk, a file, an interface. */

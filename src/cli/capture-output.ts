@@ -10,6 +10,7 @@ import {
   type RotateOptions,
 } from '../capture/index.js'
 import { openTarget, type Target } from '../capture/target.js'
+import type { PacketBatch } from '../packet/pcap-batch.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
 import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
 
@@ -18,6 +19,8 @@ export interface CaptureOutput {
   /** False when the packet was not taken; it is then lost. */
   packet(packet: PacketRecord): boolean
   batchEnd(): void
+  /** Packets of an interface that came together, where they can be taken so; those that were not taken are lost. */
+  batch?(batch: PacketBatch): void
   /** Whether the next packet will be taken. */
   readonly hasRoom: boolean
   /** Resolves when there is room again, or never will be because of `failure`. */
@@ -181,6 +184,10 @@ class FileOutput implements CaptureOutput {
 
   batchEnd(): void {
     // The writer flushes by itself.
+  }
+
+  batch(batch: PacketBatch): void {
+    this.#writer.writeBatch(batch)
   }
 
   get hasRoom(): boolean {

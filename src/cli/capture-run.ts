@@ -4,6 +4,7 @@ import type { CaptureEngine } from '../capture/engine.js'
 import { FileSource } from '../capture/index.js'
 import { DivertSource } from '../capture/divert-source.js'
 import { OptionError, XdpError, getInterface } from '../kernel/index.js'
+import type { PacketBatch } from '../packet/pcap-batch.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
 import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
 import { textOptions, type CaptureFlags } from './capture-flags.js'
@@ -90,7 +91,11 @@ export class Capture {
   async #start(output: CaptureOutput): Promise<void> {
     const engine = this.#engine
     if (!this.#settings.isQueued) {
-      engine.start({ packet: (packet) => this.#onPacket(packet, output), batchEnd: () => output.batchEnd() })
+      engine.start({
+        packet: (packet) => this.#onPacket(packet, output),
+        batchEnd: () => output.batchEnd(),
+        ...(output.batch && { batch: (batch) => this.#onBatch(batch, output) }),
+      })
       return
     }
     engine.start()
@@ -108,6 +113,16 @@ export class Capture {
   #onPacket(packet: PacketRecord, output: CaptureOutput): void {
     if (this.#left <= 0) return
     this.#put(packet, output)
+    if (!output.hasRoom) this.#wait(output)
+  }
+
+  #onBatch(batch: PacketBatch, output: CaptureOutput): void {
+    if (this.#left <= 0) return
+    batch.count = Math.min(batch.count, this.#left)
+    output.batch?.(batch)
+    this.#taken += batch.count
+    this.#left -= batch.count
+    if (this.#left <= 0) this.#finish()
     if (!output.hasRoom) this.#wait(output)
   }
 

@@ -57,6 +57,11 @@ export interface Native {
   munmap(region: ArrayBuffer): number
   memfd(name: string, flags: number): number
   ftruncate(fd: number, length: number): number
+  /**
+   * Copies ranges of `source` into `target`, which is other memory: `count` moves of three words each, to, from, length, in
+   * bytes. One call for a batch of packets: `set` makes a view for each. 0, or -EFAULT for a move that does not lie in both.
+   */
+  gather(target: Uint8Array, source: Uint8Array, moves: Uint32Array, count: number): number
   readonly pageSize: number
   readonly Watcher: new (fd: number, callback: (status: number, events: number) => void) => NativeWatcher
 }

@@ -1,5 +1,19 @@
 // Writing pcapng (draft-ietf-opsawg-pcapng): one little-endian section, nanoseconds, what is known about each packet.
 import { viewOf } from './bytes.js'
+import {
+  INBOUND,
+  OUTBOUND,
+  ROW,
+  ROW_DIRECTION,
+  ROW_LENGTH,
+  ROW_NANOSECONDS,
+  ROW_OFFSET,
+  ROW_QUEUE,
+  ROW_SECONDS,
+  ROW_WIRE_LENGTH,
+  type BatchMoves,
+  type PacketBatch,
+} from './pcap-batch.js'
 import { copyRange } from './pcap-copy.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from './pcap-record.js'
 import { nanosecondsHigh, nanosecondsLow } from './pcap-time.js'
@@ -122,13 +136,31 @@ export const PACKET_BLOCK_OVERHEAD =
 
 /** The bytes that `writePacketBlock` takes for this packet. */
 export function packetBlockLength(packet: PacketRecord): number {
+  const { dropCount, packetId, queue, verdict } = packet
+  const options = optionsLength(directionFlag(packet), dropCount, packetId, queue, verdict)
+  return PACKET_FIXED + ((packet.length + 3) & ~3) + options + 4
+}
+
+/** The two bits of epb_flags that say which way a packet went. */
+function directionFlag({ direction }: PacketRecord): number {
+  return direction === 'unknown' ? 0 : direction === 'inbound' ? INBOUND : OUTBOUND
+}
+
+/** Bytes of the options, their end included. Unknown: a direction of 0, the others below 0. */
+function optionsLength(
+  direction: number,
+  dropCount: number,
+  packetId: number,
+  queue: number,
+  verdict: number,
+): number {
   const options =
-    (packet.direction === 'unknown' ? 0 : FLAGS_ROOM) +
-    (packet.dropCount < 0 ? 0 : COUNT_ROOM) +
-    (packet.packetId < 0 ? 0 : COUNT_ROOM) +
-    (packet.queue < 0 ? 0 : QUEUE_ROOM) +
-    (packet.verdict < 0 ? 0 : VERDICT_ROOM)
-  return PACKET_FIXED + ((packet.length + 3) & ~3) + (options > 0 ? options + 4 : 0) + 4
+    (direction === 0 ? 0 : FLAGS_ROOM) +
+    (dropCount < 0 ? 0 : COUNT_ROOM) +
+    (packetId < 0 ? 0 : COUNT_ROOM) +
+    (queue < 0 ? 0 : QUEUE_ROOM) +
+    (verdict < 0 ? 0 : VERDICT_ROOM)
+  return options > 0 ? options + 4 : 0
 }
 
 /**
@@ -151,7 +183,8 @@ export function writePacketBlock(bytes: Uint8Array, offset: number, packet: Pack
   copyRange(bytes, at, packet.bytes, packet.offset, length)
   at += length
   while ((at - offset) & 3) bytes[at++] = 0
-  at = writePacketOptions(view, at, packet)
+  const { dropCount, packetId, queue, verdict } = packet
+  at = writeOptions(view, at, directionFlag(packet), dropCount, packetId, queue, verdict)
   view.setUint32(at, total, true)
   return at + 4
 }
@@ -163,12 +196,19 @@ const PACKET_ID_HEAD = layout.EPB_PACKETID | (8 << 16)
 const QUEUE_HEAD = layout.EPB_QUEUE | (4 << 16)
 const VERDICT_HEAD = layout.EPB_VERDICT | (9 << 16)
 
-function writePacketOptions(view: DataView, first: number, packet: PacketRecord): number {
-  const { direction, dropCount, packetId, queue, verdict } = packet
+function writeOptions(
+  view: DataView,
+  first: number,
+  direction: number,
+  dropCount: number,
+  packetId: number,
+  queue: number,
+  verdict: number,
+): number {
   let at = first
-  if (direction !== 'unknown') {
+  if (direction !== 0) {
     view.setInt32(at, FLAGS_HEAD, true)
-    view.setInt32(at + 4, direction === 'inbound' ? 1 : 2, true)
+    view.setInt32(at + 4, direction, true)
     at += FLAGS_ROOM
   }
   if (dropCount >= 0) at = writeCount(view, at, DROP_COUNT_HEAD, dropCount)
@@ -197,4 +237,54 @@ function writeCount(view: DataView, at: number, head: number, value: number): nu
   view.setUint32(at + 4, high === 0 ? value : value - high * 4294967296, true)
   view.setUint32(at + 8, high, true)
   return at + COUNT_ROOM
+}
+
+/** As `writePcapBatch`, with the blocks that `writePacketBlock` writes. */
+export function writePacketBlocks(
+  bytes: Uint8Array,
+  offset: number,
+  limit: number,
+  batch: PacketBatch,
+  first: number,
+  moves: BatchMoves,
+): void {
+  const view = viewOf(bytes)
+  const { rows, count, interfaceId, firstId, verdict } = batch
+  moves.begin(offset, count - first)
+  const { table } = moves
+  let at = offset
+  let move = 0
+  for (let i = first; i < count; i++) {
+    const row = i * ROW
+    const length = rows[row + ROW_LENGTH]
+    const padded = (length + 3) & ~3
+    const dropCount = i === 0 ? batch.dropCount : -1
+    const packetId = firstId < 0 ? -1 : firstId + i
+    const queue = rows[row + ROW_QUEUE] | 0
+    const direction = rows[row + ROW_DIRECTION]
+    const options = optionsLength(direction, dropCount, packetId, queue, verdict)
+    const total = PACKET_FIXED + padded + options + 4
+    if (at + total > limit) break
+    const seconds = rows[row + ROW_SECONDS]
+    const nanoseconds = rows[row + ROW_NANOSECONDS]
+    view.setInt32(at, layout.BLOCK_ENHANCED_PACKET, true)
+    view.setInt32(at + 4, total, true)
+    view.setInt32(at + 8, interfaceId, true)
+    view.setUint32(at + 12, nanosecondsHigh(seconds, nanoseconds), true)
+    view.setUint32(at + 16, nanosecondsLow(seconds, nanoseconds), true)
+    view.setInt32(at + 20, length, true)
+    view.setUint32(at + 24, rows[row + ROW_WIRE_LENGTH], true)
+    const data = at + PACKET_FIXED
+    // What fills up the last word: the packet's bytes come over it.
+    if (padded > length) view.setInt32(data + padded - 4, 0, true)
+    table[move] = data
+    table[move + 1] = rows[row + ROW_OFFSET]
+    table[move + 2] = length
+    move += 3
+    writeOptions(view, data + padded, direction, dropCount, packetId, queue, verdict)
+    at += total
+    view.setInt32(at - 4, total, true)
+  }
+  moves.count = move / 3
+  moves.end = at
 }
