@@ -1,7 +1,8 @@
 // The way of packets out: into the TX ring, to the kernel, and their frames back from the completion ring.
 import { OptionError } from '../kernel/index.js'
 import { CompletionRing } from './completion-ring.js'
-import type { DataPath, DataPathParts } from './data-path.js'
+import type { DataPath } from './data-path.js'
+import type { DataPathParts } from './data-path-parts.js'
 import { checkDoorbell } from './doorbell.js'
 import type { FramePool } from './frame-pool.js'
 import type { Fragments } from './fragments.js'
