@@ -4,7 +4,14 @@ import { copyBytes, equalBytes, getU16, setU16, setU32, swapBytes, viewOf } from
 import { updateChecksum16 } from './checksum.js'
 import { ETH_ALEN, ETH_P_ARP, ETHERNET_AT } from './ethernet.js'
 import type { Headers } from './headers.js'
-import { ICMP_AT, ICMP_ECHO, ICMP_ECHOREPLY, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from './icmp.js'
+import {
+  ICMP_AT,
+  ICMP_HLEN,
+  ICMP_ECHO,
+  ICMP_ECHOREPLY,
+  ICMPV6_ECHO_REPLY,
+  ICMPV6_ECHO_REQUEST,
+} from './icmp.js'
 import { IPPROTO_ICMP, IPPROTO_ICMPV6 } from './ipproto.js'
 import { IPDEFTTL, IPOPT_END, IPOPT_LSRR, IPOPT_NOOP, IPOPT_SSRR, IPV4_AT, IPV4_HLEN } from './ipv4.js'
 import { IPV6_AT, IPV6_HLEN } from './ipv6.js'
@@ -58,7 +65,10 @@ function swapWords(view: DataView, a: number, b: number): void {
 
 /**
  * Turns an ICMP or ICMPv6 echo request into its reply: addresses swapped, type changed, TTL or hop limit 64.
- * Returns the frame's length (unchanged), or `NO_REPLY`.
+ * Returns the length of what was parsed (unchanged), or `NO_REPLY`.
+ *
+ * `total` is the length of the whole packet when it is in several buffers, of which `bytes` has the first, with the headers: the
+ * others go back as they are.
  *
  * Verifies: a whole, well-formed, unfragmented echo request, code 0, with unicast addresses at both ends of both
  * headers, no IPv4 source route and no IPv6 extension header (both would have to be turned around).
@@ -70,11 +80,21 @@ function swapWords(view: DataView, a: number, b: number): void {
  * its receiver drops, as the kernel would have dropped the request. The update is right on packets fresh from
  * a local socket too: the kernel leaves UDP and TCP checksums to the device, those of echoes never.
  */
-export function replyToEcho(bytes: Uint8Array, h: Headers): number {
-  if (h.problem !== 'none' || h.fragment !== 'none') return NO_REPLY
+export function replyToEcho(bytes: Uint8Array, h: Headers, total = h.end - h.offset): number {
+  if (h.fragment !== 'none' || (h.problem !== 'none' && !goesOn(bytes, h, total))) return NO_REPLY
   if (h.protocol === IPPROTO_ICMP) return h.ipVersion === 4 ? replyToEcho4(bytes, h) : NO_REPLY
   if (h.protocol === IPPROTO_ICMPV6) return h.ipVersion === 6 ? replyToEcho6(bytes, h) : NO_REPLY
   return NO_REPLY
+}
+
+/** Whether nothing is wrong but that the packet goes on, up to its end, in other buffers than the one that was parsed. */
+function goesOn(bytes: Uint8Array, h: Headers, total: number): boolean {
+  const l3 = h.l3Offset
+  let length: number
+  if (h.problem === 'ipv4-truncated') length = getU16(bytes, l3 + IPV4_AT.totalLength)
+  else if (h.problem === 'ipv6-truncated') length = IPV6_HLEN + getU16(bytes, l3 + IPV6_AT.payloadLength)
+  else return false
+  return h.payloadEnd - h.l4Offset >= ICMP_HLEN && l3 + length <= h.offset + total
 }
 
 function replyToEcho4(bytes: Uint8Array, h: Headers): number {

@@ -1,7 +1,9 @@
 // The ping responder on an interface: program, sockets and answers, kept to the interface's own addresses.
-import { OptionError, getInterface, listAddresses, type Interface } from '../kernel/index.js'
+import { OptionError, getInterface, kernelAtLeast, listAddresses, type Interface } from '../kernel/index.js'
+import { ETH_HLEN } from '../packet/index.js'
 import { ResponderProgram } from '../programs/responder.js'
 import { XdpGroup, type PacketHandler, type XdpGroupOptions } from '../xsk/index.js'
+import { XDP_PACKET_HEADROOM } from '../xsk/uapi.js'
 import { Responder, type ResponderCounts } from './responder.js'
 
 export interface PingServerOptions extends Omit<XdpGroupOptions, 'program'> {
@@ -12,6 +14,9 @@ export interface PingServerOptions extends Omit<XdpGroupOptions, 'program'> {
 /**
  * Answers IPv4 and IPv6 ping, ARP and neighbour solicitations for an interface's addresses from AF_XDP sockets.
  * Everything else reaches the kernel as before.
+ *
+ * `multiBuffer` is the default where the interface's MTU, when it is opened, is more than a frame has room for and the kernel can
+ * (6.6): without it the kernel drops what a frame has no room for, and that ping is not answered.
  */
 export class PingServer implements AsyncDisposable {
   readonly group: XdpGroup
@@ -46,9 +51,10 @@ export class PingServer implements AsyncDisposable {
       }
     }
     const device = getInterface(options.interface, { namespace: options.namespace })
+    const multiBuffer = options.multiBuffer ?? exceedsFrame(device, options)
     const programs: ResponderProgram[] = []
     const load = (shape: { queues: number }) => (programs[0] = ResponderProgram.load(shape))
-    const group = await XdpGroup.open({ ...options, program: load })
+    const group = await XdpGroup.open({ ...options, multiBuffer, program: load })
     try {
       const server = new PingServer(group, programs[0], device, options)
       server.refreshAddresses()
@@ -75,4 +81,10 @@ export class PingServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
+}
+
+/** Whether a packet of the interface can be longer than what a frame has room for, on a kernel that then uses several. */
+function exceedsFrame({ mtu }: Interface, { umem = {} }: PingServerOptions): boolean {
+  const { frameSize = 2048, headroom = 0 } = umem
+  return kernelAtLeast(6, 6) && ETH_HLEN + mtu > frameSize - headroom - XDP_PACKET_HEADROOM
 }

@@ -24,7 +24,8 @@ export interface ResponderCounts {
 
 /**
  * The ping responder's handler: `socket.run(responder.handle)`. It trusts the program in front of the socket to
- * hand over only what asks for an address of this host. Allocates nothing per packet.
+ * hand over only what asks for an address of this host. Pings in several frames (`multiBuffer`) are answered in the frames they came
+ * in. Allocates nothing per packet.
  */
 export class Responder {
   readonly counts: ResponderCounts = { echo4: 0, echo6: 0, arp: 0, neighbour: 0, ignored: 0 }
@@ -46,22 +47,12 @@ export class Responder {
       counts.ignored++
       return undefined
     }
-    let length = replyToEcho(bytes, headers)
+    let length = replyToEcho(bytes, headers, packet.totalLength)
     if (length !== NO_REPLY) {
       if (headers.ipVersion === 4) counts.echo4++
       else counts.echo6++
-    } else if (headers.etherType === ETH_P_ARP) {
-      length = replyToArp(bytes, headers, this.#mac)
-      if (length !== NO_REPLY) counts.arp++
-    } else {
-      // An advertisement can be longer than what it answers: it may use the frame to its end.
-      length = replyToNeighbourSolicitation(
-        bytes,
-        headers,
-        this.#mac,
-        packet.frame + this.#frameSize - offset,
-      )
-      if (length !== NO_REPLY) counts.neighbour++
+    } else if (packet.fragments === 1) {
+      length = this.#sayWhere(packet)
     }
     if (length === NO_REPLY) {
       counts.ignored++
@@ -69,6 +60,22 @@ export class Responder {
     }
     packet.length = length
     return 'transmit'
+  }
+
+  // Answers who asks for our hardware address: questions that are never longer than a frame.
+  #sayWhere(packet: XdpPacket): number {
+    const { bytes } = packet
+    const headers = this.#headers
+    if (headers.etherType === ETH_P_ARP) {
+      const length = replyToArp(bytes, headers, this.#mac)
+      if (length !== NO_REPLY) this.counts.arp++
+      return length
+    }
+    // An advertisement can be longer than what it answers: it may use the frame to its end.
+    const room = packet.frame + this.#frameSize - packet.offset
+    const length = replyToNeighbourSolicitation(bytes, headers, this.#mac, room)
+    if (length !== NO_REPLY) this.counts.neighbour++
+    return length
   }
 
   // A switch floods what it does not know, and a port may be mirrored: a frame to another machine's address is not

@@ -142,6 +142,34 @@ test('an IPv6 echo request becomes the reply', () => {
   )
 })
 
+test('an echo request that goes on in other buffers is answered in all of them', () => {
+  const ends = { src: PEER, dst: MINE }
+  for (const [request, ipLength] of [
+    [{ ipv4: { src: '10.0.0.1', dst: '10.0.0.2' }, icmp: { type: 8 } }, 20],
+    [{ ipv6: { src: 'fd00::1', dst: 'fd00::2' }, icmp6: { type: 128 } }, 40],
+  ] as const) {
+    const frame = buildPacket({ ethernet: ends, ...request, payload: 'p'.repeat(200) })
+    const headers = 14 + ipLength + 8
+    for (const first of [headers, headers + 1, frame.length - 1, frame.length]) {
+      const bytes = frame.slice()
+      const h = parseHeaders(bytes, 0, first, new Headers())
+      assert.equal(replyToEcho(bytes, h, frame.length), first)
+      reply(Uint8Array.of(...new Uint8Array(24), ...bytes), frame.length)
+    }
+    // Not all of the header in the first buffer; an end that never came.
+    for (const [first, total] of [
+      [headers - 1, frame.length],
+      [headers, frame.length - 1],
+      [headers, undefined],
+    ] as const) {
+      const bytes = frame.slice()
+      const h = parseHeaders(bytes, 0, first, new Headers())
+      assert.equal(replyToEcho(bytes, h, total), NO_REPLY)
+      assert.deepEqual(bytes, frame)
+    }
+  }
+})
+
 test('a damaged echo request makes a reply as damaged, never one that looks right', () => {
   const frame = buildPacket({
     ipv4: { src: '10.0.0.1', dst: '10.0.0.2' },

@@ -168,6 +168,32 @@ describe('the ping server', { skip: needsRoot }, () => {
     assert.deepEqual(server.counts, { echo4: 0, echo6: 0, arp: 0, neighbour: 0, ignored: 0 })
   })
 
+  for (const mode of ['native', 'generic'] as const) {
+    it(`answers pings that are longer than a frame, with their own bytes, in ${mode} mode`, async (t) => {
+      const { lab, server } = await serve(t, { mode }, { mtu: 9000 })
+      // A frame of 2048 bytes has room for 1792: by IPv6 these are pings of 1730 bytes, by IPv4 of 1750.
+      const sizes = [56, 1730, 1731, 1750, 1751, 8000, 8952]
+      for (const size of sizes) {
+        const args = ['-c', '2', '-i', '0.002', '-M', 'do', '-s', `${size}`, '-p', 'a55a0ff0']
+        await assertNoLoss(lab, [...args, lab.a.ipv4])
+        await assertNoLoss(lab, [...args, ipv6(lab.a)])
+      }
+      const { echo4, echo6, ignored } = server.counts
+      const answered = 2 * sizes.length
+      assert.deepEqual({ echo4, echo6, ignored }, { echo4: answered, echo6: answered, ignored: 0 })
+      assert.equal(server.group.statistics().tx.packets, 2 * answered)
+    })
+  }
+
+  it('answers what fits into a frame, and leaves the rest to be counted, without several buffers', async (t) => {
+    const { lab, server } = await serve(t, { multiBuffer: false }, { mtu: 9000 })
+    await assertNoLoss(lab, ['-c', '2', '-i', '0.002', '-s', '1750', lab.a.ipv4])
+    const long = ['-c', '1', '-W', '0.2', '-M', 'do', '-s', '1751', lab.a.ipv4]
+    assert.equal((await ping(lab, long)).received, 0)
+    assert.equal(server.counts.echo4, 2)
+    assert.equal(server.group.statistics().kernel.rxDropped, 1)
+  })
+
   for (const checksums of ['full', 'offload'] as const) {
     it(`leaves TCP and UDP to the kernel while it answers pings (checksums: ${checksums})`, async (t) => {
       const { lab, server } = await serve(t, {}, { checksums })
