@@ -4,6 +4,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { Measurement, type GenerateOptions, buildTemplates, generate } from '../../src/generate/index.js'
 import type { Lab, LabEnd } from '../../src/lab/index.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
+import { startTcpdump } from '../support/tcpdump.js'
 import { until } from '../support/xsk.js'
 
 const STREAM = 0xbeef
@@ -68,26 +69,8 @@ describe('generate', { skip: needsRoot }, () => {
     }
     it(`spreads over flows and sizes by ${by}, with checksums that tcpdump finds right`, async (t) => {
       const lab = createTestLab(t)
-      const args = [
-        '-i',
-        lab.a.interface,
-        '-n',
-        '-vv',
-        '-l',
-        '-c',
-        '30',
-        '--immediate-mode',
-        'udp',
-        'dst',
-        'port',
-        '9',
-      ]
-      const tcpdump = lab.spawn('a', 'tcpdump', args, { stdio: ['ignore', 'pipe', 'pipe'] })
-      let [text, log] = ['', '']
-      tcpdump.stdout!.on('data', (chunk: Buffer) => (text += chunk.toString()))
-      tcpdump.stderr!.on('data', (chunk: Buffer) => (log += chunk.toString()))
-      const ended = new Promise((resolve) => tcpdump.once('close', resolve))
-      await until('tcpdump listens', () => /listening/.test(log))
+      const options = ['-n', '-vv', '-l', '-c', '30', '--immediate-mode']
+      const tcpdump = await startTcpdump(lab, 'a', [...options, 'udp dst port 9'])
       for (const [version, sizes] of [
         [4, [60, 61, 100]],
         [6, [80, 81, 100]],
@@ -102,7 +85,8 @@ describe('generate', { skip: needsRoot }, () => {
           })
         }
       }
-      await ended
+      await tcpdump.ended
+      const { text } = tcpdump
       assert.equal(text.match(/udp sum ok/g)?.length, 30, text)
       assert.doesNotMatch(text, /bad (udp )?cksum/)
       const ports = new Set([...text.matchAll(/\.(4915\d) >/g)].map(([, port]) => port))

@@ -7,6 +7,7 @@ import { buildPacket, formatMac, parseIp } from '../../src/packet/index.js'
 import { PingServer, type PingServerOptions } from '../../src/serve/index.js'
 import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
 import { assertNoLoss, ping } from '../support/ping.js'
+import { startTcpdump } from '../support/tcpdump.js'
 import { attachedAt, openAt, until } from '../support/xsk.js'
 
 /** A lab with a running server at end `a`; its frames are all home at the end. */
@@ -80,25 +81,19 @@ describe('the ping server', { skip: needsRoot }, () => {
   it('writes checksums and headers that tcpdump finds right', async (t) => {
     const { lab } = await serve(t)
     const filter = 'icmp or icmp6 or arp'
-    const tcpdump = lab.spawn('b', 'tcpdump', ['-i', lab.b.interface, '-n', '-e', '-vv', '-l', filter], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let text = ''
-    let said = ''
-    tcpdump.stdout?.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-    tcpdump.stderr?.setEncoding('utf8').on('data', (chunk: string) => (said += chunk))
-    await until('tcpdump listens', () => said.includes('listening'))
+    const tcpdump = await startTcpdump(lab, 'b', ['-n', '-e', '-vv', '-l', filter])
     await forgetNeighbours(lab)
     for (const size of ['0', '1', '56', '333']) {
       await assertNoLoss(lab, ['-c', '2', '-i', '0.002', '-s', size, lab.a.ipv4])
       await assertNoLoss(lab, ['-c', '2', '-i', '0.002', '-s', size, ipv6(lab.a)])
     }
-    await until('tcpdump has seen all', () => (text.match(/echo reply/g) ?? []).length === 16)
+    await until('tcpdump has seen all', () => (tcpdump.text.match(/echo reply/g) ?? []).length === 16)
+    const { text } = tcpdump
     assert.equal((text.match(/icmp6 sum ok] ICMP6, echo reply/g) ?? []).length, 8)
     assert.doesNotMatch(text, /bad cksum|wrong|incorrect|bad length|truncated|bad icmp|bad icmp6/i)
     assert.match(text, /Reply .* is-at/)
     assert.match(text, /neighbor advertisement/)
-    tcpdump.kill('SIGKILL')
+    tcpdump.child.kill('SIGKILL')
   })
 
   it('answers ARP and neighbour solicitations when the other end knows nobody, by itself', async (t) => {
