@@ -48,8 +48,11 @@ export interface ChosenProgram {
 
 /** What the code refers to, by slot. */
 export interface ProgramNames {
-  /** `isValue`: the load is of the address of its value, as for the global variables of an object. */
-  readonly maps: ReadonlyMap<number, { name: string; isValue: boolean }>
+  /**
+   * `isValue`: the load is of the address of its value, as for the global variables of an object. `type` is as it was declared;
+   * undefined for one that is not known here.
+   */
+  readonly maps: ReadonlyMap<number, { name: string; isValue: boolean; type: string | undefined }>
   /** Functions and addresses of the kernel. */
   readonly externs: ReadonlyMap<number, string>
 }
@@ -109,7 +112,7 @@ function fromShipped(choice: string, { section, set = [], filter }: ProgramFlags
   const withFilter = filter === undefined ? set : [...set, { name: 'filter', value: filter }]
   const given = givenSettings(choice, shipped, withFilter)
   // What was set is judged here, before anything is asked of the kernel.
-  const { name, assembled } = shipped.define(given, { queues: 1 }).definition
+  const { name, assembled, maps: declared } = shipped.define(given, { queues: 1 }).definition
   return {
     name,
     title: `"${name}"`,
@@ -117,7 +120,8 @@ function fromShipped(choice: string, { section, set = [], filter }: ProgramFlags
     code: () => {
       const { bytes, functions, lines, references } = assembled
       const maps = references.map(({ index, map, kind }) => {
-        return [index, { name: typeof map === 'string' ? map : map.name, isValue: kind === 'value' }] as const
+        const called = typeof map === 'string' ? map : map.name
+        return [index, { name: called, isValue: kind === 'value', type: declared.get(called)?.type }] as const
       })
       return {
         bytes,
@@ -160,7 +164,7 @@ function fromObject(path: string, { section, set = [], filter }: ProgramFlags): 
     code: () => {
       const linked = object.link(name)
       const maps = linked.maps.map(({ index, map }) => {
-        return [index, { name: map.name, isValue: map.role !== 'map' }] as const
+        return [index, { name: map.name, isValue: map.role !== 'map', type: map.type }] as const
       })
       return {
         bytes: linked.bytes,

@@ -8,10 +8,13 @@ import { Lab, type LabEnd } from '../lab/index.js'
 import { PingServer } from '../serve/index.js'
 import { requireCommand } from './external.js'
 import { untilInterrupted } from './interrupt.js'
+import type { PongServer } from './pong-program.js'
+import { addSteeringOptions, type SteeringFlags } from './program-options.js'
 import { describeGroup } from './run-group.js'
+import { chooseSteering, type Steering } from './steering.js'
 import { TrafficPrinter } from './traffic.js'
 
-interface DemoFlags {
+interface DemoFlags extends SteeringFlags {
   count: number
   queues: number
   mode: 'auto' | 'native' | 'generic'
@@ -30,7 +33,10 @@ interface PingResult {
 }
 
 export function demoCommand(): Command {
-  return new Command('demo')
+  return addSteeringOptions(new Command('demo'), {
+    own: 'one that gives only what is answered',
+    rest: 'what it gives and is not answered is dropped; what it passes, the kernel answers',
+  })
     .summary('answer real pings in a lab of its own, and show it')
     .description(
       'Makes two network namespaces joined by a virtual cable, answers ping at one end from an AF_XDP socket, ' +
@@ -49,15 +55,12 @@ export function demoCommand(): Command {
 
 async function demo(flags: DemoFlags): Promise<void> {
   requireCommand('ping', 'iputils-ping')
+  const program = await chooseSteering(flags)
   await untilInterrupted(async (signal) => {
     removeAbandoned()
     const lab = Lab.create({ name: `${LAB}${process.pid}`, queues: flags.queues })
     try {
-      const server = await PingServer.open({
-        interface: lab.a.interface,
-        namespace: lab.a.namespace,
-        mode: flags.mode,
-      })
+      const server = await openServer(lab.a, flags.mode, program)
       try {
         await show(lab, server, flags.count, signal)
       } finally {
@@ -71,6 +74,19 @@ async function demo(flags: DemoFlags): Promise<void> {
   console.log('Next: `xdp lab up` makes one that stays, and `xdp pong <interface>` answers on it.')
 }
 
+/** The responder at an end of the lab, behind its own program or another one. */
+async function openServer(
+  { interface: name, namespace }: LabEnd,
+  mode: DemoFlags['mode'],
+  program: Steering | undefined,
+): Promise<PongServer> {
+  if (!program) return PingServer.open({ interface: name, namespace, mode })
+  const { openPong } = await import('./pong-program.js')
+  const server = await openPong(program, { interface: name, namespace, mode, addresses: [] })
+  server.refreshAddresses()
+  return server
+}
+
 /** Removes the labs of demos that were killed before they could. */
 function removeAbandoned(): void {
   for (const { name } of Lab.list()) {
@@ -79,7 +95,7 @@ function removeAbandoned(): void {
   }
 }
 
-async function show(lab: Lab, server: PingServer, count: number, signal: AbortSignal): Promise<void> {
+async function show(lab: Lab, server: PongServer, count: number, signal: AbortSignal): Promise<void> {
   const { a, b } = lab
   console.log('Two network namespaces, joined by a virtual cable; nothing else on this machine is touched.\n')
   console.log(`  a  ${addressesOf(a)}  xdp pong on ${describeGroup(server.group)}`)
@@ -131,7 +147,7 @@ async function ping(lab: Lab, address: string, count: number, signal: AbortSigna
   }
 }
 
-function summarise(results: readonly PingResult[], server: PingServer, kernelAnswered: number): void {
+function summarise(results: readonly PingResult[], server: PongServer, kernelAnswered: number): void {
   const sent = sum(results.map((result) => result.sent))
   const received = sum(results.map((result) => result.received))
   const { echo4, echo6 } = server.counts

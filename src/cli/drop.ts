@@ -8,7 +8,7 @@ import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
-import { loadSteering } from './steering.js'
+import { loadSteering, requireSockets } from './steering.js'
 import { requireConsent } from './take-traffic.js'
 
 interface DropFlags extends SocketFlags, ProgramFlags {
@@ -40,6 +40,7 @@ export function dropCommand(): Command {
         ...(filter !== undefined && { filter }),
       })
       requireForInterface(chosen)
+      requireSockets(chosen)
       requireConsent(name, flags.takeTraffic ?? false)
       requireUp(name)
       const taken = flags.program === 'redirect' ? 'everything that arrives' : `what ${chosen.title} takes`

@@ -57,9 +57,9 @@ export function loadCommand(): Command {
         'alone what a running process holds; the new program starts with maps of its own.',
     )
     .action((name: string, choice: string, flags: LoadFlags) => {
-      if (cutsTraffic(choice, flags)) requireConsent(name, flags.takeTraffic ?? false)
       const chosen = chooseProgram(choice, flags)
       requireForInterface(chosen)
+      if (cutsTraffic(choice, flags)) requireConsent(name, flags.takeTraffic ?? false)
       const loaded = chosen.load({ queues: countQueues(name).maxRx })
       try {
         const { attachment, old } = attachAndPin(name, loaded, flags)

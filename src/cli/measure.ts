@@ -1,26 +1,37 @@
 // xdp measure: what became of the packets of `xdp generate`.
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { Measurement, type MeterReport } from '../generate/index.js'
 import { untilInterrupted } from './interrupt.js'
+import { addSteeringOptions, type SteeringFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { chooseSteering } from './steering.js'
 
-interface MeasureFlags extends SocketFlags {
+interface MeasureFlags extends SocketFlags, SteeringFlags {
   port?: number
   count?: number
 }
 
 export function measureCommand(): Command {
-  return addSocketOptions(new Command('measure'))
+  return addSteeringOptions(addSocketOptions(new Command('measure')), {
+    letter: '',
+    own: 'one that gives only what is sent to the port',
+    rest: 'what it gives beside numbered packets is dropped',
+  })
     .summary('receive what `xdp generate` sends: loss, order and latency')
     .description(
       'Takes the UDP packets for one port off an interface, and says how many of those that `xdp generate` numbered ' +
         'were lost, late or doubled, and how long they took. All other packets pass to the kernel.',
     )
     .argument('<interface>', 'the interface they arrive on')
-    .option('-p, --port <port>', 'the UDP port (default: 9, discard)', parsePort)
+    .addOption(
+      new Option('-p, --port <port>', 'the UDP port (default: 9, discard)')
+        .argParser(parsePort)
+        .conflicts('program'),
+    )
     .option('-c, --count <n>', 'end after so many packets', parseCount)
+    .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
     .addHelpText(
       'after',
       '\nLatency is from the stamp in a packet to its handler here, by one clock: on one machine only.' +
@@ -30,11 +41,13 @@ export function measureCommand(): Command {
 }
 
 async function measure(name: string, flags: MeasureFlags): Promise<void> {
+  const program = await chooseSteering(flags, name)
   requireUp(name)
   await untilInterrupted(async (signal) => {
     const measurement = await Measurement.open({
       ...groupOptions(name, flags),
       ...(flags.port === undefined ? {} : { port: flags.port }),
+      ...(program && { program }),
     })
     const ended = new AbortController()
     const print = () =>

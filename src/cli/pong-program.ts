@@ -14,8 +14,7 @@ import {
 } from '../packet/index.js'
 import { Responder, type ResponderCounts } from '../serve/responder.js'
 import { XdpGroup, type PacketHandler, type XdpGroupOptions } from '../xsk/index.js'
-import type { ChosenProgram } from './choose-program.js'
-import { loadSteering } from './steering.js'
+import type { Steering } from './steering.js'
 
 /** What `PingServer` is too, for a program that does not look at addresses. */
 export interface PongServer {
@@ -23,18 +22,20 @@ export interface PongServer {
   readonly handle: PacketHandler
   readonly counts: Readonly<ResponderCounts>
   refreshAddresses(): Uint8Array[]
+  close(): Promise<void>
 }
 
 /**
  * Opens the sockets and attaches the program. What it hands over and is not for one of the addresses goes nowhere: it is
- * counted as ignored. Throws as `XdpSocket.open` does, and `OptionError` for a program without a map of sockets.
+ * counted as ignored. Throws as `XdpSocket.open` does.
  */
 export async function openPong(
-  chosen: ChosenProgram,
+  program: Steering,
   options: Omit<XdpGroupOptions, 'program'> & { addresses: readonly Uint8Array[] },
 ): Promise<PongServer> {
-  const device = getInterface(options.interface)
-  const group = await XdpGroup.open({ ...options, program: (shape) => loadSteering(chosen, shape) })
+  const { namespace } = options
+  const device = getInterface(options.interface, { namespace })
+  const group = await XdpGroup.open({ ...options, program })
   const responder = new Responder({ mac: device.mac, frameSize: group.sockets[0].umem.frameSize })
   const headers = new Headers()
   let ours: Uint8Array[] = []
@@ -51,9 +52,10 @@ export async function openPong(
       return undefined
     },
     refreshAddresses: () => {
-      const own = listAddresses({ ifindex: device.index }).map(({ address }) => address)
+      const own = listAddresses({ namespace, ifindex: device.index }).map(({ address }) => address)
       return (ours = [...own, ...options.addresses])
     },
+    close: () => group.close(),
   }
 }
 

@@ -4,20 +4,21 @@ import { formatIp, parseIp } from '../packet/index.js'
 import { PingServer } from '../serve/ping-server.js'
 import { untilInterrupted } from './interrupt.js'
 import type { PongServer } from './pong-program.js'
-import { addProgramOptions, requireProgram, type ProgramFlags } from './program-options.js'
+import { addSteeringOptions, type SteeringFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup, runGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
-import { requireConsent } from './take-traffic.js'
+import { chooseSteering } from './steering.js'
 
-interface PongFlags extends SocketFlags, ProgramFlags {
+interface PongFlags extends SocketFlags, SteeringFlags {
   address?: Uint8Array[]
-  program?: string
-  takeTraffic?: boolean
 }
 
 export function pongCommand(): Command {
-  return addProgramOptions(addSocketOptions(new Command('pong')))
+  return addSteeringOptions(addSocketOptions(new Command('pong')), {
+    own: 'one that gives only what is answered',
+    rest: 'what it gives and is not answered is dropped',
+  })
     .summary('answer ping, ARP and neighbour discovery from user space')
     .description(
       'Answers IPv4 and IPv6 ping, ARP and neighbour solicitations for the addresses of the interface ' +
@@ -25,11 +26,6 @@ export function pongCommand(): Command {
     )
     .argument('<interface>', 'the interface to answer on')
     .option('-a, --address <address>', 'answer for this address too (repeatable)', addAddress)
-    .option(
-      '-p, --program <program>',
-      'another program to give packets to the sockets: a name, or an object file whose map of sockets is "xsks_map"; ' +
-        'what it gives and is not answered is dropped (default: one that gives only what is answered)',
-    )
     .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
     .addHelpText(
       'after',
@@ -55,21 +51,12 @@ export function pongCommand(): Command {
 
 async function openServer(name: string, flags: PongFlags): Promise<PongServer> {
   const options = { ...groupOptions(name, flags), addresses: flags.address ?? [] }
-  if (flags.program === undefined) {
-    requireProgram(flags, ['section', 'set', 'filter'])
-    requireUp(name)
-    return PingServer.open(options)
-  }
-  // Loaded only now: a responder that stays up for months should be small.
-  const [{ chooseProgram, requireForInterface }, { openPong }] = await Promise.all([
-    import('./choose-program.js'),
-    import('./pong-program.js'),
-  ])
-  const chosen = chooseProgram(flags.program, flags)
-  requireForInterface(chosen)
-  requireConsent(name, flags.takeTraffic ?? false)
+  const program = await chooseSteering(flags, name)
   requireUp(name)
-  return openPong(chosen, options)
+  if (!program) return PingServer.open(options)
+  // A responder that stays up for months should be small.
+  const { openPong } = await import('./pong-program.js')
+  return openPong(program, options)
 }
 
 function addAddress(text: string, list: Uint8Array[] = []): Uint8Array[] {

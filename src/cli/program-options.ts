@@ -11,6 +11,12 @@ export interface ProgramFlags {
   filter?: string
 }
 
+/** The same of commands that have a program of their own, which another can stand in for. */
+export interface SteeringFlags extends ProgramFlags {
+  program?: string
+  takeTraffic?: boolean
+}
+
 /** `name=value` as it was given. */
 export interface Setting {
   name: string
@@ -22,6 +28,23 @@ export function addProgramOptions(command: Command): Command {
   return addProgramParts(command).option(
     '--filter <expression>',
     "in front of a shipped program: what it gets, in tcpdump's language; the others pass",
+  )
+}
+
+/**
+ * Declares `--program` and what is said of one, on a command with sockets that brings a program of its own. `rest` says what becomes of
+ * what the other program gives and the command has no use for; `letter` leaves `-p` to something else.
+ */
+export function addSteeringOptions(
+  command: Command,
+  { rest, letter = '-p, ', own }: { rest: string; letter?: '-p, ' | ''; own: string },
+): Command {
+  return addProgramOptions(
+    command.option(
+      `${letter}--program <program>`,
+      'another program to give packets to the sockets: a name, or an object file whose map of sockets is "xsks_map"; ' +
+        `${rest} (default: ${own})`,
+    ),
   )
 }
 

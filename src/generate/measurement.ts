@@ -1,7 +1,7 @@
 // Receives generated packets on AF_XDP sockets, and meters them.
 import { Headers, parseHeaders } from '../packet/headers.js'
 import { RedirectPortsProgram } from '../programs/redirect-ports.js'
-import { type PacketHandler, XdpGroup, type XdpGroupOptions } from '../xsk/index.js'
+import { type PacketHandler, type SteeringProgram, XdpGroup, type XdpGroupOptions } from '../xsk/index.js'
 import { ArrivalClock } from './arrival-clock.js'
 import { Meter, type MeterReport } from './meter.js'
 import { type Stamp, readStamp } from './stamp.js'
@@ -10,6 +10,11 @@ import { DISCARD_PORT } from './templates.js'
 export interface MeasurementOptions extends Omit<XdpGroupOptions, 'program'> {
   /** The UDP port that the packets are sent to. What goes elsewhere passes to the kernel. Default 9, discard. */
   port?: number
+  /**
+   * A program that gives packets to the sockets, in the place of the one that takes what is sent to `port`. What it gives beside
+   * generated packets is dropped, and counted as unstamped.
+   */
+  program?: NonNullable<XdpGroupOptions['program']>
   /** Only this stream. Default: the first that comes. */
   stream?: number
 }
@@ -29,15 +34,13 @@ export class Measurement {
   }
 
   /** Opens sockets on the interface. Throws as `XdpGroup.open` does. */
-  static async open({ port = DISCARD_PORT, stream, ...options }: MeasurementOptions): Promise<Measurement> {
-    const group = await XdpGroup.open({
-      ...options,
-      program: ({ queues }) => {
-        const program = RedirectPortsProgram.load({ queues })
-        program.add({ port, protocol: 'udp' })
-        return program
-      },
-    })
+  static async open({
+    port = DISCARD_PORT,
+    stream,
+    program = forPort(port),
+    ...options
+  }: MeasurementOptions): Promise<Measurement> {
+    const group = await XdpGroup.open({ ...options, program })
     return new Measurement(group, stream)
   }
 
@@ -62,5 +65,14 @@ export class Measurement {
       this.#meter.record(this.#stamp, length, this.#clock.at(this.#stamp.time))
     } else this.#unstamped++
     return undefined
+  }
+}
+
+/** Loads the program that takes what is sent to a port. */
+function forPort(port: number): (shape: { queues: number }) => SteeringProgram {
+  return ({ queues }) => {
+    const program = RedirectPortsProgram.load({ queues })
+    program.add({ port, protocol: 'udp' })
+    return program
   }
 }

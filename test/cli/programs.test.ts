@@ -6,7 +6,7 @@ import { exit, mov, r0 } from '../../src/bpf/asm.js'
 import { BpfProgram, attachXdp } from '../../src/bpf/index.js'
 import { needsClang, objectFile, sourceOf } from '../bpf/elf/compile.js'
 import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
-import { type Result, run, startXdp, xdp, xdpJson, xdpOk } from './xdp.js'
+import { type Result, XDP, run, startXdp, xdp, xdpJson, xdpOk } from './xdp.js'
 
 /** Demands one line on standard error, and nothing else printed. */
 function assertRefused(result: Result, status: 1 | 2, says: RegExp): void {
@@ -555,6 +555,8 @@ describe('a filter in front of a program', { skip: needsRoot }, () => {
       ['drop', 'nosuch0', ...wrong],
       ['drop', 'nosuch0', '--filter', wrong.join(' ')],
       ['load', 'nosuch0', 'redirect', '--filter', wrong.join(' ')],
+      ['load', 'nosuch0', 'drop', '--filter', wrong.join(' ')],
+      ['measure', 'nosuch0', '--program', 'redirect', '--filter', wrong.join(' ')],
       ['check', 'acl', '--filter', wrong.join(' ')],
       ['disasm', 'mirror', '--set', `filter=${wrong.join(' ')}`],
     ]) {
@@ -626,6 +628,111 @@ describe('xdp pong --program', { skip: needsRoot || needsClang }, () => {
     assertRefused(await xdp(['pong', lab.name, '-p', 'pass']), 2, /"xdp_pass" gives no packets to sockets/)
     assertRefused(await xdp(['pong', 'lo', '-p', 'redirect']), 1, /lo is what .* Add --take-traffic/)
     assert.equal(await attachedTo(lab.name), undefined)
+  })
+})
+
+describe('xdp measure --program', { skip: needsRoot || needsClang }, () => {
+  /** Measures at one end of a lab what the other sends: a hundred numbered packets to port 9. */
+  async function measure(t: TestContext, program: readonly string[]) {
+    const lab = createTestLab(t, { isolated: false })
+    const args = ['measure', lab.name, '--json', '--interval', '3600', '--program', ...program]
+    const measuring = await startXdp(t, args, /^xdp: measuring on .*\n/)
+    const sending = ['generate', 'veth-b', '--to', lab.a.ipv4, '--count', '100', '--rate', '10k']
+    await xdpOk('lab', 'exec', '-e', 'b', lab.name, '--', ...XDP, ...sending)
+    const { status, stdout, stderr } = await measuring.stop()
+    assert.equal(await attachedTo(lab.name), undefined)
+    const last = stdout.trim().split('\n').at(-1) ?? ''
+    const { received, lost } = JSON.parse(last) as { received: number; lost: number }
+    return { status, received, lost, stderr }
+  }
+
+  for (const program of [
+    ['redirect', '--filter', 'udp dst port 9'],
+    ['redirect-ports', '--set', 'port=9/udp'],
+  ]) {
+    it(`meters all that ${program[0]} gives to it`, async (t) => {
+      const { status, received, lost, stderr } = await measure(t, program)
+      assert.deepEqual([status, received, lost], [0, 100, 0], stderr)
+    })
+  }
+
+  it('misses what the program of an object keeps from it: every other packet', async (t) => {
+    for (const program of [[objectFile('af_xdp_kern')], [objectFile('af_xdp_kern'), '--section', 'xdp']]) {
+      const { status, received, lost, stderr } = await measure(t, program)
+      // Other packets come in between, which are counted too.
+      assert.ok(received > 30 && received < 70, `${received} received`)
+      assert.ok(lost > 30 && lost < 70, `${lost} lost`)
+      assert.equal(status, 1, stderr)
+    }
+  })
+})
+
+describe('xdp demo --program', { skip: needsRoot || needsClang }, () => {
+  it('lets the kernel answer what the program passes', async () => {
+    for (const program of [['every-other'], [objectFile('af_xdp_kern'), '-s', 'xdp']]) {
+      const stdout = await xdpOk('demo', '--count', '3', '--program', ...program)
+      const answered = /answered (\d) of them with IPv4 and (\d) with IPv6; the kernel saw (\d)\n/.exec(
+        stdout,
+      )
+      const [ipv4, ipv6, kernel] = (answered ?? []).slice(1).map(Number)
+      assert.ok(ipv4 + ipv6 >= 1 && kernel >= 1, stdout)
+      assert.equal(ipv4 + ipv6 + kernel, 6, stdout)
+    }
+  })
+
+  it('answers itself what a filter in front lets through', async () => {
+    const stdout = await xdpOk('demo', '-c', '2', '-p', 'redirect', '--filter', 'arp or icmp or icmp6')
+    assert.match(stdout, /answered 2 of them with IPv4 and 2 with IPv6; the kernel saw 0\n/)
+  })
+})
+
+describe('--program of any command with sockets', { skip: needsRoot || needsClang }, () => {
+  it('refuses in one sentence what cannot be its program, before it looks for the interface', async () => {
+    const object = objectFile('kinds')
+    const isNoneFor = /gives no packets to sockets: it uses no map "xsks_map"/
+    for (const command of [['pong', 'nosuch0'], ['demo']]) {
+      assertRefused(await xdp([...command, '--program', 'pass']), 2, isNoneFor)
+      assertRefused(await xdp([...command, '--program', object, '-s', 'named']), 2, isNoneFor)
+    }
+    for (const command of [
+      ['measure', 'nosuch0'],
+      ['drop', 'nosuch0'],
+    ]) {
+      for (const [program, status, says] of [
+        [['pass'], 2, isNoneFor],
+        [[object, '-s', 'named'], 2, /"named" of .* gives no packets to sockets/],
+        [[object, '-s', 'xdp/cpumap'], 1, /is meant for the entries of a devmap or cpumap/],
+        [[object], 2, /has several XDP programs: /],
+        [[object, '-s', 'nosuch'], 2, /has no program or section "nosuch"\. It has: /],
+        [['nosuch'], 2, /There is no program "nosuch"\. Name one of the shipped programs/],
+        [['./nosuch.o'], 1, /There is no file \.\/nosuch\.o/],
+        [[sourceOf('kinds')], 1, /is no ELF file/],
+        [['redirect', '-s', 'xdp'], 2, /is a shipped program and has no sections/],
+        [['redirect', '--set', 'port=1'], 2, /has no setting "port"/],
+      ] as const) {
+        assertRefused(await xdp([...command, '--program', ...program]), status, says)
+      }
+    }
+  })
+
+  it('is needed for what is said of a program', async () => {
+    for (const command of [['measure', 'nosuch0'], ['pong', 'nosuch0'], ['demo']]) {
+      for (const [option, value] of [
+        ['section', 'xdp'],
+        ['set', 'port=1'],
+        ['filter', 'tcp'],
+      ]) {
+        const says = new RegExp(`--${option} is about a program, and none was named`)
+        assertRefused(await xdp([...command, `--${option}`, value]), 2, says)
+      }
+    }
+    const both = await xdp(['measure', 'lo', '--port', '7', '--program', 'redirect'])
+    assertRefused(both, 2, /'-p, --port <port>' cannot be used with option '--program <program>'/)
+    assertRefused(
+      await xdp(['measure', 'lo', '--program', 'redirect']),
+      1,
+      /lo is what .* Add --take-traffic/,
+    )
   })
 })
 
