@@ -1,8 +1,10 @@
 // xdp echo: a UDP server that answers with what it was sent (RFC 862), and an example of how a service starts and stops.
-import { Command, InvalidArgumentError } from 'commander'
-import { XdpError, getInterface } from '../kernel/index.js'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { OptionError, XdpError, getInterface } from '../kernel/index.js'
 import { parsePort } from '../programs/settings.js'
 import { createUdpServer, defaultInterface, notifyManager, type UdpServer } from '../serve/index.js'
+import { ipAddress } from './arguments.js'
+import { untilInterrupted } from './interrupt.js'
 import { requireUp } from './require-up.js'
 import { describeGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
@@ -31,53 +33,63 @@ export function echoCommand(): Command {
     .option(
       '-a, --address <address>',
       'answer at this address only (repeatable; default: all of the interface)',
-      add,
+      addAddress,
     )
     .option('--vlan <id>', 'answer on this VLAN too (repeatable; default: those with an interface)', addVlan)
     .option('--no-kernel-socket', "do without the kernel's socket, and so without fragments")
     .option(
       '--rate-limit <packets>',
       'packets a second that each source may send (default: no limit)',
-      addNumber,
+      aboveZero,
     )
     .option(
       '--ban <seconds>',
-      'with --rate-limit: drop everything from who exceeds it for so long',
-      addNumber,
+      'with --rate-limit: drop all datagrams of who exceeds it for so long',
+      aboveZero,
     )
     .option('--require-native', 'fail unless the program runs in the driver')
-    .option('--require-zero-copy', 'fail unless the device writes into our memory itself')
-    .action(async (given: string | undefined, flags: EchoFlags) => {
-      const name = given ?? chooseInterface()
-      requireUp(name)
-      const { port = [7], address, vlan, kernelSocket, rateLimit: perSecond, ban: banSeconds = 0 } = flags
-      const server = await createUdpServer(
-        {
-          ...groupOptions(name, flags),
-          port,
-          kernelSocket,
-          ...(address && { addresses: address }),
-          ...(vlan && { vlans: vlan }),
-          ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
-        },
-        (message) => void message.reply(),
-      )
-      let limited: number | undefined
-      try {
-        requireGranted(server, flags)
-        await run(server, flags)
-        limited = server.rateLimit?.limited
-      } finally {
-        await server.close()
-      }
-      const { received, receivedByKernel, replied } = server.counts
-      const { damaged, unwanted } = server.drops
-      console.error(
-        `xdp: answered ${replied} of ${received} datagrams; ${receivedByKernel} more came by the kernel, ` +
-          `${damaged} were damaged, ${unwanted} for nobody here` +
-          (limited === undefined ? '' : `, ${limited} more than their source may send`),
-      )
-    })
+    .addOption(
+      new Option('--require-zero-copy', 'fail unless the device writes into our memory itself').conflicts(
+        'copy',
+      ),
+    )
+    .action((given: string | undefined, flags: EchoFlags) =>
+      untilInterrupted((signal) => echo(given, flags, signal)),
+    )
+}
+
+async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSignal): Promise<void> {
+  const name = given ?? chooseInterface()
+  requireUp(name)
+  if (flags.ban !== undefined && flags.rateLimit === undefined)
+    throw new OptionError('ban', 'Nobody is banned without a limit', 'Give --rate-limit too.')
+  const { port = [7], address, vlan, kernelSocket, rateLimit: perSecond, ban: banSeconds = 0 } = flags
+  const server = await createUdpServer(
+    {
+      ...groupOptions(name, flags),
+      port,
+      kernelSocket,
+      ...(address && { addresses: address }),
+      ...(vlan && { vlans: vlan }),
+      ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
+    },
+    (message) => void message.reply(),
+  )
+  let limited: number | undefined
+  try {
+    requireGranted(server, flags)
+    await run(server, flags, signal)
+    limited = server.rateLimit?.limited
+  } finally {
+    await server.close()
+  }
+  const { received, receivedByKernel, replied } = server.counts
+  const { damaged, unwanted } = server.drops
+  console.error(
+    `xdp: answered ${replied} of ${received} datagrams; ${receivedByKernel} more came by the kernel, ` +
+      `${damaged} were damaged, ${unwanted} for nobody here` +
+      (limited === undefined ? '' : `, ${limited} more than their source may send`),
+  )
 }
 
 function chooseInterface(): string {
@@ -108,15 +120,15 @@ function requireGranted({ group }: UdpServer, flags: EchoFlags): void {
   }
 }
 
-async function run(server: UdpServer, flags: EchoFlags): Promise<void> {
+async function run(server: UdpServer, flags: EchoFlags, signal: AbortSignal): Promise<void> {
   const { group } = server
   const status = `echoing UDP port ${server.ports.join(', ')} on ${describeGroup(group)}`
   const traffic = new TrafficPrinter(() => group.statistics(), flags)
-  let finish: () => void = () => undefined
   let fail: (error: Error) => void = () => undefined
   const stopped = new Promise<void>((resolve, reject) => {
-    finish = resolve
     fail = reject
+    signal.addEventListener('abort', () => resolve())
+    if (signal.aborted) resolve()
   })
   const timer = setInterval(() => {
     try {
@@ -125,7 +137,6 @@ async function run(server: UdpServer, flags: EchoFlags): Promise<void> {
       fail(error as Error) // the interface is gone, say
     }
   }, flags.interval * 1000)
-  process.once('SIGINT', finish).once('SIGTERM', finish)
   try {
     for (const { message } of group.warnings) console.error(`xdp: warning: ${message}`)
     for (const socket of group.sockets) {
@@ -141,7 +152,6 @@ async function run(server: UdpServer, flags: EchoFlags): Promise<void> {
     traffic.print()
   } finally {
     clearInterval(timer)
-    process.off('SIGINT', finish).off('SIGTERM', finish)
   }
 }
 
@@ -151,9 +161,10 @@ function addPort(text: string, list: number[] = []): number[] {
   return [...list, port]
 }
 
-function addNumber(text: string): number {
-  if (!/^\d+(?:\.\d+)?$/.test(text)) throw new InvalidArgumentError('Use a number.')
-  return Number(text)
+function aboveZero(text: string): number {
+  const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN
+  if (!(value > 0)) throw new InvalidArgumentError('Use a number above 0.')
+  return value
 }
 
 function addVlan(text: string, list: number[] = []): number[] {
@@ -162,6 +173,6 @@ function addVlan(text: string, list: number[] = []): number[] {
   return [...list, Number(text)]
 }
 
-function add(text: string, list: string[] = []): string[] {
-  return [...list, text]
+function addAddress(text: string, list: string[] = []): string[] {
+  return [...list, ipAddress(text)]
 }

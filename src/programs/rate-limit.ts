@@ -2,6 +2,7 @@
 import { type BpfMap, bytes, counter, struct } from '../bpf/index.js'
 import { type LoadedXdp, type Local, type Value, type Xdp, defineMap } from '../bpf/builder/index.js'
 import { OptionError } from '../kernel/index.js'
+import { parseIp } from '../packet/address.js'
 import { mappedAddress } from './mapped-address.js'
 
 /** What a source may do. */
@@ -99,9 +100,15 @@ export class RateLimit {
     return (this.#limited.lookup(0) ?? []).reduce((sum, count) => sum + count, 0)
   }
 
-  /** Forgets what a source (4 or 16 bytes) has done, its ban included; false when nothing was known of it. */
-  forgive(source: Uint8Array): boolean {
-    return this.#sources.delete(mappedAddress(source))
+  /**
+   * Forgets what a source has done, its ban included: an address as text, or 4 or 16 bytes. False when nothing was known of
+   * it. Throws `OptionError` for what is no address.
+   */
+  forgive(source: string | Uint8Array): boolean {
+    const address = typeof source === 'string' ? parseIp(source) : source
+    if (address?.length !== 4 && address?.length !== 16)
+      throw new OptionError('source', `"${String(source)}" is no IP address`, 'Use text, or 4 or 16 bytes.')
+    return this.#sources.delete(mappedAddress(address))
   }
 }
 
@@ -114,7 +121,11 @@ function checked(options: RateLimitOptions): Required<RateLimitOptions> {
   } = options
   const check = (name: string, value: number, from: number, to: number, whole: boolean): void => {
     if (value >= from && value <= to && (!whole || Number.isInteger(value))) return
-    throw new OptionError(`rateLimit.${name}`, `"${value}" is no ${name} of a limit`, `Use ${from} to ${to}.`)
+    throw new OptionError(
+      `rateLimit.${name}`,
+      `A limit's ${name} cannot be ${value}`,
+      `Use ${from} to ${to}.`,
+    )
   }
   check('perSecond', perSecond, 1, MAX_PER_SECOND, false)
   check('burst', burst, 1, MAX_PER_SECOND, true)

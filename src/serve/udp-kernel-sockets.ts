@@ -1,7 +1,7 @@
 // The kernel's own sockets on a server's port: they keep it from others, and get what XDP leaves to the kernel.
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
-import { EADDRINUSE } from '../kernel/errno.js'
-import { OptionError, check, inNamespace, native, type Namespace } from '../kernel/index.js'
+import { EADDRINUSE, EADDRNOTAVAIL } from '../kernel/errno.js'
+import { KernelError, OptionError, check, inNamespace, native, type Namespace } from '../kernel/index.js'
 import { formatIp } from '../packet/index.js'
 
 // include/linux/socket.h, include/uapi/linux/in6.h
@@ -75,6 +75,11 @@ export class KernelSockets {
   }
 }
 
+const bindHints = new Map([
+  [EADDRINUSE, 'Another socket may have the port: see `ss -ulpn`.'],
+  [EADDRNOTAVAIL, 'That is no address of this host: see `ip address`.'],
+])
+
 // How often another port is tried, when the one that is free in the first family is not in the second.
 const ATTEMPTS = 32
 
@@ -90,10 +95,11 @@ function bindAll(
       for (const address of addresses) {
         fds.push(openSocket(address))
         const at = port === 0 ? 'a free port' : `port ${port}`
-        check(native.bind(fds[fds.length - 1], socketAddress(address, port, ifindex)), 'bind', {
-          about: `UDP ${formatIp(address)}, ${at}`,
-          hint: 'Another socket may have the port: see `ss -ulpn`.',
-        })
+        const errno = -native.bind(fds[fds.length - 1], socketAddress(address, port, ifindex))
+        if (errno > 0) {
+          const about = `UDP ${formatIp(address)}, ${at}`
+          throw new KernelError('bind', errno, { about, hint: bindHints.get(errno) })
+        }
         port ||= boundPort(fds[fds.length - 1])
       }
       return { fds, port }

@@ -156,7 +156,8 @@ export class UdpMessage {
       this.length = this.#text.write(payload, offset, this.room)
     } else {
       const { length } = payload
-      if (length > this.room) return this.#elsewhere(payload)
+      // What has no length is told so there.
+      if (!(length <= this.room)) return this.#elsewhere(payload)
       if (length > 48) this.bytes.set(payload, offset)
       else for (let i = 0; i < length; i++) this.bytes[offset + i] = payload[i]
       this.length = length

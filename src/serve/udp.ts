@@ -196,7 +196,7 @@ export class UdpServer implements AsyncDisposable {
    * on the way nobody hears of.
    *
    * Throws `KernelError` EMSGSIZE for what UDP has no room for, or is longer than the MTU when there is no kernel socket;
-   * EHOSTUNREACH when only the kernel could send it and there is none; `OptionError` for what is no address or port.
+   * EHOSTUNREACH when only the kernel could send it and there is none; `OptionError` for what is no payload, address or port.
    */
   send(payload: Uint8Array | string, port: number, address: string, from: number = this.ports[0]): boolean {
     if (this.#closing) throw new StateError('The server is closed')
@@ -218,6 +218,8 @@ export class UdpServer implements AsyncDisposable {
     from: number,
     local: Uint8Array | undefined,
   ): boolean {
+    if (!(payload instanceof Uint8Array))
+      throw new OptionError('payload', `"${String(payload)}" is no payload`, 'Use a Uint8Array or a string.')
     const version = address.includes(':') ? 6 : 4
     const source = local ?? this.#source[version]
     const outcome = this.#interface.send(payload, port, address, {
@@ -361,7 +363,7 @@ function checkPorts({ port, kernelSocket = true }: UdpServerOptions): void {
     }
   }
   if (new Set(ports.filter((one) => one !== 0)).size < ports.filter((one) => one !== 0).length)
-    throw new OptionError('port', 'A port was named twice')
+    throw new OptionError('port', 'A port was named twice', 'Name it once.')
 }
 
 function checkAddresses(given: UdpServerOptions['addresses'] = 'own'): readonly Uint8Array[] | undefined {

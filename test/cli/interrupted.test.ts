@@ -8,12 +8,12 @@ import { until } from '../support/xsk.js'
 import { Running, XDP, startOnTerminal, xdpOk } from './xdp.js'
 
 describe('commands that are interrupted', { skip: needsRoot }, () => {
-  for (const command of ['drop', 'pong']) {
+  for (const [command, ...flags] of [['drop'], ['pong'], ['echo', '--port', '0'], ['forward'], ['measure']]) {
     it(`${command} takes its program off, also when it is about to start`, async (t) => {
       const lab = createTestLab(t, { isolated: false })
       const { interface: name } = lab.a
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-        const running = new Running(XDP[0], [XDP[1], command, name, '--attach', 'netlink'], {})
+        const running = new Running(XDP[0], [XDP[1], command, name, ...flags, '--attach', 'netlink'], {})
         t.after(() => running.child.kill('SIGKILL'))
         // Attached is not running yet: the moment in between is what this is about.
         await until('the program is attached', () => queryXdp(name).length > 0)

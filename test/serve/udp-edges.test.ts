@@ -246,6 +246,16 @@ describe('a UDP server, in the rare cases', { skip: needsRoot }, () => {
     assert.equal(server.counts.receivedByKernel, asked - 1)
   })
 
+  it('keeps no frame for what is no payload', async (t) => {
+    const { lab, server } = await serve(t)
+    // Its frames wait for packets, and some are free.
+    const held = () => server.group.sockets.map((socket) => socket.statistics().frames)
+    const before = held()
+    for (const payload of [5, undefined, null, [1, 2]])
+      assert.throws(() => server.send(payload as never, 9, lab.b.ipv4), { option: 'payload' })
+    assert.deepEqual(held(), before)
+  })
+
   it('refuses a port that somebody has, and ports and addresses that cannot be', async (t) => {
     const { lab, port } = await serve(t)
     const { interface: name, namespace } = lab.a
