@@ -67,7 +67,8 @@ const JOBS: Record<string, () => Promise<Job>> = {
       copy: 'copy',
       strict: true,
     })
-    const running = forwarder.run()
+    // As the command, and as C's.
+    const running = forwarder.run({ wait: 'poll' })
     const close = async () => {
       forwarder.stop()
       await running

@@ -129,6 +129,9 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
       `xdp: warning: ${basename(module)} has crashed and starts again in ${ms} ms: ${error.message}`,
     )
   })
+  forwarder.on('stall', ({ message }, { module }) => {
+    console.error(`xdp: warning: ${basename(module)}: ${message}; its packets wait`)
+  })
   let failure: unknown
   const timer = setInterval(() => {
     try {
@@ -139,10 +142,9 @@ async function runForwarder(forwarder: Forwarder, flags: ForwardFlags, signal: A
       forwarder.stop()
     }
   }, flags.interval * 1000)
-  // A thread with one socket has nothing else to do that could not wait.
-  const wait = forwarder.group.sockets.length === 1 ? 'poll' : 'event-loop'
   try {
-    await forwarder.run({ signal, wait }).catch((error: unknown) => {
+    // This thread has nothing else to do that could not wait.
+    await forwarder.run({ signal, wait: 'poll' }).catch((error: unknown) => {
       throw flags.stage !== undefined ? asStageError(error) : error
     })
     if (failure !== undefined) throw failure as Error

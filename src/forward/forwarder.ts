@@ -175,10 +175,8 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
   async #run(options: RunOptions & { signal: AbortSignal }): Promise<void> {
     const paths = this.#paths
     const pipeline = this.#pipeline
-    // Sleeping in poll(2) for one socket would leave the others, and what stages' threads hand back, waiting.
-    const waiting: RunOptions = pipeline
-      ? { ...options, wait: 'event-loop' }
-      : { ...options, wait: options.wait ?? (paths.length === 1 ? undefined : 'event-loop') }
+    // Sleeping in poll(2) would leave what stages' threads hand back waiting.
+    const waiting: RunOptions = pipeline ? { ...options, wait: 'event-loop' } : options
     const forward = (handlers: readonly PacketHandler[]) =>
       Promise.all(paths.map(({ socket }, i) => socket.run(handlers[i], waiting)))
     try {

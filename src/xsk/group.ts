@@ -100,11 +100,8 @@ export class XdpGroup implements AsyncDisposable {
 
   /** Gives every socket's packets to `handler` until stopped. Rejects when a handler throws or the device goes away. */
   async run(handler: PacketHandler, options: RunOptions = {}): Promise<void> {
-    const open = this.#open
-    // Sleeping in poll(2) for one socket would leave the others waiting, so it is for those who ask for it.
-    const way = open.length === 1 ? options : { ...options, wait: options.wait ?? 'event-loop' }
     try {
-      await Promise.all(open.map((socket) => socket.run(handler, way)))
+      await Promise.all(this.#open.map((socket) => socket.run(handler, options)))
     } finally {
       this.stop()
     }

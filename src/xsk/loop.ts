@@ -1,10 +1,10 @@
 // What drives a data path: the event loop, or a busy loop.
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
-import { POLLIN, waiterFor } from '../kernel/descriptor.js'
 import { ETIMEDOUT } from '../kernel/errno.js'
 import { READABLE, WRITABLE, watchDescriptor } from '../kernel/index.js'
 import type { DataPath } from './data-path.js'
 import type { PacketHandler } from './packet.js'
+import { joinPolling, leavePolling, pollTogether, serveOne, type Poller } from './polling.js'
 
 export interface RunOptions {
   /** Ends the run. */
@@ -13,8 +13,9 @@ export interface RunOptions {
   budget?: number | undefined
   /**
    * How to wait for packets. Default `event-loop`: whatever else this thread does runs between two batches. `poll`:
-   * while packets flow, the thread itself sleeps in poll(2), which saves about 1 µs of each wake-up; timers, promises
-   * and other sockets of this thread then wait up to 20 ms. When no packets come, both wait on the event loop.
+   * while packets flow, the thread itself sleeps in poll(2), for all of its sockets that wait so, which saves some
+   * microseconds of each wake-up; timers, promises and its other sockets then wait up to 20 ms. When no packets come, both
+   * wait on the event loop.
    */
   wait?: 'event-loop' | 'poll' | undefined
   /**
@@ -46,9 +47,6 @@ export interface Run {
 
 // Batches in one turn of the event loop: enough to keep up, few enough that timers and other sockets run too.
 const BATCHES_A_TURN = 16
-// With `wait: 'poll'`: how long the event loop waits for its turn, and how long we wait for packets. A time-out below
-// a tick of the kernel's clock (1 to 10 ms) would set a timer at every call, which costs more than the call.
-const TURN_MS = 20
 // Turns in which the kernel would not take a packet that waits to be sent, before we stop asking at every turn.
 const PATIENCE = 16
 const RETRY_MS = 1
@@ -72,7 +70,10 @@ export function runOnEvents({
   return new Promise((resolve, reject) => {
     let watched = 0
     let blocked = 0
+    let pending = 0
+    let batches = 0
     let serving = false
+    let isOver = false
     let timer: NodeJS.Timeout | undefined
     // Nothing tells of completions. Frames that were sent outside of a batch would be away until the next packet comes.
     let reclaimTimer: NodeJS.Timeout | undefined
@@ -92,7 +93,6 @@ export function runOnEvents({
     path.onOutstanding = () => {
       reclaimTimer ??= setTimeout(reclaim, pause).unref()
     }
-    const waitForPackets = waiterFor(fd, POLLIN, TURN_MS)
     const watcher = watchDescriptor(fd, (status) => {
       if (status < 0) end(takeError())
       else service()
@@ -106,6 +106,9 @@ export function runOnEvents({
     }, LOOK_MS)
     handles?.add(watcher).add(look)
     const end = (error?: Error) => {
+      if (isOver) return
+      isOver = true
+      leavePolling(poller)
       handles?.delete(watcher)
       handles?.delete(look)
       clearInterval(look)
@@ -121,35 +124,39 @@ export function runOnEvents({
     const onAbort = () => {
       if (!serving) end()
     }
-    const service = () => {
-      const pending = path.txPending
-      serving = true
-      try {
-        if (way === 'poll') serveAWhile()
-        else serveSome()
-      } catch (error) {
-        end(error as Error) // what a handler threw is passed on as it is
-        return
-      } finally {
-        serving = false
-      }
-      if (signal.aborted) end()
-      else wait(pending)
-    }
-    // Answers how many batches there were.
-    const serveSome = () => {
-      let batches = 0
-      while (batches < BATCHES_A_TURN && !signal.aborted && path.receive(handler, budget) > 0) batches++
-      return batches
-    }
-    const serveAWhile = () => {
-      for (let batches = serveSome(); batches > 0 && !signal.aborted; batches = serveSome()) {
-        // A failed wait is for the event loop to report.
-        if ((batches < BATCHES_A_TURN && isOwed()) || waitForPackets() <= 0) return
-      }
-    }
     // The kernel has packets to send, or all frames.
     const isOwed = () => path.txPending > 0 || path.starved
+    const poller: Poller = {
+      fd,
+      get isOver() {
+        return isOver
+      },
+      begin() {
+        pending = path.txPending
+      },
+      serve() {
+        batches = 0
+        serving = true
+        try {
+          while (batches < BATCHES_A_TURN && !signal.aborted && path.receive(handler, budget) > 0) batches++
+        } catch (error) {
+          end(error as Error) // what a handler threw is passed on as it is
+        } finally {
+          serving = false
+        }
+        if (signal.aborted) end()
+        return batches
+      },
+      // What waits in the ring comes before that.
+      isOwed: () => batches < BATCHES_A_TURN && isOwed(),
+      settle() {
+        if (!isOver) wait(pending)
+      },
+    }
+    const service = () => {
+      if (way === 'poll') pollTogether(poller)
+      else serveOne(poller)
+    }
     // An AF_XDP socket is nearly always writable, so writability is watched only while the kernel owes us
     // something; and when it keeps owing it, on a timer, or the loop would spin.
     const wait = (pendingBefore: number) => {
@@ -165,8 +172,12 @@ export function runOnEvents({
       service()
     }
     signal.addEventListener('abort', onAbort)
-    if (signal.aborted) onAbort()
-    else service()
+    if (signal.aborted) {
+      onAbort()
+      return
+    }
+    if (way === 'poll') joinPolling(poller)
+    service()
   })
 }
 

@@ -7,6 +7,7 @@ import { startFlood } from '../support/flood.js'
 import { createQuietLab, createTestLab, needsRoot } from '../support/lab.js'
 import {
   assertAllHome,
+  assertConserved,
   collect,
   frameOf,
   generatorAt,
@@ -322,25 +323,85 @@ describe('run', { skip: needsRoot }, () => {
     await flood.stop()
   })
 
-  it('serves two sockets of one loop, and timers beside them', async (t) => {
+  for (const wait of ['event-loop', 'poll'] as const) {
+    it(`serves two sockets of one loop, waiting by ${wait}, and timers beside them`, async (t) => {
+      const lab = createTestLab(t)
+      const a = await openAt(t, lab.a)
+      const b = await openAt(t, lab.b)
+      // A packet that both reflect for ever.
+      let rounds = 0
+      const bounce = () => {
+        rounds++
+        return 'transmit' as const
+      }
+      const running = [a.run(bounce, { wait }), b.run(bounce, { wait })]
+      generatorAt(t, lab.b).send(frameOf(60), 200)
+      let ticks = 0
+      const timer = setInterval(() => ticks++, 1)
+      await until('it goes on', () => rounds > 20_000 && ticks > 10)
+      clearInterval(timer)
+      a.stop()
+      b.stop()
+      await Promise.all(running)
+    })
+  }
+
+  it('sleeps in poll for all sockets of its thread that wait so', async (t) => {
     const lab = createTestLab(t)
-    const a = await openAt(t, lab.a)
-    const b = await openAt(t, lab.b)
-    // A packet that both reflect for ever.
-    let rounds = 0
-    const bounce = () => {
-      rounds++
+    const sockets = [await openAt(t, lab.a), await openAt(t, lab.b)]
+    // How often the packets went from one end to the other in one turn of the event loop.
+    let turns = 0
+    let [seenIn, last, times, most] = [0, -1, 0, 0]
+    const bounce = (end: number) => () => {
+      if (seenIn !== turns) times = 0
+      else if (last !== end) times++
+      seenIn = turns
+      last = end
+      most = Math.max(most, times)
       return 'transmit' as const
     }
-    const running = [a.run(bounce), b.run(bounce)]
-    generatorAt(t, lab.b).send(frameOf(60), 200)
-    let ticks = 0
-    const timer = setInterval(() => ticks++, 1)
-    await until('it goes on', () => rounds > 20_000 && ticks > 10)
-    clearInterval(timer)
-    a.stop()
-    b.stop()
+    const running = sockets.map((socket, end) => socket.run(bounce(end), { wait: 'poll' }))
+    const turn = () => void (turns++, (immediate = setImmediate(turn)))
+    let immediate = setImmediate(turn)
+    generatorAt(t, lab.b).send(frameOf(60), 10)
+    // Readiness of both takes it from one to the other and back at most.
+    await until('they have had it several times each without a turn', () => most >= 6)
+    clearImmediate(immediate)
+    sockets[0].stop()
+    // The other one goes on by itself.
+    const before = sockets[1].statistics().rx.packets
+    generatorAt(t, lab.a).send(frameOf(60), 10)
+    await until('it has some', () => sockets[1].statistics().rx.packets >= before + 10)
+    sockets[1].stop()
     await Promise.all(running)
+  })
+
+  it('ends a run whose handler throws, and goes on with the others, in poll', async (t) => {
+    const lab = createTestLab(t)
+    const sockets = [await openAt(t, lab.a), await openAt(t, lab.b)]
+    const fails = sockets[0].run(
+      (packet) => {
+        if (isOurs(packet)) throw new Error('boom')
+      },
+      { wait: 'poll' },
+    )
+    let seen = 0
+    let third: Promise<void> | undefined
+    const goesOn = sockets[1].run(
+      (packet) => {
+        if (!isOurs(packet)) return
+        // A run may begin while others are polled for.
+        if (seen++ === 0) third = sockets[0].run(nothing, { wait: 'poll' })
+      },
+      { wait: 'poll' },
+    )
+    generatorAt(t, lab.b).send(frameOf(60), 5)
+    await assert.rejects(fails, { message: 'boom' })
+    generatorAt(t, lab.a).send(frameOf(60), 50)
+    await until('the other one has its own', () => seen === 50)
+    for (const socket of sockets) socket.stop()
+    await Promise.all([goesOn, third])
+    assertConserved(sockets[0])
   })
 })
 
