@@ -14,8 +14,9 @@ import {
   parseHeaders,
 } from '../packet/index.js'
 import { LINKTYPE_ETHERNET, type PacketRecord } from '../packet/pcap-record.js'
-import { Line } from './format/line.js'
+import { applicationOf, dnsPrefix, firstLine } from './format/application.js'
 import { printDns } from './format/dns.js'
+import { Line } from './format/line.js'
 import { SequenceTable } from './format/sequences.js'
 import { serverName, tlsRecord } from './format/tls.js'
 
@@ -48,6 +49,9 @@ export interface JsonOptions {
   /** Names of interfaces, by the packets' `interfaceId`. */
   interfaces?: readonly (string | undefined)[] | undefined
 }
+
+/** Bytes of a DNS message's fixed part (RFC 1035 section 4.1.1). */
+const DNS_HEADER = 12
 
 const noSequences = new SequenceTable(1)
 
@@ -157,13 +161,20 @@ function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
   const { payloadOffset: at, payloadEnd: end } = h
   const length = end - at
   if (length <= 0) return []
+  const transport = h.protocol === 6 ? 'tcp' : 'udp'
   const line = new Line(bytes, end, { verbosity: 1 }, noSequences)
-  if (h.protocol === 17 && (h.srcPort === 53 || h.dstPort === 53) && length >= 12) {
-    printDns(line, at, length)
-    return [{ layer: 'dns', text: line.text }]
+  const layer = applicationOf(h.srcPort, h.dstPort, transport)
+  if (layer === 'dns') {
+    const prefix = dnsPrefix(transport)
+    if (length < prefix + DNS_HEADER) return []
+    printDns(line, at + prefix, length - prefix)
+    return [{ layer, text: line.text }]
   }
-  if (h.protocol !== 6) return []
-  const record = tlsRecord(line, at, length)
+  if (layer !== undefined) {
+    const text = firstLine(line, at, length)
+    return text === '' ? [] : [{ layer, text }]
+  }
+  const record = transport === 'tcp' ? tlsRecord(line, at, length) : undefined
   if (record === undefined) return []
   const name = record === 'Client Hello' ? serverName(line, at) : undefined
   return [{ layer: 'tls', record, ...(name !== undefined && { serverName: name }) }]

@@ -213,6 +213,23 @@ suite('JSON', () => {
     assert.equal(layers[4]['text'], '4660+ A? www.example.com. (33)')
   })
 
+  test('gives the first line of messages, over UDP and TCP, and nothing of their middles', () => {
+    const hosts = { ipv4: { src: '192.0.2.1', dst: '192.0.2.2' } }
+    const last = (parts: object) => packetToJson(record(buildPacket({ ...hosts, ...parts }))).layers.at(-1)
+    const udp = (dstPort: number, payload: string) => last({ udp: { srcPort: 40000, dstPort }, payload })
+    const tcp = (dstPort: number, payload: string | Uint8Array) =>
+      last({ tcp: { srcPort: 40000, dstPort, flags: 0x10 }, payload })
+    const invite = 'INVITE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP host\r\n\r\n'
+    const sip = { layer: 'sip', text: 'INVITE sip:bob@example.org SIP/2.0' }
+    assert.deepEqual([udp(5060, invite), tcp(5060, invite)], [sip, sip])
+    assert.deepEqual(tcp(80, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'), { layer: 'http', text: 'GET / HTTP/1.1' })
+    assert.equal(tcp(80, '<p>the middle of a page')?.layer, 'tcp')
+    const length = Buffer.from([0, dnsMessages[0].length])
+    const dns = tcp(53, Buffer.concat([length, dnsMessages[0]]))
+    assert.deepEqual(dns, { layer: 'dns', text: '4660+ A? www.example.com. (33)' })
+    assert.equal(tcp(53, length)?.layer, 'tcp')
+  })
+
   test('names what is wrong', () => {
     const frame = buildPacket({
       ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },

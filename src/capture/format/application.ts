@@ -12,6 +12,21 @@ const MAX_LINE = 512
 /** And of a head. */
 const MAX_HEAD = 8192
 
+/** What a payload is taken for by its ports; TCP's others may be TLS, by their bytes. */
+export function applicationOf(
+  srcPort: number,
+  dstPort: number,
+  transport: 'tcp' | 'udp',
+): 'dns' | 'http' | 'sip' | undefined {
+  const isOf = (ports: readonly number[]) => ports.includes(srcPort) || ports.includes(dstPort)
+  if (isOf(DNS_PORTS)) return 'dns'
+  if (transport === 'tcp' && isOf(HTTP_PORTS)) return 'http'
+  return isOf(SIP_PORTS) ? 'sip' : undefined
+}
+
+/** Bytes before a DNS message: over TCP, its length. */
+export const dnsPrefix = (transport: 'tcp' | 'udp'): number => (transport === 'tcp' ? 2 : 0)
+
 /** Prints what is known about a payload of `length` bytes on the wire; false when nothing is. */
 export function printApplication(
   line: Line,
@@ -21,24 +36,22 @@ export function printApplication(
   dstPort: number,
   transport: 'tcp' | 'udp',
 ): boolean {
-  const isOf = (ports: readonly number[]) => ports.includes(srcPort) || ports.includes(dstPort)
-  if (isOf(DNS_PORTS)) {
-    if (transport === 'udp') printDns(line, at, length)
-    else if (length > 2) {
-      // A length of two bytes goes before each message.
-      line.add(' ')
-      printDns(line, at + 2, length - 2)
+  switch (applicationOf(srcPort, dstPort, transport)) {
+    case 'dns': {
+      const prefix = dnsPrefix(transport)
+      if (prefix > 0 && length > prefix) line.add(' ')
+      if (prefix === 0 || length > prefix) printDns(line, at + prefix, length - prefix)
+      return true
     }
-    return true
+    case 'http':
+      return printText(line, 'HTTP', at, length)
+    case 'sip':
+      if (transport === 'tcp') return printText(line, 'SIP', at, length)
+      line.add(messageText(line, 'SIP', at, length))
+      return true
+    default:
+      return transport === 'tcp' && printTls(line, at, length)
   }
-  if (transport === 'udp') {
-    if (!isOf(SIP_PORTS)) return false
-    line.add(messageText(line, 'SIP', at, length))
-    return true
-  }
-  if (isOf(HTTP_PORTS)) return printText(line, 'HTTP', at, length)
-  if (isOf(SIP_PORTS)) return printText(line, 'SIP', at, length)
-  return printTls(line, at, length)
 }
 
 function printText(line: Line, name: string, at: number, length: number): boolean {
@@ -63,8 +76,8 @@ function messageText(line: Line, name: string, at: number, length: number): stri
   return text
 }
 
-/** Text up to the end of the line; empty for what is none, such as a part of a body. */
-function firstLine(line: Line, at: number, length: number): string {
+/** Text up to the end of the line, of a message that begins here; empty for what is none, such as a part of a body. */
+export function firstLine(line: Line, at: number, length: number): string {
   const end = Math.min(at + Math.min(length, MAX_LINE), line.end)
   for (let i = at; i < end; i++) {
     const byte = line.u8(i)
