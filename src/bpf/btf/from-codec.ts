@@ -1,7 +1,7 @@
 // From codecs to BTF: the types of a map's keys and values, so that bpftool prints them by field name.
 import type { Codec } from '../codec.js'
 import type { MapType } from '../constants.js'
-import type { BtfBuilder } from './builder.js'
+import type { IntEncoding } from './types.js'
 
 /** Maps that the kernel refuses BTF for (`map_check_no_btf`), and those without keys. */
 const untyped = new Set<MapType>([
@@ -44,8 +44,20 @@ const integers: Readonly<
   s64: ['long long', 8, 'signed'],
 }
 
+/** Where types go; each call gives the type's id. `BtfBuilder` is one. */
+export interface TypeSink {
+  int(name: string, size: number, encoding?: IntEncoding): number
+  typedef(name: string, type: number): number
+  array(element: number, length: number): number
+  struct(
+    name: string,
+    members: readonly { name: string; type: number; bitOffset: number }[],
+    size: number,
+  ): number
+}
+
 /** Adds the type of a codec; a codec that says nothing of its shape becomes an array of bytes. */
-export function addCodec(btf: BtfBuilder, codec: Codec<unknown>, name = ''): number {
+export function addCodec(btf: TypeSink, codec: Codec<unknown>, name = ''): number {
   const { shape } = codec
   switch (shape?.kind) {
     case 'integer': {

@@ -3,7 +3,6 @@ import type { AnyCodec } from '../codec.js'
 import type { MapType, Verdict } from '../constants.js'
 import type { HelperName } from '../helpers.js'
 import { Body } from './body.js'
-import { type FunctionDefinition, type Parameters, type Subprograms, traceFunction } from './functions.js'
 import type { Operand } from './ir.js'
 import { type Kind, checkCount, constant } from './kinds.js'
 import { oneStatement, programError } from './location.js'
@@ -11,6 +10,7 @@ import type { MapDefinition } from './maps.js'
 import { Bytes, type Init, type Place, type Ref, checkPlace, further, initialize, refTo } from './memory.js'
 import { Packet } from './packet.js'
 import { type Branches, Local, Maybe, VerdictValue, type XdpResult, verdictNumber } from './results.js'
+import type { Callable, Parameters, Subprograms } from './subprograms.js'
 import type { Tracer } from './trace.js'
 import { type Term, Value, operandIn } from './value.js'
 
@@ -200,11 +200,11 @@ export class Xdp<R = XdpResult> extends Body<R> {
 
   /** Calls a function of this program. */
   call<P extends Parameters, K extends Kind>(
-    definition: FunctionDefinition<P, K>,
+    definition: Callable<P, K>,
     args: { readonly [N in keyof P]: Term<P[N]> },
   ): Value<K> {
     const { tracer } = this
-    const { movesPacket } = traceFunction(definition, this.#subprograms)
+    const { movesPacket } = this.#subprograms.use(definition)
     const operands = Object.entries(definition.parameters).map(([name, kind]) =>
       new Value(tracer, kind, 0n).term(args[name]),
     )

@@ -15,7 +15,7 @@ import { BPF_FILE_SYSTEM } from '../pin.js'
 import type { BpfProgram } from '../program.js'
 import { ElfError } from './error.js'
 import type { MapSpec } from './maps.js'
-import { type ObjectContents, initialData } from './object.js'
+import { type ObjectContents, initialData } from './contents.js'
 
 /** The object's types in the kernel. */
 export interface MapBtf {

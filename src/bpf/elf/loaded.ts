@@ -4,7 +4,7 @@ import type { MappedRegion } from '../../kernel/memory.js'
 import type { BtfError } from '../btf/types.js'
 import type { BpfMap } from '../map.js'
 import type { BpfProgram } from '../program.js'
-import type { GlobalPlace, ObjectContents } from './object.js'
+import type { GlobalPlace, ObjectContents } from './contents.js'
 
 /** A loaded object: owns its programs and the maps it made. */
 export class LoadedObject {

@@ -7,6 +7,8 @@ import { codecOfType } from '../btf/to-codec.js'
 import { BtfError } from '../btf/types.js'
 import { type Codec, bytes as rawBytes, s64, u16, u32, u64, u8 } from '../codec.js'
 import type { AttachType, MapType, ProgramType } from '../constants.js'
+import type { GlobalPlace, ObjectContents, ObjectGlobal } from './contents.js'
+import { initialData } from './contents.js'
 import { ElfError } from './error.js'
 import { type ExtSection, readExt } from './ext.js'
 import { type ElfFile, type ElfSection, readElf } from './file.js'
@@ -44,39 +46,6 @@ export interface ObjectMap {
   role: MapSpec['role']
   /** Shared through a pin of its name. */
   isPinned: boolean
-}
-
-/** A global variable of an object. */
-export interface ObjectGlobal {
-  name: string
-  section: string
-  /** Bytes. */
-  size: number
-  /** In `.rodata`: programs and the verifier take it for a constant. */
-  isConstant: boolean
-}
-
-/** What the parts of the loader know of an object. Not for users. */
-export interface ObjectContents {
-  name: string
-  file: ElfFile
-  btf: Btf | undefined
-  ext: ReadonlyMap<string, ExtSection>
-  functions: ReadonlyMap<number, ReadonlyMap<number, ElfFunction>>
-  maps: readonly MapSpec[]
-  entries: ReadonlyMap<string, { function: ElfFunction; kind: SectionKind | undefined }>
-  globals: ReadonlyMap<string, GlobalPlace>
-  license: string
-  /** Bytes of the sections of global data that were changed. */
-  data: Map<number, Uint8Array>
-  maxEntries: Map<string, number>
-}
-
-/** Where a variable is. */
-export interface GlobalPlace extends ObjectGlobal {
-  map: MapSpec
-  offset: number
-  codec: Codec<unknown>
 }
 
 // Objects with debug information of the whole kernel stay well below.
@@ -237,15 +206,6 @@ export class BpfObject {
   load(options: LoadObjectOptions = {}): LoadedObject {
     return loadObject(this.#contents, options)
   }
-}
-
-/** What a section of global data holds before any program runs: a copy. */
-export function initialData({ file, data }: ObjectContents, map: MapSpec): Uint8Array {
-  const changed = data.get(map.section)
-  if (changed) return changed
-  const bytes = new Uint8Array(map.valueSize)
-  bytes.set(file.sections[map.section].bytes)
-  return bytes
 }
 
 /** Programs are the functions that others can see, in sections of their own; those in .text are only called. */
