@@ -67,8 +67,10 @@ async function statusOfAll(): Promise<LabStatus[]> {
     try {
       found.push(complete ? await statusOf(name) : incomplete(name))
     } catch (error) {
-      // Somebody removed it meanwhile.
-      if (Lab.list().some((lab) => lab.name === name)) throw error
+      // Somebody has removed it meanwhile, or is about to.
+      const now = Lab.list().find((lab) => lab.name === name)
+      if (now?.complete) throw error
+      if (now) found.push(incomplete(name))
     }
   }
   return found
