@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import '../support/no-colours.js'
+import '../support/environment.js'
 
 /** The command line that everything here starts with. */
 export const XDP = [process.execPath, fileURLToPath(new URL('../../../bin/xdp.js', import.meta.url))] as const

@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import type { TestContext } from 'node:test'
 import { missingCapabilities } from '../../src/kernel/limits.js'
 import { Lab, type LabOptions } from '../../src/lab/index.js'
-import './no-colours.js'
+import './environment.js'
 
 let made = 0
 
