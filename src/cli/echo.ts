@@ -5,12 +5,14 @@ import { parsePort } from '../programs/settings.js'
 import { createUdpServer, defaultInterface, notifyManager, type UdpServer } from '../serve/index.js'
 import { ipAddress } from './arguments.js'
 import { untilInterrupted } from './interrupt.js'
+import { addSteeringOptions, type SteeringFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
 import { describeGroup } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
+import { chooseSteering } from './steering.js'
 import { TrafficPrinter } from './traffic.js'
 
-interface EchoFlags extends SocketFlags {
+interface EchoFlags extends SocketFlags, SteeringFlags {
   port: number[]
   address?: string[]
   vlan?: number[]
@@ -22,7 +24,11 @@ interface EchoFlags extends SocketFlags {
 }
 
 export function echoCommand(): Command {
-  return addSocketOptions(new Command('echo'))
+  return addSteeringOptions(addSocketOptions(new Command('echo')), {
+    letter: '',
+    own: 'one that gives only what is answered',
+    rest: 'what it gives and is not for the port is dropped',
+  })
     .summary('answer UDP datagrams with what is in them')
     .description(
       'Answers every UDP datagram to a port with its own bytes, from AF_XDP sockets. Everything else passes to the kernel ' +
@@ -30,23 +36,34 @@ export function echoCommand(): Command {
     )
     .argument('[interface]', 'the interface to answer on (default: the one of the default route)')
     .option('-p, --port <port>', 'the port to answer on (repeatable; default: 7)', addPort)
-    .option(
-      '-a, --address <address>',
-      'answer at this address only (repeatable; default: all of the interface)',
-      addAddress,
+    .addOption(
+      ownOption(
+        '-a, --address <address>',
+        'answer at this address only (repeatable; default: all of the interface)',
+        addAddress,
+      ),
     )
-    .option('--vlan <id>', 'answer on this VLAN too (repeatable; default: those with an interface)', addVlan)
+    .addOption(
+      ownOption(
+        '--vlan <id>',
+        'answer on this VLAN too (repeatable; default: those with an interface)',
+        addVlan,
+      ),
+    )
     .option('--no-kernel-socket', "do without the kernel's socket, and so without fragments")
-    .option(
-      '--rate-limit <packets>',
-      'packets a second that each source may send (default: no limit)',
-      aboveZero,
+    .addOption(
+      ownOption(
+        '--rate-limit <packets>',
+        'packets a second that each source may send (default: no limit)',
+        aboveZero,
+      ),
     )
     .option(
       '--ban <seconds>',
       'with --rate-limit: drop all datagrams of who exceeds it for so long',
       aboveZero,
     )
+    .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
     .option('--require-native', 'fail unless the program runs in the driver')
     .addOption(
       new Option('--require-zero-copy', 'fail unless the device writes into our memory itself').conflicts(
@@ -59,16 +76,18 @@ export function echoCommand(): Command {
 }
 
 async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSignal): Promise<void> {
-  const name = given ?? chooseInterface()
-  requireUp(name)
   if (flags.ban !== undefined && flags.rateLimit === undefined)
     throw new OptionError('ban', 'Nobody is banned without a limit', 'Give --rate-limit too.')
+  const name = given ?? chooseInterface()
+  const program = await chooseSteering(flags, name)
+  requireUp(name)
   const { port = [7], address, vlan, kernelSocket, rateLimit: perSecond, ban: banSeconds = 0 } = flags
   const server = await createUdpServer(
     {
       ...groupOptions(name, flags),
       port,
       kernelSocket,
+      ...(program && { program }),
       ...(address && { addresses: address }),
       ...(vlan && { vlans: vlan }),
       ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
@@ -90,6 +109,11 @@ async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSi
       `${damaged} were damaged, ${unwanted} for nobody here` +
       (limited === undefined ? '' : `, ${limited} more than their source may send`),
   )
+}
+
+/** An option that is about the command's own program. */
+function ownOption<T>(flags: string, description: string, read: (text: string, before: T) => T): Option {
+  return new Option(flags, description).argParser(read).conflicts('program')
 }
 
 function chooseInterface(): string {

@@ -27,6 +27,23 @@ export interface UdpInterfaceOptions
   vlans?: readonly number[] | undefined
   /** What each source address may send to all servers on the interface: the program drops the rest. Default: no limit. */
   rateLimit?: RateLimitOptions | undefined
+  /**
+   * A program that gives packets to the sockets, in the place of the one that takes what goes to the servers. It says which
+   * addresses and VLANs, so that neither `vlans` nor `rateLimit` goes with it; of what it gives, datagrams to the ports of a server
+   * are delivered, and everything else is dropped.
+   */
+  program?: NonNullable<XdpGroupOptions['program']> | undefined
+}
+
+/** What is told to the program in front of the sockets. */
+type Diversion = Pick<RedirectPortsProgram, 'add' | 'remove' | 'addVlan' | 'removeVlan'>
+
+/** A program of somebody else's is told nothing. */
+const UNTOLD: Diversion = {
+  add: () => undefined,
+  remove: () => false,
+  addVlan: () => undefined,
+  removeVlan: () => false,
 }
 
 // 256 bytes of every frame are the kernel's, and two VLAN tags may come with a packet.
@@ -45,7 +62,7 @@ export class UdpInterface {
   readonly rateLimit: RateLimit | undefined
   readonly #key: string
   readonly #options: UdpInterfaceOptions
-  readonly #program: RedirectPortsProgram
+  readonly #program: Diversion
   readonly #listeners: UdpListeners
   readonly #receiver: UdpReceiver
   readonly #sender: UdpSender
@@ -61,7 +78,7 @@ export class UdpInterface {
   private constructor(
     key: string,
     group: XdpGroup,
-    { program, limit }: { program: RedirectPortsProgram; limit: RateLimit | undefined },
+    { program, limit }: { program: Diversion; limit: RateLimit | undefined },
     options: UdpInterfaceOptions,
   ) {
     const { namespace } = options
@@ -134,8 +151,9 @@ export class UdpInterface {
         `Set an MTU of at most ${frameSize - FRAME_OVERHEAD}${given === undefined ? '' : ', or use larger frames'}.`,
       )
     }
+    requireFitting(options)
     const guard = options.rateLimit && defineRateLimit(options.rateLimit)
-    const parts: { program: RedirectPortsProgram; limit: RateLimit | undefined }[] = []
+    const parts: { program: Diversion; limit: RateLimit | undefined }[] = []
     const load = ({ queues }: { queues: number }) => {
       const vlans = true
       const loaded = defineRedirectPorts(queues, { vlans, ...(guard && { guard }) }).load()
@@ -146,10 +164,11 @@ export class UdpInterface {
     const group = await XdpGroup.open({
       ...options,
       umem: options.umem && 'bytes' in options.umem ? options.umem : { ...options.umem, frameSize },
-      program: load,
+      program: options.program ?? load,
     })
     try {
-      return new UdpInterface(key, group, parts[0], options)
+      const [own = { program: UNTOLD, limit: undefined }] = parts
+      return new UdpInterface(key, group, own, options)
     } catch (error) {
       await group.close()
       throw error
@@ -157,7 +176,14 @@ export class UdpInterface {
   }
 
   // Who shares an interface gets it as it is; what was demanded must hold.
-  #requireGranted({ mode, copy, rateLimit }: UdpInterfaceOptions): void {
+  #requireGranted({ mode, copy, rateLimit, program }: UdpInterfaceOptions): void {
+    if (program && program !== this.#options.program) {
+      throw new OptionError(
+        'program',
+        `${this.name} is in use by a server of this thread already, and its program cannot be changed`,
+        'Give the program to the first server, or this very function to all.',
+      )
+    }
     if (rateLimit && rateLimit !== this.#options.rateLimit) {
       throw new OptionError(
         'rateLimit',
@@ -269,5 +295,18 @@ export class UdpInterface {
   #fail(error: Error): void {
     if (this.#isClosed) return
     for (const endpoint of this.#listeners.all) endpoint.fail(error)
+  }
+}
+
+/** Throws `OptionError` for what only the program of ours does, when there is another. */
+function requireFitting(options: UdpInterfaceOptions): void {
+  if (options.program === undefined) return
+  for (const option of ['vlans', 'rateLimit'] as const) {
+    if (options[option] === undefined) continue
+    throw new OptionError(
+      option,
+      `With a program of your own, ${option} is for that to do`,
+      `Leave ${option} out, or the program.`,
+    )
   }
 }

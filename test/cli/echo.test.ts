@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { readFile, rm } from 'node:fs/promises'
 import { describe, it } from 'node:test'
 import { queryXdp } from '../../src/bpf/index.js'
+import { needsClang, objectFile } from '../bpf/elf/compile.js'
 import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
 import { XDP, Running, startXdp, xdp } from './xdp.js'
 
@@ -130,5 +131,55 @@ describe('xdp echo', { skip: needsRoot }, () => {
     assert.equal(status, 1)
     assert.match(stderr, /sendto \(NOTIFY_SOCKET .*ENOENT/)
     assert.deepEqual(queryXdp(lab.name), [])
+  })
+
+  it('gives what the program of the user passes to the kernel, and answers the rest itself', async (t) => {
+    const object = needsClang ? [] : [[objectFile('af_xdp_kern'), '--section', 'xdp']]
+    for (const program of [['every-other'], ...object]) {
+      const lab = createTestLab(t, { isolated: false })
+      const echo = await startXdp(t, ['echo', lab.name, '--port', '0', '--program', ...program], READY)
+      const [, port] = /echoing UDP port (\d+) on/.exec((await echo.waitFor('stderr', READY))[0])!
+      for (let i = 0; i < 4; i++) {
+        const target = `UDP4:${lab.a.ipv4}:${port}`
+        const { stdout } = await lab.exec('b', 'socat', ['-t2', '-', target], { input: `hello ${i}` })
+        assert.equal(stdout, `hello ${i}`)
+      }
+      const { status, stderr } = await echo.stop()
+      assert.equal(status, 0, stderr)
+      const counts = /^xdp: answered (\d) of \d datagrams; (\d) more came by the kernel/m.exec(stderr)
+      const [bySockets, byKernel] = (counts ?? []).slice(1).map(Number)
+      // Other packets come in between, which count too: so not always two and two.
+      assert.ok(bySockets >= 1 && byKernel >= 1, stderr)
+      assert.deepEqual(queryXdp(lab.name), [])
+    }
+  })
+
+  it('answers all that a program of the user gives to it, and drops what is not for the port', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const args = ['echo', lab.name, '-p', '0', '--program', 'redirect', '--filter', 'udp']
+    const echo = await startXdp(t, args, READY)
+    const [, port] = /echoing UDP port (\d+) on/.exec((await echo.waitFor('stderr', READY))[0])!
+    await lab.exec('b', 'socat', ['-u', '-', `UDP4:${lab.a.ipv4}:${port === '9' ? 10 : 9}`], { input: 'no' })
+    const target = `UDP4:${lab.a.ipv4}:${port}`
+    assert.equal((await lab.exec('b', 'socat', ['-t2', '-', target], { input: 'hello' })).stdout, 'hello')
+    const { stderr } = await echo.stop()
+    assert.match(stderr, /answered 1 of 1 datagrams; 0 more came by the kernel, 0 were damaged, 1 for nobody/)
+  })
+
+  it('refuses in one sentence a program that cannot be its own, and what only its own does', async () => {
+    for (const [args, status, says] of [
+      [['--program', 'pass'], 2, /"xdp_pass" gives no packets to sockets: it uses no map "xsks_map"/],
+      [['--program', 'nosuch'], 2, /There is no program "nosuch"/],
+      [['--section', 'xdp'], 2, /--section is about a program, and none was named/],
+      [['--program', 'redirect'], 1, /lo is what .* Add --take-traffic/],
+      [['--program', 'redirect', '--vlan', '5'], 2, /'--vlan <id>' cannot be used with option '--program/],
+      [['--program', 'redirect', '--address', '::1'], 2, /cannot be used with option '--program/],
+      [['--program', 'redirect', '--rate-limit', '5'], 2, /cannot be used with option '--program/],
+    ] as const) {
+      const result = await xdp(['echo', 'lo', ...args])
+      assert.equal(result.status, status, result.stderr)
+      assert.match(result.stderr, /^xdp: [^\n]+\n$/)
+      assert.match(result.stderr, says)
+    }
   })
 })
