@@ -1,6 +1,7 @@
 // xdp measure: what became of the packets of `xdp generate`.
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { Measurement, type MeterReport } from '../generate/index.js'
+import { wholeNumber, wholeNumbers } from './arguments.js'
 import { untilInterrupted } from './interrupt.js'
 import { addSteeringOptions, type SteeringFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
@@ -10,6 +11,7 @@ import { chooseSteering } from './steering.js'
 
 interface MeasureFlags extends SocketFlags, SteeringFlags {
   port?: number
+  vlan?: number[]
   count?: number
 }
 
@@ -27,15 +29,20 @@ export function measureCommand(): Command {
     .argument('<interface>', 'the interface they arrive on')
     .addOption(
       new Option('-p, --port <port>', 'the UDP port (default: 9, discard)')
-        .argParser(parsePort)
+        .argParser(wholeNumber(1, 65_535))
         .conflicts('program'),
     )
-    .option('-c, --count <n>', 'end after so many packets', parseCount)
+    .addOption(
+      new Option('--vlan <ids>', 'take what is tagged with these VLANs too, as in 5,6')
+        .argParser(wholeNumbers(0, 4095))
+        .conflicts('program'),
+    )
+    .option('-c, --count <n>', 'end after so many packets', wholeNumber(1, Number.MAX_SAFE_INTEGER))
     .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
     .addHelpText(
       'after',
       '\nLatency is from the stamp in a packet to its handler here, by one clock: on one machine only.' +
-        '\nExit status: 0 when nothing was lost, 1 otherwise.',
+        '\nExit status: 0 when packets came and none was lost, 1 otherwise.',
     )
     .action(measure)
 }
@@ -47,6 +54,7 @@ async function measure(name: string, flags: MeasureFlags): Promise<void> {
     const measurement = await Measurement.open({
       ...groupOptions(name, flags),
       ...(flags.port === undefined ? {} : { port: flags.port }),
+      ...(flags.vlan === undefined ? {} : { vlans: flags.vlan }),
       ...(program && { program }),
     })
     const ended = new AbortController()
@@ -66,7 +74,9 @@ async function measure(name: string, flags: MeasureFlags): Promise<void> {
       console.error(`xdp: measuring on ${describeGroup(measurement.group)}`)
       await measurement.run(AbortSignal.any([signal, ended.signal]))
       print()
-      process.exitCode = measurement.report().lost === 0 ? 0 : 1
+      const { received, lost } = measurement.report()
+      if (received === 0) console.error('xdp: no packet that `xdp generate` numbered has come')
+      process.exitCode = received > 0 && lost === 0 ? 0 : 1
     } finally {
       clearInterval(timer)
       clearInterval(counting)
@@ -99,16 +109,4 @@ function lines({
     `${first}\nlatency in µs: min ${us(latency.min)}, median ${us(latency.p50)}, 99 % ${us(latency.p99)}, ` +
     `99.9 % ${us(latency.p999)}, max ${us(latency.max)}, mean ${us(latency.mean)}`
   )
-}
-
-function parsePort(text: string): number {
-  const port = Number(text)
-  if (!/^\d{1,5}$/.test(text) || port < 1 || port > 65_535)
-    throw new InvalidArgumentError('Use a port, 1 to 65535.')
-  return port
-}
-
-function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('Use a whole number above 0.')
-  return Number(text)
 }

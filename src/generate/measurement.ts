@@ -10,6 +10,8 @@ import { DISCARD_PORT } from './templates.js'
 export interface MeasurementOptions extends Omit<XdpGroupOptions, 'program'> {
   /** The UDP port that the packets are sent to. What goes elsewhere passes to the kernel. Default 9, discard. */
   port?: number
+  /** Take what is tagged with these VLANs too: one tag, ids from 0 to 4095. Default: only what is untagged. */
+  vlans?: readonly number[]
   /**
    * A program that gives packets to the sockets, in the place of the one that takes what is sent to `port`. What it gives beside
    * generated packets is dropped, and counted as unstamped.
@@ -36,8 +38,9 @@ export class Measurement {
   /** Opens sockets on the interface. Throws as `XdpGroup.open` does. */
   static async open({
     port = DISCARD_PORT,
+    vlans = [],
     stream,
-    program = forPort(port),
+    program = forPort(port, vlans),
     ...options
   }: MeasurementOptions): Promise<Measurement> {
     const group = await XdpGroup.open({ ...options, program })
@@ -69,10 +72,11 @@ export class Measurement {
 }
 
 /** Loads the program that takes what is sent to a port. */
-function forPort(port: number): (shape: { queues: number }) => SteeringProgram {
+function forPort(port: number, vlans: readonly number[]): (shape: { queues: number }) => SteeringProgram {
   return ({ queues }) => {
-    const program = RedirectPortsProgram.load({ queues })
+    const program = RedirectPortsProgram.load({ queues, vlans: vlans.length > 0 })
     program.add({ port, protocol: 'udp' })
+    for (const id of vlans) program.addVlan(id)
     return program
   }
 }

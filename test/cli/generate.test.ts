@@ -55,6 +55,24 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
     )
   })
 
+  it('measures what is tagged where it is told to, and says when nothing has come', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const tagged = await startXdp(
+      t,
+      ['measure', lab.a.interface, '--vlan', '5,6', '-c', '10'],
+      /measuring on/,
+    )
+    for (const vlan of ['4', '6'])
+      assert.equal((await generateAt(lab.name, '--to', lab.a.ipv4, '-c', '10', '--vlan', vlan)).status, 0)
+    const { status, stdout } = await tagged.end
+    assert.equal(status, 0, stdout)
+    assert.match(stdout, /^received 10 packets, 640 bytes; lost 0 \(0\.000 %\), reordered 0, duplicates 0\n/)
+    const nothing = await startXdp(t, ['measure', lab.a.interface], /measuring on/)
+    const stopped = await nothing.stop()
+    assert.equal(stopped.status, 1)
+    assert.match(stopped.stderr, /^xdp: no packet that `xdp generate` numbered has come$/m)
+  })
+
   it('counts what is lost while nobody takes it, and exits with 1', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     const args = ['measure', lab.a.interface, '--json', '-i', '0.1']
