@@ -12,6 +12,8 @@ import {
   VLAN_HLEN,
   fold,
   setU16,
+  wordSum,
+  wordsOf,
   type Headers,
 } from '../packet/index.js'
 
@@ -22,41 +24,19 @@ export const MAX_HEADERS = ETH_HLEN + VLAN_HLEN + IPV6_HLEN + UDP_HLEN
 export const headersOf = (version: 4 | 6): number => (version === 4 ? IPV4_HLEN : IPV6_HLEN) + UDP_HLEN
 
 // Identifies the fragments that a router may make of a datagram (RFC 6864 4.3). IPv6 routers make none.
-let identification = Math.floor(Math.random() * 0x10000)
+export const identification = { last: Math.floor(Math.random() * 0x10000) }
 
-// Sums are of little-endian 16-bit words here, and stored little-endian too: the ones' complement sum does not care for the order
+// Sums are of little-endian 16-bit words here (`wordSum`), and stored little-endian too: the ones' complement sum does not care for the order
 // of bytes (RFC 1071 section 2), and so no load or store has to turn its bytes round.
 //
-// What runs for every datagram is spelt out: field offsets are numbers with their names beside them, sums are written where they are
-// needed, all loads come before all stores. V8 of Node 20 neither folds an imported constant nor forgets to check a function of the
+// What runs for every datagram is spelt out: field offsets are numbers with their names beside them, all loads come before all stores. V8 of Node 20 neither folds an imported constant nor forgets to check a function of the
 // module before each call, and after a store through a DataView it checks the view anew. This halves the time.
 
-/** The sum of the bytes in `[from, to)`, at most 64 KiB, not folded. */
-function wordSum(view: DataView, from: number, to: number): number {
-  let sum = 0
-  let at = from
-  // At most 2^14 words of twice 2^16 - 1 each: below 2^31.
-  for (; at + 16 <= to; at += 16) {
-    const a = view.getInt32(at, true)
-    const b = view.getInt32(at + 4, true)
-    const c = view.getInt32(at + 8, true)
-    const d = view.getInt32(at + 12, true)
-    const low = (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff)
-    sum = (sum + low + (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16)) | 0
-  }
-  for (; at + 4 <= to; at += 4) {
-    const word = view.getInt32(at, true)
-    sum = (sum + (word & 0xffff) + (word >>> 16)) | 0
-  }
-  if (at + 2 <= to) {
-    sum = (sum + view.getUint16(at, true)) | 0
-    at += 2
-  }
-  return at < to ? (sum + view.getUint8(at)) | 0 : sum
-}
-
-/** Whether the checksums of a UDP packet, as `parseHeaders` found it, are right, as the kernel would judge them. */
-export function checksumsValid(view: DataView, h: Headers): boolean {
+/**
+ * Whether the checksums of a UDP packet, as `parseHeaders` found it, are right, as the kernel would judge them. `view` and
+ * `words` are of the same memory, from its first byte on.
+ */
+export function checksumsValid(view: DataView, words: Int32Array, h: Headers): boolean {
   const l3 = h.l3Offset
   const l4 = h.l4Offset
   const ports = view.getInt32(l4, true)
@@ -75,13 +55,18 @@ export function checksumsValid(view: DataView, h: Headers): boolean {
     if ((addresses + others) % 0xffff !== 0) return false
     if (stored === 0) return true
   } else {
-    addresses = wordSum(view, l3 + 8, l3 + 40)
     if (stored === 0) return false
+    addresses = 0
+    for (let at = l3 + 8; at < l3 + 40; at += 8) {
+      const one = view.getInt32(at, true)
+      const other = view.getInt32(at + 4, true)
+      addresses = (addresses + (one & 0xffff) + (one >>> 16) + (other & 0xffff) + (other >>> 16)) | 0
+    }
   }
   // Of the pseudo-header (RFC 768, RFC 8200 section 8.1): IPPROTO_UDP and the length.
   const pseudo = addresses + 0x1100 + (rest & 0xffff)
   const header = (ports & 0xffff) + (ports >>> 16) + (rest & 0xffff) + stored
-  if ((pseudo + header + wordSum(view, l4 + 8, h.payloadEnd)) % 0xffff === 0) return true
+  if ((pseudo + header + wordSum(words, l4 + 8, h.payloadEnd)) % 0xffff === 0) return true
   // From a local sender, over a virtual link, with the rest of the sum left to a device that is not there: the sum of
   // the pseudo-header alone (CHECKSUM_PARTIAL). There is no wire that could have damaged it.
   return stored === fold(pseudo)
@@ -91,7 +76,7 @@ export function checksumsValid(view: DataView, h: Headers): boolean {
  * Makes the datagram at hand one to its sender, of `length` bytes that stand where its payload stands: addresses and ports
  * swapped, lengths and checksums computed. Returns the frame's length.
  */
-export function turnAround(view: DataView, h: Headers, length: number): number {
+export function turnAround(view: DataView, words: Int32Array, h: Headers, length: number): number {
   const l2 = h.offset
   const l3 = h.l3Offset
   const l4 = h.l4Offset
@@ -99,7 +84,7 @@ export function turnAround(view: DataView, h: Headers, length: number): number {
   const b = view.getInt32(l2 + 4, true)
   const c = view.getInt32(l2 + 8, true)
   const ports = view.getInt32(l4, true)
-  let sum = wordSum(view, l4 + 8, l4 + 8 + length) + (ports & 0xffff) + (ports >>> 16)
+  let sum = wordSum(words, l4 + 8, l4 + 8 + length) + (ports & 0xffff) + (ports >>> 16)
   if (h.ipVersion === 4) {
     const source = view.getInt32(l3 + 12, true)
     const destination = view.getInt32(l3 + 16, true)
@@ -122,10 +107,12 @@ export function turnAround(view: DataView, h: Headers, length: number): number {
 
 // Answers the sum of the addresses.
 function turnIpv6(view: DataView, l3: number, payloadLength: number): number {
-  const addresses = wordSum(view, l3 + 8, l3 + 40)
+  let addresses = 0
   for (let at = l3 + 8; at < l3 + 24; at += 4) {
     const source = view.getInt32(at, true)
     const destination = view.getInt32(at + 16, true)
+    const both = (source & 0xffff) + (source >>> 16) + (destination & 0xffff) + (destination >>> 16)
+    addresses = (addresses + both) | 0
     view.setInt32(at, destination, true)
     view.setInt32(at + 16, source, true)
   }
@@ -135,8 +122,8 @@ function turnIpv6(view: DataView, l3: number, payloadLength: number): number {
 
 // All of the header but the addresses, which are there: their sum.
 function writeIpv4(view: DataView, l3: number, addresses: number, totalLength: number): void {
-  const id = (identification + 1) & 0xffff
-  identification = id
+  const id = (identification.last + 1) & 0xffff
+  identification.last = id
   const turned = ((totalLength & 0xff) << 8) | ((totalLength >>> 8) & 0xff)
   // Version, header length; may be fragmented: nobody here would hear that it was too big for a link on its way; TTL, protocol.
   const sum = addresses + 0x0045 + turned + id + 0x1140
@@ -213,11 +200,18 @@ export class LinkHeader {
     const l4 = l3 + (this.version === 4 ? IPV4_HLEN : IPV6_HLEN)
     const at = l4 + UDP_HLEN
     const view = viewOf(bytes)
-    const sum = wordSum(view, addresses, addresses + 2 * size)
+    const words = wordsOf(bytes)
+    const start = bytes.byteOffset
+    const sum = wordSum(words, start + addresses, start + addresses + 2 * size)
     if (this.version === 4) writeIpv4(view, l3, sum, IPV4_HLEN + UDP_HLEN + length)
     else writeIpv6(view, l3, UDP_HLEN + length)
     view.setInt32(l4, (srcPort << 16) | dstPort)
-    writeUdpEnd(view, l4, sum + wordSum(view, l4, l4 + 4) + wordSum(view, at, at + length), UDP_HLEN + length)
+    writeUdpEnd(
+      view,
+      l4,
+      sum + wordSum(words, start + l4, start + l4 + 4) + wordSum(words, start + at, start + at + length),
+      UDP_HLEN + length,
+    )
     return at + length - offset
   }
 }

@@ -8,6 +8,7 @@ import {
   checksum,
   getU16,
   getU32,
+  fold,
   Headers,
   ipv4ChecksumValid,
   onesSum,
@@ -18,6 +19,8 @@ import {
   udpWireChecksum,
   updateChecksum16,
   updateChecksum32,
+  wordSum,
+  wordsOf,
 } from '../../src/packet/index.js'
 import { frame, u16, u32 } from './generate.js'
 
@@ -49,6 +52,48 @@ test('any bytes at any offset and length sum as the plain loop does, in one part
       )
     }),
     { numRuns: 500, seed: 1 },
+  )
+})
+
+test('the words of memory sum as the plain loop does, from and to any byte', () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ minLength: 400, maxLength: 400 }),
+      fc.nat(200),
+      fc.nat(200),
+      fc.boolean(),
+      (bytes, from, length, isFull) => {
+        // All ones: every sum of words has a carry.
+        if (isFull) bytes.fill(0xff)
+        const sum = wordSum(wordsOf(bytes), bytes.byteOffset + from, bytes.byteOffset + from + length)
+        const folded = fold(sum)
+        assert.equal(((folded & 0xff) << 8) | (folded >>> 8), reference(bytes.subarray(from, from + length)))
+      },
+    ),
+    { numRuns: 1000, seed: 4 },
+  )
+})
+
+test('64 KiB of ones do not overflow, whatever byte they begin at', () => {
+  const bytes = new Uint8Array(65_536 + 8).fill(0xff)
+  for (let from = 0; from < 5; from++) {
+    const sum = wordSum(wordsOf(bytes), from, from + 65_536)
+    assert.ok(sum > 0 && sum < 2 ** 31)
+    assert.equal(fold(sum), 0xffff)
+  }
+})
+
+test('an array in the middle of its memory, and one whose memory ends with no whole word, sum as their bytes do', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 9, maxLength: 80 }), fc.nat(8), (memory, skip) => {
+      const own = memory.slice()
+      const part = new Uint8Array(own.buffer, skip)
+      assert.equal(onesSum(part, 0, part.length), reference(part))
+      // The last bytes alone, behind every whole word.
+      assert.equal(onesSum(part, part.length - 1, 1), part[part.length - 1] << 8)
+      assert.equal(onesSum(part, 0, 0), 0)
+    }),
+    { numRuns: 500, seed: 5 },
   )
 })
 
