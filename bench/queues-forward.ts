@@ -18,16 +18,23 @@ import {
   type Sample,
 } from './queues-shared.js'
 
-// V8 compiles what runs once a batch only after some thousands of batches of up to 64, and flat out four packets of five
-// are lost: what is measured is what a forwarder costs for the rest of its days.
+// V8 compiles what runs once a batch only after up to ten thousand batches of up to 64, which is five seconds and more at 100 k/s
+// (--trace-opt), and flat out four packets of five are lost: what is measured is what a forwarder costs for the rest of its days.
 const LOADS: readonly Load[] = [
   { name: 'forward', rate: 0, warmUp: 3e6, packets: 3e6 },
-  { name: 'forward, paced', rate: 100e3, warmUp: 400e3, packets: 200e3 },
+  { name: 'forward, paced', rate: 100e3, warmUp: 800e3, packets: 200e3 },
 ]
 // Against C: at least 0.97 times its packets a second, at no more than 1.15 times its CPU a packet.
 const TARGET = { rate: 1 / 0.97, cpu: 1.15 } as const
 const OURS = 'node-xdp'
 const C = 'C (libxdp)'
+// What the way through threads costs, where packets are rare enough that each of them sleeps between two batches.
+const STAGED = Object.fromEntries(
+  [1, 2].map((stages) => [
+    `${OURS}, ${stages} ${stages === 1 ? 'stage' : 'stages'} with a thread`,
+    [...RECEIVER, 'forward', '--stages', String(stages)],
+  ]),
+)
 
 export async function benchForward({ rounds, say, reference }: QueuesOptions): Promise<Section> {
   const notes: string[] = []
@@ -45,11 +52,12 @@ export async function benchForward({ rounds, say, reference }: QueuesOptions): P
   const generator = await Generator.start(from, SENDER_CPU)
   try {
     for (const load of LOADS) {
-      const samples = new Map<string, Sample[]>(Object.keys(commands).map((subject) => [subject, []]))
+      const measured = load.rate > 0 ? { ...commands, ...STAGED } : commands
+      const samples = new Map<string, Sample[]>(Object.keys(measured).map((subject) => [subject, []]))
       for (let round = 0; round < rounds; round++) {
         for (const [subject, list] of samples) {
           say(`queues: ${load.name}, round ${round + 1} of ${rounds}, ${subject}`)
-          const args = [...commands[subject], '-i', from.a.interface, '-o', to.a.interface]
+          const args = [...measured[subject], '-i', from.a.interface, '-o', to.a.interface]
           const forwarder = await Measured.start<QueuesResult>(from, RECEIVER_CPU, args)
           const send = (packets: number) => generator.send({ packets, size: SIZE, rate: load.rate })
           list.push(await measureLoad(load, [forwarder], send, () => to.stats().b.rxPackets))

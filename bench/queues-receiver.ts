@@ -1,9 +1,10 @@
 // The benchmark's receivers on many queues, forwarders, and receivers by preset. Says `ready`, and what it did, as receiver.js.
 //
-//   queues-receiver.js workers|group|forward|preset|echo -i IF [-o IF] [-q QUEUES] [-p PRESET]
+//   queues-receiver.js workers|group|forward|preset|echo -i IF [-o IF] [-q QUEUES] [-p PRESET] [--stages COUNT]
 //
-// workers: a thread a queue; group: one thread for all queues; forward: between two interfaces; preset: one socket; echo: a
-// UDP server. The first three have the reference's memory, rings and batches, which are those of the preset `default`.
+// workers: a thread a queue; group: one thread for all queues; forward: between two interfaces, through COUNT stages that have
+// a thread each and do nothing; preset: one socket; echo: a UDP server. The first three have the reference's memory, rings and
+// batches, which are those of the preset `default`.
 import { writeSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { Forwarder } from '../src/forward/index.js'
@@ -27,6 +28,7 @@ const { values, positionals } = parseArgs({
     other: { type: 'string', short: 'o', default: '' },
     queues: { type: 'string', short: 'q', default: '1' },
     preset: { type: 'string', short: 'p', default: 'default' },
+    stages: { type: 'string', default: '0' },
   },
 })
 const shared = { interface: values.interface, mode: 'native', copy: 'copy' } as const
@@ -66,6 +68,10 @@ const JOBS: Record<string, () => Promise<Job>> = {
       mode: 'native',
       copy: 'copy',
       strict: true,
+      stages: Array.from(
+        { length: Number(values.stages) },
+        () => new URL('./queues-stage.js', import.meta.url),
+      ),
     })
     // As the command, and as C's.
     const running = forwarder.run({ wait: 'poll' })
