@@ -1,10 +1,26 @@
 // The program of a diverting capture: what matches goes to the queue's socket, everything else stays the kernel's.
 import { counter, type BpfMap, type BpfProgram } from '../bpf/index.js'
-import { defineMap, defineXdp, type LoadedXdp, type XdpDefinition } from '../bpf/builder/index.js'
+import {
+  defineFunction,
+  defineMap,
+  defineXdp,
+  type LoadedXdp,
+  type XdpDefinition,
+} from '../bpf/builder/index.js'
 import { requireMatch, type Filter } from '../filter/index.js'
 import { socketMap } from '../programs/sockets.js'
 
 const tooLongMap = defineMap({ type: 'percpu_array', name: 'too_long', value: counter, maxEntries: 1 })
+
+/** Bytes in front of a packet with the time of its arrival: nanoseconds of CLOCK_MONOTONIC. */
+export const STAMP_BYTES = 8
+
+/** Writes that time, on devices that have room for metadata; on others the packet goes without. */
+const stamp = defineFunction({ name: 'stamp', parameters: {}, result: 'u32' }, (x) => {
+  x.adjustMeta(-STAMP_BYTES)
+  x.metadata(STAMP_BYTES).field(0, 'u64').set(x.time())
+  return 1
+})
 
 /** What is to be taken. */
 export interface DivertProgramOptions {
@@ -24,6 +40,8 @@ export interface DivertProgramOptions {
  *                                                        └── yes ──→ redirect to it
  * ```
  *
+ * AF_XDP tells no time of arrival, so what goes to a socket has it in front, as metadata, where the driver has that.
+ *
  * Kernel 5.18, for xdp_get_buff_len.
  */
 export function defineDivert({ queues, filter, longest }: DivertProgramOptions): XdpDefinition {
@@ -34,6 +52,7 @@ export function defineDivert({ queues, filter, longest }: DivertProgramOptions):
       x.lookup(tooLongMap, 0).orReturn('pass').increment()
       return 'pass'
     })
+    x.call(stamp, {})
     return x.redirectTo(sockets, x.queue)
   })
 }

@@ -1,10 +1,14 @@
 // The packets of one queue of a diverting capture: from the socket's ring into a batch, their frames kept until it was seen.
 import { INBOUND } from '../packet/pcap-batch.js'
 import type { RunOptions, XdpPacket, XdpSocket } from '../xsk/index.js'
+import { STAMP_BYTES } from './divert-program.js'
 import type { LiveSource } from './engine-live.js'
 
 /** Room for what veth and GRO make of TCP; grows for longer ones. */
 const GATHER_BYTES = 65_536 + 256
+
+/** So much may a packet have come before the one in front of it: nanoseconds. What is older is no time that was written for it. */
+const DISORDER = 1e6
 
 /** Fills the batch of a source from one socket, and hands it on. */
 export class DivertQueue {
@@ -13,6 +17,9 @@ export class DivertQueue {
   /** Frames of the packets that were handed on last: free again when the next ones come. */
   readonly #held: Uint32Array
   #holds = 0
+  /** CLOCK_MONOTONIC when packets were last looked for, and when the last one came. */
+  #now = 0
+  #last = 0
   // Where packets of several frames are put together.
   #gathered = new Uint8Array(0)
   /** Called behind what `run` handed on. */
@@ -22,6 +29,7 @@ export class DivertQueue {
     this.#socket = socket
     this.#live = live
     this.#held = new Uint32Array(live.batch.capacity)
+    this.#last = live.clock.now()
   }
 
   /** Hands on what is there, a batch of the socket at most; how many packets that was. */
@@ -57,6 +65,7 @@ export class DivertQueue {
     if (live.hasEnded) return undefined
     const { batch, clock } = live
     if (batch.count === 0) this.#begin()
+    clock.read(this.#arrivalOf(received))
     const wireLength = received.totalLength
     if (received.length < wireLength) {
       this.#takeLong(received, wireLength)
@@ -74,9 +83,20 @@ export class DivertQueue {
   #begin(): void {
     const { batch, clock } = this.#live
     batch.begin(this.#socket.bytes)
-    clock.read(clock.now())
+    this.#now = clock.now()
     for (let i = 0; i < this.#holds; i++) this.#socket.release(this.#held[i])
     this.#holds = 0
+  }
+
+  /** What the program wrote in front of the packet, if that can be: before now, and not far before the last packet. */
+  #arrivalOf({ view, offset }: XdpPacket): number {
+    const at = offset - STAMP_BYTES
+    const time = view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true)
+    const last = this.#last
+    if (time > this.#now) this.#now = this.#live.clock.now()
+    if (time > this.#now || time < last - DISORDER) return (this.#last = this.#now)
+    // Processors that share a queue may be out of order: times only grow.
+    return time > last ? (this.#last = time) : last
   }
 
   #handOn(): void {

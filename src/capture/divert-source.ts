@@ -26,12 +26,12 @@ export interface DivertSourceOptions extends DivertSocketOptions {
   snapLength?: number | undefined
   /** Where the program runs. Default `auto`. */
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
-  /** Milliseconds that a packet may wait in the rings while many come, and its time be late; 0 to be woken up for each. Default 5. */
+  /** Milliseconds that a packet may wait in the rings while many come; 0 to be woken up for each. Default 20. */
   latency?: number | undefined
 }
 
-/** As long as many packets come: fewer are better read as they come, for their time is that of reading. */
-const LATENCY_MS = 5
+const LATENCY_MS = 20
+/** Fewer are worth being woken up for. */
 const MANY = 8
 /** What the kernel has room for unless it is described otherwise. Nothing is ever sent. */
 const RINGS = { rx: 4096, fill: 4096, tx: 64, completion: 64 }

@@ -63,7 +63,7 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
         ...common,
         queues,
         xdpMode,
-        ...(options.timeout > 0 && { latency }),
+        latency,
       }
       const source = await openDivert(sockets, options.lenient ?? false, report)
       for (const { message } of source.warnings) report.warning(message)

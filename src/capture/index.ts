@@ -32,5 +32,6 @@ export {
   type RotateOptions,
   type WriterStatistics,
 } from './writer.js'
+export { PacketBatch } from '../packet/pcap-batch.js'
 export { PacketRecord, type PacketDirection } from '../packet/pcap-record.js'
 export type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'

@@ -12,8 +12,8 @@ export interface PacedRing {
 }
 
 /** A ring that is fuller is looked at twice as often, one that is emptier half as often. */
-const FULLER = 1 / 4
-const EMPTIER = 1 / 16
+const FULLER = 1 / 2
+const EMPTIER = 1 / 8
 /** Milliseconds between the first looks. */
 const FIRST = 1
 /** Looks in vain before the ring is watched again, which costs more than some looks. */

@@ -81,12 +81,14 @@ export class PacketBlocks {
     return true
   }
 
-  /** The packets of the last `take` were looked at: gives the kernel their block back if they were its last. */
-  release(): void {
-    if (this.#left > 0 || !this.isOpen) return
+  /** The packets of the last `take` were looked at: gives the kernel their block back, and says so, if they were its last. */
+  release(): boolean {
+    if (this.#left > 0) return false
+    if (!this.isOpen) return true
     Atomics.store(this.#words, this.#block * this.#blockWords + BLOCK_STATUS, TP_STATUS_KERNEL)
     this.#isOurs = false
     this.#block = this.#block + 1 === this.#options.blocks ? 0 : this.#block + 1
+    return true
   }
 
   /** Whether there is a block at hand. */

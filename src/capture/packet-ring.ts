@@ -19,6 +19,7 @@ import {
 import { PacketBatch } from '../packet/pcap-batch.js'
 import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { requireEthernet } from './link-type.js'
+import { Pace } from './pace.js'
 import { PacketBlocks } from './packet-blocks.js'
 import {
   REJECT_ALL,
@@ -50,14 +51,14 @@ export interface PacketRingOptions {
   blockSize?: number | undefined
   /** Default 16. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
   blocks?: number | undefined
-  /** Milliseconds after which a block is handed over with few packets in it. Default 20. */
+  /** Milliseconds after which a block is handed over with few packets in it, and between two looks at them. Default 20. */
   blockTimeout?: number | undefined
 }
 
 /** Packets handed on at a time: no more than a block has, nearly always. */
 const BATCH = 1024
-/** Batches handed on before the other work of the event loop has its turn. */
-const BATCHES_A_TURN = 16
+/** Fewer are worth being woken up for. */
+const MANY = 8
 /** The kernel counts in 32 bits and forgets when asked: it is asked every so many batches, whether anyone wants to know or not. */
 const BATCHES_A_COUNT = 4096
 
@@ -72,6 +73,7 @@ export class PacketRing implements PacketSource {
   readonly #region: MappedRegion
   readonly #ring: PacketBlocks
   readonly #batch = new PacketBatch(BATCH)
+  readonly #blocks: number
   readonly #blockTimeout: number
   readonly #stats: SourceStatistics = {
     packets: 0,
@@ -81,6 +83,7 @@ export class PacketRing implements PacketSource {
   }
   readonly #interfaceDropsBefore: number
   #interfaceDrops = 0
+  readonly #pace: Pace
   #watcher: NativeWatcher | undefined
   #sink: PacketSink | undefined
   #isPaused = false
@@ -109,6 +112,7 @@ export class PacketRing implements PacketSource {
     this.#device = getInterface(options.interface, { namespace })
     this.name = this.#device.name
     this.#namespace = namespace
+    this.#blocks = blocks
     this.#blockTimeout = blockTimeout
     this.#interfaceDropsBefore = interfaceDrops(this.#device)
     const fd = openPacketSocket(namespace)
@@ -143,6 +147,16 @@ export class PacketRing implements PacketSource {
       filter,
       judgesAll: program === undefined,
     })
+    this.#pace = new Pace(
+      {
+        // One block is the least there can be, however large the ring.
+        take: () => Math.max(0, this.#service() - 1 / 2) / blocks,
+        watch: () => this.#watcher?.start(READABLE),
+        ignore: () => this.#watcher?.stop(),
+        failed: (error) => this.#end(error),
+      },
+      blockTimeout,
+    )
   }
 
   start(sink: PacketSink): void {
@@ -151,33 +165,33 @@ export class PacketRing implements PacketSource {
     this.#sink = sink
     this.#watcher = watchDescriptor(this.#fd, (status) => {
       if (status < 0) this.#lookAfterError()
-      else this.#serviceOrEnd()
+      else this.#onReady()
     })
-    if (!this.#isPaused) this.#watcher.start(READABLE)
+    if (!this.#isPaused) this.#pace.start()
   }
 
   pause(): void {
     this.#isPaused = true
-    this.#watcher?.stop()
+    this.#pace.stop()
   }
 
   resume(): void {
     if (!this.#isPaused) return
     this.#isPaused = false
-    this.#watcher?.start(READABLE)
+    if (this.#watcher) this.#pace.start()
   }
 
   async stop(): Promise<void> {
     if (!this.#isOpen || !this.#sink) return
     attachClassicFilter(this.#fd, REJECT_ALL)
     this.#isPaused = false
+    this.#pace.stop()
     // The block that the kernel is filling is ours when its time is over.
     for (let waits = 0; this.#isOpen && waits < 8; waits++) {
-      while (this.#service());
+      while (this.#service() > 0);
       if (!this.#ring.isFilling) break
       await delay(this.#blockTimeout)
     }
-    this.#watcher?.stop()
   }
 
   lost(): number {
@@ -194,12 +208,19 @@ export class PacketRing implements PacketSource {
     if (this.#isOpen) {
       this.#count()
       this.#isOpen = false
+      this.#pace.stop()
       this.#watcher?.close()
       this.#batch.clear()
       this.#region.close()
       native.close(this.#fd)
     }
     return Promise.resolve()
+  }
+
+  #onReady(): void {
+    const before = this.#stats.packets
+    this.#serviceOrEnd()
+    if (this.#stats.packets - before >= MANY) this.#pace.begin()
   }
 
   #serviceOrEnd(): void {
@@ -211,24 +232,22 @@ export class PacketRing implements PacketSource {
   }
 
   #end(error: Error): void {
-    this.#watcher?.stop()
+    this.#pace.stop()
     this.#sink?.ended?.(error)
   }
 
-  /** Hands on what the kernel has finished, some batches at most; whether there was any. */
-  #service(): boolean {
+  /** Hands on the blocks that the kernel is done with, a ring of them at most; how many. */
+  #service(): number {
     const sink = this.#sink
-    if (!sink) return false
     let done = 0
-    while (done < BATCHES_A_TURN && !this.#isPaused && this.#ring.take(this.#batch)) {
-      done++
+    while (sink && done < this.#blocks && !this.#isPaused && this.#ring.take(this.#batch)) {
       try {
         this.#handOn(sink)
       } finally {
-        this.#ring.release()
+        if (this.#ring.release()) done++
       }
     }
-    return done > 0
+    return done
   }
 
   #handOn(sink: PacketSink): void {

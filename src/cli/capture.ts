@@ -65,6 +65,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
       flags.read === undefined
         ? await CaptureEngine.open({
             ...options,
+            ...(isUnwatched(flags) && !settings.isQueued && { timeout: FILE_WAIT_MS }),
             promiscuous: flags.promiscuous,
             // A file is for many hosts; what was typed is for this one.
             lenient: flags.config !== undefined,
@@ -77,6 +78,13 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
       await engine.close()
     }
   })
+}
+
+/** How long packets on their way to a file may wait in the kernel while others come: milliseconds. A file is not looked at while it grows. */
+const FILE_WAIT_MS = 100
+
+function isUnwatched({ write = '-', immediate }: CaptureFlags): boolean {
+  return write !== '-' && immediate !== true
 }
 
 function warn(message: string): void {

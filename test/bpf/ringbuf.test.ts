@@ -24,7 +24,7 @@ import {
   atomic,
   loadMapValue,
 } from '../../src/bpf/asm.js'
-import { BpfMap, BpfProgram, RingBuffer } from '../../src/bpf/index.js'
+import { BpfMap, BpfProgram, RecordBatch, RingBuffer } from '../../src/bpf/index.js'
 import { MappedRegion, PAGE_SIZE, createMemoryFile } from '../../src/kernel/memory.js'
 import { needsRoot, openDescriptors } from '../support/lab.js'
 
@@ -150,6 +150,46 @@ describe('ring buffer', { skip: needsRoot }, () => {
     assert.equal(collect(ring).length, fitting)
     assert.equal(program.testRun({ packet: packet(1) }).returnValue, 0)
     assert.equal(collect(ring).length, 1)
+  })
+
+  test('records are taken many at a time, stay until they are released, and none is torn where the ring wraps', (t) => {
+    const map = makeMap(t)
+    const ring = open(t, map)
+    const program = output(t, map, 50)
+    const batch = new RecordBatch(4)
+    const take = () => {
+      ring.take(batch)
+      return Array.from(batch.offsets.subarray(0, batch.count), (at) => [
+        ...batch.bytes.subarray(at, at + 50),
+      ])
+    }
+    let mark = 0
+    for (let round = 0; round < 200; round++) {
+      const sent = Array.from({ length: 7 }, () => packet(mark++ & 0xff))
+      for (const data of sent) assert.equal(program.testRun({ packet: data }).returnValue, 0)
+      const { pending } = ring
+      const taken = []
+      for (let records = take(); records.length > 0; records = take()) {
+        taken.push(...records)
+        for (const [i, at] of batch.offsets.subarray(0, batch.count).entries())
+          assert.equal(batch.words[at >>> 2] & 0xff, records[i][0])
+        if (round % 2 === 0) ring.release()
+      }
+      assert.deepEqual(
+        taken,
+        sent.map((data) => [...data.subarray(0, 50)]),
+      )
+      ring.release()
+      assert.equal(ring.pending, 0)
+      assert.equal(pending, 7 * 64)
+    }
+    assert.equal(ring.counters.received, 1400)
+    for (let i = 0; i < 4; i++) program.testRun({ packet: packet(i) })
+    assert.equal(ring.take(batch, 65), 2)
+    ring.release()
+    assert.equal(ring.take(batch, 1), 1)
+    ring.close()
+    ring.release()
   })
 
   test('a budget leaves the rest for the next time', (t) => {

@@ -1,0 +1,220 @@
+// Packets in batches: encoded to the same bytes as one by one, handed on to whoever wants them how, written across chunks and files.
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { suite, test, type TestContext } from 'node:test'
+import fc from 'fast-check'
+import { native } from '../../src/kernel/native.js'
+import { BatchMoves, INBOUND, PacketBatch } from '../../src/packet/pcap-batch.js'
+import { PacketRecord } from '../../src/packet/pcap-record.js'
+import { writePcapBatch, writePcapRecord } from '../../src/packet/pcap.js'
+import { writePacketBlock, writePacketBlocks } from '../../src/packet/pcapng-write.js'
+import { handOn } from '../../src/capture/source.js'
+import { CaptureWriter, type CaptureWriterOptions } from '../../src/capture/writer.js'
+import { hexOf, Keeper } from './support.js'
+
+const SEED = 20_261
+const EFAULT = 14
+const memory = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 7) ^ (i >> 8))
+
+const rows = fc.array(
+  fc.record({
+    offset: fc.nat(1000),
+    length: fc.oneof(fc.nat(5), fc.nat(130), fc.nat(65_536)),
+    cut: fc.nat(100),
+    seconds: fc.oneof(fc.constant(1_700_000_000), fc.nat(2 ** 31 - 1), fc.constant(2 ** 32 - 1)),
+    nanoseconds: fc.nat(999_999_999),
+    queue: fc.oneof(fc.constant(-1), fc.nat(63)),
+    direction: fc.nat(2),
+  }),
+  { maxLength: 20 },
+)
+const common = fc.record({
+  interfaceId: fc.nat(3),
+  verdict: fc.oneof(fc.constant(-1), fc.nat(4)),
+  firstId: fc.oneof(fc.constant(-1), fc.nat(), fc.constant(2 ** 32 - 2), fc.constant(2 ** 53 - 50)),
+  dropCount: fc.oneof(fc.constant(-1), fc.nat(), fc.constant(2 ** 40)),
+})
+type Rows = typeof rows extends fc.Arbitrary<infer T> ? T : never
+
+function batchOf(packets: Rows, rest: Partial<PacketBatch> = {}): PacketBatch {
+  const batch = Object.assign(new PacketBatch(Math.max(packets.length, 1)), rest)
+  batch.begin(memory)
+  for (const { offset, length, cut, seconds, nanoseconds, queue, direction } of packets)
+    batch.add(offset, length, length + cut, seconds, nanoseconds, queue, direction)
+  return batch
+}
+
+/** Packets of the same length, each told by its number. */
+const simple = (count: number, length = 60) =>
+  batchOf(
+    Array.from({ length: count }, (_, i) => ({
+      offset: i,
+      length,
+      cut: 0,
+      seconds: 1_700_000_000 + Math.floor(i / 100),
+      nanoseconds: i,
+      queue: 0,
+      direction: INBOUND,
+    })),
+    { firstId: 0 },
+  )
+
+function* recordsOf(batch: PacketBatch): Generator<PacketRecord> {
+  const record = new PacketRecord()
+  for (let i = 0; i < batch.count; i++) {
+    batch.read(i, record)
+    yield record
+  }
+}
+
+/** What the encoders leave: heads around the packets, and the packets copied into their places. */
+function encoded(bytes: Uint8Array, encode: (moves: BatchMoves) => void, offset: number) {
+  const moves = new BatchMoves()
+  encode(moves)
+  assert.equal(native.gather(bytes, memory, moves.table, moves.count), 0)
+  return { bytes: bytes.subarray(offset, moves.end), count: moves.count }
+}
+
+suite('batches', () => {
+  test('are encoded to the bytes that their records are, as far as there is room', () => {
+    fc.assert(
+      fc.property(rows, common, fc.nat(200_000), fc.nat(3), (packets, rest, room, first) => {
+        const batch = batchOf(packets, rest)
+        const from = Math.min(first, packets.length)
+        for (const resolution of ['nanoseconds', 'microseconds', 'pcapng'] as const) {
+          const offset = 8
+          const expected = new Uint8Array(offset + room)
+          let end = offset
+          let count = 0
+          for (const record of recordsOf(batch)) {
+            if (count++ < from) continue
+            const next =
+              resolution === 'pcapng'
+                ? writePacketBlock(expected, end, record)
+                : writePcapRecord(expected, end, record, resolution)
+            if (next < 0) {
+              count--
+              break
+            }
+            end = next
+          }
+          // What was there before must not show.
+          const target = new Uint8Array(offset + room).fill(0xee)
+          const found = encoded(
+            target,
+            (moves) => {
+              if (resolution === 'pcapng')
+                writePacketBlocks(target, offset, target.length, batch, from, moves)
+              else writePcapBatch(target, offset, target.length, batch, from, resolution, moves)
+            },
+            offset,
+          )
+          assert.equal(found.count, count - from)
+          assert.deepEqual(Buffer.from(found.bytes), Buffer.from(expected.subarray(offset, end)))
+        }
+      }),
+      { seed: SEED, numRuns: 150 },
+    )
+  })
+
+  test('gather copies nothing outside of both memories', () => {
+    const target = new Uint8Array(8)
+    const refused = (move: number[], count = 1) =>
+      assert.equal(native.gather(target, memory, Uint32Array.from(move), count), -EFAULT)
+    refused([1, 0, 8])
+    refused([0, memory.length - 7, 8])
+    refused([2 ** 32 - 1, 0, 2])
+    refused([0, 2 ** 32 - 1, 2 ** 32 - 1])
+    refused([0, 0, 1], 2)
+    assert.deepEqual([...target], [0, 0, 0, 0, 0, 0, 0, 0])
+    assert.equal(native.gather(target, memory, Uint32Array.of(6, 3, 2, 0, 9, 0), 2), 0)
+    assert.deepEqual([...target], [0, 0, 0, 0, 0, 0, memory[3], memory[4]])
+  })
+
+  test('come whole to who takes them so, and one by one to who does not, until the memory is gone', () => {
+    const batch = simple(10)
+    const whole: number[] = []
+    handOn(batch, { packet: () => assert.fail('one by one'), batch: ({ count }) => void whole.push(count) })
+    assert.deepEqual(whole, [10])
+    const keeper = new Keeper()
+    handOn(batch, keeper)
+    assert.deepEqual(keeper.packets.map(hexOf), Array.from(recordsOf(batch), hexOf))
+    assert.equal(keeper.batches, 1)
+    assert.deepEqual(
+      keeper.packets.map(({ packetId, direction }) => [packetId, direction]),
+      keeper.packets.map((_, i) => [i, 'inbound']),
+    )
+    let seen = 0
+    handOn(batch, {
+      packet: () => {
+        if (++seen === 4) batch.clear()
+      },
+    })
+    assert.equal(seen, 4)
+  })
+})
+
+/** The files that a writer makes of a batch, whole and record by record, in their order. */
+async function filesOf(t: TestContext, batch: PacketBatch, options: Partial<CaptureWriterOptions>) {
+  const contents: Buffer[][] = []
+  for (const isWhole of [true, false]) {
+    const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
+    t.after(() => rmSync(directory, { recursive: true }))
+    const writer = await CaptureWriter.open({ path: join(directory, 'file'), ...options })
+    for (let round = 0; round < 3; round++) {
+      if (isWhole) writer.writeBatch(batch)
+      else for (const record of recordsOf(batch)) writer.write(record)
+      await writer.flush()
+    }
+    await writer.close()
+    assert.deepEqual(
+      { given: writer.stats.given, written: writer.stats.written, lost: writer.stats.lost },
+      { given: 3 * batch.count, written: 3 * batch.count, lost: 0 },
+    )
+    contents.push(
+      readdirSync(directory)
+        .sort()
+        .map((name) => readFileSync(join(directory, name))),
+    )
+  }
+  return { whole: contents[0], single: contents[1] }
+}
+
+suite('batches in files', () => {
+  for (const format of ['pcap', 'pcapng'] as const) {
+    test(`are what their records are: ${format}, over several chunks`, async (t) => {
+      const { whole, single } = await filesOf(t, simple(1000, 1400), { format })
+      assert.ok(whole[0].length > 3 * 1400 * 1000)
+      assert.deepEqual(whole, single)
+    })
+
+    test(`begin new files where their records do: ${format}`, async (t) => {
+      const batch = simple(1000)
+      const bySize = await filesOf(t, batch, { format, rotate: { bytes: 50_000 } })
+      assert.ok(bySize.whole.length > 3)
+      assert.deepEqual(bySize.whole, bySize.single)
+      const byTime = await filesOf(t, batch, { format, rotate: { seconds: 4 } })
+      assert.equal(byTime.whole.length, 3)
+      assert.deepEqual(byTime.whole, byTime.single)
+    })
+  }
+
+  test('what a writer has no room for is lost and counted, the rest is whole', async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
+    t.after(() => rmSync(directory, { recursive: true }))
+    const path = join(directory, 'file.pcap')
+    const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 })
+    const batch = simple(1000, 1400)
+    // Nothing is written before the event loop has its turn.
+    for (let round = 0; round < 4; round++) writer.writeBatch(batch)
+    assert.equal(writer.hasRoom, false)
+    await writer.close()
+    const { given, written, lost } = writer.stats
+    assert.equal(given, 4000)
+    assert.ok(lost > 0 && written > 0)
+    assert.equal(written + lost, 4000)
+    assert.equal(readFileSync(path).length, 24 + written * (16 + 1400))
+  })
+})
