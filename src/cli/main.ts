@@ -58,10 +58,15 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
+let isWithoutReader = false
+
 // Whoever read our output has gone, a pipe's reader (`xdp drop veth0 | head`) or the terminal: end as on a signal, so that
 // nothing is left attached.
 function endWithoutReader(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
+  // What is still printed on the way out must not cut that short.
+  if (isWithoutReader) return
+  isWithoutReader = true
   if (process.listenerCount('SIGTERM') > 0) process.emit('SIGTERM', 'SIGTERM')
   else process.exit()
 }

@@ -233,8 +233,11 @@ export class Socket extends KernelSocket {
   /** As `dgram.Socket.close`. The interface is given back in the background, once what was sent has left. */
   override close(callback?: () => void): this {
     super.close(callback)
-    this.#isClosed = true
-    this.#leave()
+    // The kernel's socket closes itself while it is being made when its signal has been aborted: ours is not there yet.
+    if (#isClosed in this) {
+      this.#isClosed = true
+      this.#leave()
+    }
     return this
   }
 

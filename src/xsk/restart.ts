@@ -1,4 +1,5 @@
 // When a thread that has ended by itself is replaced: of a group's workers, and of whoever else runs modules in threads.
+import { OptionError } from '../kernel/index.js'
 
 /**
  * How a worker that ends by itself is replaced. Its socket is closed, which takes its queue's packets to the kernel and
@@ -23,9 +24,11 @@ export class Crashes {
   readonly #policy: Required<RestartPolicy> | undefined
   #inARow = 0
 
-  /** `false`: the first is the last. */
+  /** `false`: the first is the last. Throws `OptionError`. */
   constructor(policy: RestartPolicy | false) {
-    this.#policy = policy === false ? undefined : { ...DEFAULTS, ...policy }
+    if (policy === false) return
+    this.#policy = { ...DEFAULTS, ...policy }
+    for (const [name, value] of Object.entries(this.#policy)) checkNotNegative(`restart.${name}`, value)
   }
 
   /** Forgets them. */
@@ -44,4 +47,10 @@ export class Crashes {
     if (++this.#inARow > policy.limit) return undefined
     return Math.min(policy.maxDelayMs, policy.delayMs * 2 ** (this.#inARow - 1))
   }
+}
+
+/** Throws `OptionError` for what is below 0, or no number. */
+export function checkNotNegative(option: string, value: number): void {
+  if (value >= 0) return
+  throw new OptionError(option, `${option} cannot be ${value}`, 'Use 0 or more.')
 }

@@ -8,7 +8,7 @@ import type { XdpAttachment } from '../bpf/index.js'
 import { STALL_MS, checkStallMs } from './controlled-thread.js'
 import type { RunOptions } from './loop.js'
 import { presetValues } from './presets.js'
-import type { RestartPolicy } from './restart.js'
+import { type RestartPolicy, checkNotNegative } from './restart.js'
 import { GroupParts, addUp, type GroupWarning, type Seat, type XdpGroupOptions } from './shared-group.js'
 import type { SocketStatistics } from './statistics.js'
 import type { Umem } from './umem.js'
@@ -79,6 +79,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   // The workers of each queue, by its first seat.
   readonly #teams: ReadonlyMap<Seat, WorkerTeam>
   readonly #strict: boolean
+  // What there is to tell before `open` has answered: nobody can listen yet.
+  #untold: (() => void)[] | undefined = []
   #failure: Error | undefined
   #closing: Promise<void> | undefined
   // Those who wait in `run`.
@@ -88,6 +90,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     super()
     const { seats } = parts
     const { restart = {}, stopTimeoutMs = 2000, run = {}, workerData, strict = false } = options
+    checkNotNegative('stopTimeoutMs', stopTimeoutMs)
     const stallMs = checkStallMs(options.stallMs ?? STALL_MS)
     const cpus = planCpus(
       options.cpus ?? presetValues(options.preset).cpus,
@@ -105,7 +108,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
         setup: { module, run: { ...run }, workers: seats.length, workerData },
         stopTimeoutMs,
         stallMs,
-        onMessage: (worker, message) => this.emit('message', message, worker),
+        onMessage: (worker, message) => this.#tell(() => this.emit('message', message, worker)),
         onStall: (worker) => this.#onStall(worker, stallMs),
       }
       return new GroupWorker(plan, new Float64Array(counters, index * stride, COUNTER_STRIDE))
@@ -120,8 +123,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     const teams = new Map<Seat, WorkerTeam>()
     for (let i = 0; i < seats.length; i += perQueue) {
       const team = new WorkerTeam(workers.slice(i, i + perQueue), perQueue * parts.sliceFrames, restart, {
-        onCrash: (worker, error, ms) => this.emit('crash', error, worker, ms),
-        onRestart: (worker) => this.emit('restart', worker),
+        onCrash: (worker, error, ms) => this.#tell(() => this.emit('crash', error, worker, ms)),
+        onRestart: (worker) => this.#tell(() => this.emit('restart', worker)),
         onFailed: (worker, error) => this.#onFailed(seats[i], worker, error),
       })
       teams.set(seats[i], team)
@@ -132,7 +135,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   /**
    * Opens a socket and starts a thread for each queue; resolves when all are ready. A queue whose socket cannot be
    * opened is left to the kernel, with a warning. Throws when none can, or when one cannot and `strict` is set, and
-   * when the module cannot be loaded or throws: nothing is left behind then.
+   * when the module cannot be loaded or throws: nothing is left behind then. What workers have posted until then comes in the
+   * next turn of the event loop, so that whoever listens at once hears it.
    */
   static async open(options: XdpWorkerGroupOptions): Promise<XdpWorkerGroup> {
     const parts = new GroupParts(options, options.workersPerQueue)
@@ -144,7 +148,9 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
       parts.attach((device) =>
         parts.seats.some((seat, i) => seat.device === device && workers[i].copy === 'zero-copy'),
       )
-      return group
+      const opened = group
+      setImmediate(() => opened.#tellAll())
+      return opened
     } catch (error) {
       await group?.stop()
       parts.closeRest()
@@ -235,6 +241,17 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  #tell(event: () => void): void {
+    if (this.#untold) this.#untold.push(event)
+    else event()
+  }
+
+  #tellAll(): void {
+    const untold = this.#untold ?? []
+    this.#untold = undefined
+    for (const event of untold) event()
   }
 
   #onFailed(seat: Seat, worker: GroupWorker, error: Error): void {

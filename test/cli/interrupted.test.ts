@@ -42,6 +42,14 @@ describe('commands that are interrupted', { skip: needsRoot }, () => {
     })
   }
 
+  it('demo removes its lab when nobody reads on', async () => {
+    const { running, isThere } = await demo()
+    // What it says of its end has no reader either.
+    running.child.stdout!.destroy()
+    await running.end
+    assert.equal(isThere(), false)
+  })
+
   it('demo removes the lab of one that was killed', async () => {
     const { running, isThere } = await demo()
     await running.stop('SIGKILL')

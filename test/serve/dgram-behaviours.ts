@@ -70,6 +70,12 @@ export const behaviours: Record<string, (dgram: Dgram, peer: Peer) => Promise<un
     return { before, address, family, twice, calls, closed: thrown(() => socket.address()) }
   },
 
+  'be made with a signal that is aborted already': async (dgram) => {
+    const socket = dgram.createSocket({ type: 'udp4', signal: AbortSignal.abort() })
+    await once(socket, 'close')
+    return [thrown(() => socket.address()), thrown(() => socket.bind(0))]
+  },
+
   'bind to an address and port, in both forms': async (dgram, { own4 }) => {
     const first = await bound(dgram.createSocket('udp4'), 5353, own4)
     const second = await bound(dgram.createSocket({ type: 'udp4' }), { port: 5354, address: own4 })

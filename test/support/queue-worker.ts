@@ -9,6 +9,8 @@ export interface QueueWorkerData {
   verdict?: 'transmit'
   /** Keep no numbers: for more packets than memory should hold. */
   forget?: boolean
+  /** Post `here` before anything else. */
+  greets?: boolean
   /** Fail before the first packet, on the queues named. */
   failOn?: number[]
 }
@@ -16,7 +18,7 @@ export interface QueueWorkerData {
 /** What a worker can be told. */
 export type QueueWorkerOrder = 'report' | 'throw' | 'reject' | 'exit' | 'stop' | 'hang' | { hold: number }
 
-/** The answer to `report`, and what every worker says when it starts. */
+/** The answer to `report`. */
 export interface QueueWorkerReport {
   queue: number
   worker: number
@@ -59,6 +61,7 @@ const start: WorkerModule<QueueWorkerData | undefined> = ({
     else if (order === 'throw') doomed = order
     else toHold = order.hold
   })
+  if (workerData?.greets) port.postMessage('here')
   if (workerData?.failOn?.includes(queue)) throw new Error('not on this queue')
   return {
     handler: (packet) => {

@@ -291,6 +291,26 @@ describe('a group of workers', { skip: needsRoot }, () => {
     )
   })
 
+  it('tells whoever listens once it is open what its workers have said before', async (t) => {
+    const lab = createQuietLab(t, { queues: 2 })
+    const group = await openWorkers(t, lab, { workerData: { greets: true } })
+    const heard: unknown[] = []
+    group.on('message', (message, { queue }) => heard.push(`${queue}: ${String(message)}`))
+    await until('both were heard', () => heard.length >= 2)
+    assert.deepEqual(heard.sort(), ['0: here', '1: here'])
+  })
+
+  it('refuses times and counts that cannot be', async (t) => {
+    const lab = createQuietLab(t)
+    for (const [options, option] of [
+      [{ stopTimeoutMs: -1 }, 'stopTimeoutMs'],
+      [{ restart: { limit: -1 } }, 'restart.limit'],
+      [{ restart: { delayMs: NaN } }, 'restart.delayMs'],
+    ] as const)
+      await assert.rejects(openWorkers(t, lab, options), { code: 'XDP_BAD_OPTION', option })
+    assert.deepEqual(attachedAt(lab.a), [])
+  })
+
   it('stops and starts again on the same memory; meanwhile packets go to the kernel', async (t) => {
     const lab = createQuietLab(t, { queues: 2 })
     const group = await openWorkers(t, lab)
