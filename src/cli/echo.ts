@@ -21,6 +21,7 @@ interface EchoFlags extends SocketFlags, SteeringFlags {
   ban?: number
   requireNative?: boolean
   requireZeroCopy?: boolean
+  wait?: 'event-loop' | 'poll'
 }
 
 export function echoCommand(): Command {
@@ -64,6 +65,12 @@ export function echoCommand(): Command {
       aboveZero,
     )
     .option('--take-traffic', 'with --program: also on loopback, and on the interface of the default route')
+    .addOption(
+      new Option(
+        '--wait <how>',
+        'how to wait while datagrams flow: poll sleeps for one queue alone, and costs less (default: event-loop)',
+      ).choices(['event-loop', 'poll']),
+    )
     .option('--require-native', 'fail unless the program runs in the driver')
     .addOption(
       new Option('--require-zero-copy', 'fail unless the device writes into our memory itself').conflicts(
@@ -81,7 +88,7 @@ async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSi
   const name = given ?? chooseInterface()
   const program = await chooseSteering(flags, name)
   requireUp(name)
-  const { port = [7], address, vlan, kernelSocket, rateLimit: perSecond, ban: banSeconds = 0 } = flags
+  const { port = [7], address, vlan, kernelSocket, wait, rateLimit: perSecond, ban: banSeconds = 0 } = flags
   const server = await createUdpServer(
     {
       ...groupOptions(name, flags),
@@ -90,6 +97,7 @@ async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSi
       ...(program && { program }),
       ...(address && { addresses: address }),
       ...(vlan && { vlans: vlan }),
+      ...(wait && { wait }),
       ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
     },
     (message) => void message.reply(),

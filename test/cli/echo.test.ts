@@ -166,6 +166,41 @@ describe('xdp echo', { skip: needsRoot }, () => {
     assert.match(stderr, /answered 1 of 1 datagrams; 0 more came by the kernel, 0 were damaged, 1 for nobody/)
   })
 
+  // poll and ppoll, as /proc names them.
+  const polls = { x64: ['7', '271'], arm64: ['73'] }[process.arch as string]
+  it(
+    'waits as it is told to',
+    { skip: polls ? false : `system calls of ${process.arch} unknown` },
+    async (t) => {
+      const lab = createTestLab(t, { isolated: false })
+      for (const wait of ['event-loop', 'poll']) {
+        const echo = await startXdp(t, ['echo', lab.name, '--port', '7007', '--wait', wait], READY)
+        // With `poll` it sleeps in that call for a while behind each datagram, otherwise never.
+        const syscall = `/proc/${echo.child.pid}/syscall`
+        let asked = 0
+        let isPolling = false
+        do {
+          let isAnswered = false
+          const answer = lab
+            .exec('b', 'socat', ['-t2', '-', `UDP4:${lab.a.ipv4}:7007`], { input: wait })
+            .finally(() => (isAnswered = true))
+          while (!isAnswered) {
+            const [number] = (await readFile(syscall, 'utf8')).split(' ')
+            if (polls?.includes(number)) isPolling = true
+          }
+          assert.equal((await answer).stdout, wait)
+          asked++
+        } while (asked < (wait === 'poll' ? 100 : 5) && !isPolling)
+        assert.equal(isPolling, wait === 'poll')
+        const { status, stderr } = await echo.stop('SIGTERM')
+        assert.equal(status, 0, stderr)
+        assert.match(stderr, new RegExp(`^xdp: answered ${asked} of ${asked} datagrams;`, 'm'))
+      }
+      const { status, stderr } = await xdp(['echo', lab.name, '--wait', 'forever'])
+      assert.equal(status, 2, stderr)
+    },
+  )
+
   it('refuses in one sentence a program that cannot be its own, and what only its own does', async () => {
     for (const [args, status, says] of [
       [['--program', 'pass'], 2, /"xdp_pass" gives no packets to sockets: it uses no map "xsks_map"/],
