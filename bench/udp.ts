@@ -30,6 +30,9 @@ export const LATENCY = { rate: 5000, count: 20_000 }
 // Against node:dgram, in CPU a packet: receiving at least ten times as cheap, echoing five times; against C 1.15 times as much.
 const TARGETS = { dgram: { receive: 1 / 10, echo: 1 / 5 }, c: 1.15 } as const
 
+const C = 'C (libxdp)'
+const C_VERIFYING = 'C (libxdp), verifying'
+
 const script = (name: string) => fileURLToPath(new URL(`./${name}.js`, import.meta.url))
 const node =
   (library: string): Subject['command'] =>
@@ -41,21 +44,27 @@ export async function benchUdp({ rounds, say }: UdpOptions): Promise<Section> {
     { name: 'node-xdp', command: node('xdp') },
     { name: 'node:dgram', command: node('dgram') },
   ]
+  // Who is asked for the load alone.
+  const serving: Subject[] = []
   const reference = await buildReference()
   if ('program' in reference) {
-    const jobs = { receive: 'rxdrop', echo: 'udpecho' }
-    subjects.push({ name: 'C (libxdp)', command: (job) => [reference.program, jobs[job]] })
+    const bare = { receive: 'rxdrop', echo: 'udpecho' }
+    const equal = { receive: 'udprecv', echo: 'udpanswer' }
+    subjects.push({ name: C, command: (job) => [reference.program, bare[job]] })
+    serving.push({ name: C_VERIFYING, command: (job) => [reference.program, equal[job]] })
   } else notes.push(reference.missing)
   const busy: Subject[] = subjects
     .filter(({ name }) => name !== 'node:dgram')
     .map((subject) => ({ ...subject, name: `${subject.name}, busy`, flags: ['-B'] }))
   const figures: Figure[] = []
   for (const job of ['receive', 'echo'] as const)
-    figures.push(...(await benchLoad(job, subjects, rounds, say)))
+    figures.push(...(await benchLoad(job, [...subjects, ...serving], rounds, say)))
   figures.push(...(await benchLatency([...subjects, ...busy], rounds, say)))
   notes.push(
     'Packets come from one flow, as fast as the kernel makes them; the kernel puts them into the ring or the socket in the time of ' +
       "whoever sends. A server's CPU is what it takes from there.",
+    `${C} counts packets, and swaps addresses for an echo. ${C_VERIFYING} does what the kernel no longer does for a server: it looks ` +
+      'at the headers, verifies both checksums, and answers with new ones, as node-xdp does.',
     `Latency: one echo at a time asked for, ${LATENCY.rate} a second, by a client that polls busily on the other processor.`,
   )
   return { title: `UDP on a veth pair, native mode, copy, packets of ${SIZE} bytes`, figures, notes }
@@ -113,7 +122,8 @@ async function benchLoad(
   const ours = samples.get('node-xdp')!
   for (const [other, target] of [
     ['node:dgram', TARGETS.dgram[job]],
-    ['C (libxdp)', TARGETS.c],
+    [C, TARGETS.c],
+    [C_VERIFYING, TARGETS.c],
   ] as const) {
     const theirs = samples.get(other)
     if (!theirs) continue

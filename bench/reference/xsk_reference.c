@@ -1,14 +1,16 @@
 // The yardstick: the benchmark's jobs over libxdp's rings, as a C programmer would write them.
 //
-//   xsk_reference rxdrop|txpush|l2fwd|udpecho -i IF [-q QUEUE] [-m native|skb] [-f FRAMES] [-r RING] [-b BATCH]
+//   xsk_reference rxdrop|udprecv|txpush|l2fwd|udpecho|udpanswer -i IF [-q QUEUE] [-m native|skb] [-f FRAMES] [-r RING] [-b BATCH]
 //                 [-s BYTES] [-n COUNT] [-x MAP] [-B] [-W]
 //   xsk_reference forward -i IF -o IF [...]
 //
 // rxdrop receives and forgets; l2fwd swaps the MAC addresses and sends back; udpecho swaps the addresses and ports of UDP
-// over IPv4 too; txpush sends as fast as it goes; forward sends by the other interface, both ways, FRAMES for each in one
+// over IPv4 too; udprecv and udpanswer do what a UDP server has to, and the kernel does not for it: they look at the headers,
+// verify both checksums, and udpanswer makes new headers with new checksums; txpush sends as fast as it goes; forward sends by the other interface, both ways, FRAMES for each in one
 // UMEM. With -x the socket goes into the XSKMAP of this id, whose program somebody else has attached.
 // Prints "ready" when packets can come. SIGUSR2 starts the measurement anew; SIGTERM, or COUNT packets, end it:
 // then one JSON line says what happened since. While nothing comes it sleeps in poll(); with -B it busy-polls.
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <linux/bpf.h>
@@ -21,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -32,6 +35,7 @@
 
 #define FRAME_SIZE 2048
 #define MAX_BATCH 1024
+#define UDP_PORT 9
 
 #ifndef SO_PREFER_BUSY_POLL
 #define SO_PREFER_BUSY_POLL 69
@@ -67,8 +71,11 @@ struct port {
 };
 
 struct counters {
-	unsigned long long packets, bytes, batches, wakeups, dropped_tx;
+	unsigned long long packets, bytes, batches, wakeups, dropped_tx, damaged;
 };
+
+// What the UDP server answers to.
+static unsigned char server_mac[6];
 
 static struct memory memory;
 static struct counters total;
@@ -146,6 +153,18 @@ static int open_port(const struct settings *s, struct port *p)
 		memory.umem = NULL;
 	}
 	return -error;
+}
+
+static void read_mac(const struct settings *s)
+{
+	struct ifreq request = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	strncpy(request.ifr_name, s->interface, sizeof request.ifr_name - 1);
+	if (fd < 0 || ioctl(fd, SIOCGIFHWADDR, &request))
+		die("reading the hardware address", errno);
+	memcpy(server_mac, request.ifr_hwaddr.sa_data, 6);
+	close(fd);
 }
 
 static void set_up_memory(unsigned frames)
@@ -268,6 +287,79 @@ static inline bool turn_around(unsigned char *packet, unsigned length)
 	return true;
 }
 
+// The ones' complement sum of bytes as 16-bit words, as the machine has them, in 64 bits.
+static inline __u64 words_of(const unsigned char *bytes, unsigned length)
+{
+	__u64 sum = 0;
+	__u32 word;
+
+	for (; length >= 4; bytes += 4, length -= 4) {
+		memcpy(&word, bytes, 4);
+		sum += word;
+	}
+	word = 0;
+	memcpy(&word, bytes, length);
+	return sum + word;
+}
+
+static inline __u16 folded(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)((sum & 0xffff) + (sum >> 16));
+}
+
+static inline unsigned u16_at(const unsigned char *bytes) { return (unsigned)bytes[0] << 8 | bytes[1]; }
+
+// Bytes of the UDP packet when this is one for the server, over IPv4 without options, with both checksums right (or, as from a
+// local sender, that of the pseudo-header alone); otherwise 0.
+static inline unsigned udp_of(const unsigned char *packet, unsigned length)
+{
+	unsigned total, udp;
+	__u16 stored, pseudo;
+
+	if (length < 42 || packet[12] != 0x08 || packet[13] != 0x00 || packet[14] != 0x45 || packet[23] != 17 ||
+	    (packet[20] & 0x3f) || packet[21])
+		return 0;
+	total = u16_at(packet + 16);
+	udp = u16_at(packet + 38);
+	if (total + 14 > length || udp + 20 > total || udp < 8 || u16_at(packet + 36) != UDP_PORT ||
+	    memcmp(packet, server_mac, 6) || folded(words_of(packet + 14, 20)) != 0xffff)
+		return 0;
+	memcpy(&stored, packet + 40, 2);
+	if (stored == 0)
+		return udp;
+	pseudo = folded(words_of(packet + 26, 8) + htons(17) + htons((__u16)udp));
+	return folded(pseudo + words_of(packet + 34, udp)) == 0xffff || stored == pseudo ? udp : 0;
+}
+
+// Makes an answer of the datagram with new headers, whatever has become of its payload.
+static inline void answer(unsigned char *packet, unsigned udp)
+{
+	static __u16 identification;
+	const __u16 length = htons((__u16)udp);
+	__u16 sum;
+
+	swap_macs(packet);
+	swap(packet + 26, packet + 30, 4);
+	swap(packet + 34, packet + 36, 2);
+	memcpy(packet + 14, "\x45\0", 2);
+	packet[16] = (unsigned char)((udp + 20) >> 8);
+	packet[17] = (unsigned char)(udp + 20);
+	identification++;
+	memcpy(packet + 18, &identification, 2);
+	memcpy(packet + 20, "\0\0\x40\x11\0", 6);
+	sum = (__u16)~folded(words_of(packet + 14, 20));
+	memcpy(packet + 24, &sum, 2);
+	memcpy(packet + 38, &length, 2);
+	memset(packet + 40, 0, 2);
+	sum = (__u16)~folded(words_of(packet + 26, 8) + htons(17) + length + words_of(packet + 34, udp));
+	if (sum == 0)
+		sum = 0xffff;
+	memcpy(packet + 40, &sum, 2);
+}
+
 // Each job takes one batch and answers how many packets that was.
 
 static unsigned rxdrop(const struct settings *s, struct port *p)
@@ -286,7 +378,26 @@ static unsigned rxdrop(const struct settings *s, struct port *p)
 	return count;
 }
 
-enum rewrite { KEEP, SWAP_MACS, TURN_AROUND };
+static unsigned udprecv(const struct settings *s, struct port *p)
+{
+	__u32 from;
+	unsigned count = xsk_ring_cons__peek(&p->rx, s->batch, &from);
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct xdp_desc *packet = xsk_ring_cons__rx_desc(&p->rx, from++);
+		if (udp_of(xsk_umem__get_data(memory.area, packet->addr), packet->len) > 0)
+			total.bytes += packet->len;
+		else
+			total.damaged++;
+		release(packet->addr);
+	}
+	xsk_ring_cons__release(&p->rx, count);
+	p->lent_rx -= count;
+	refill(p);
+	return count;
+}
+
+enum rewrite { KEEP, SWAP_MACS, TURN_AROUND, ANSWER };
 
 // Sends what `in` has received by `out`, in the same frames.
 static inline unsigned pass(const struct settings *s, struct port *in, struct port *out, enum rewrite rewrite)
@@ -309,6 +420,15 @@ static inline unsigned pass(const struct settings *s, struct port *in, struct po
 			 !turn_around(xsk_umem__get_data(memory.area, packet->addr), packet->len)) {
 			release(packet->addr);
 			continue;
+		} else if (rewrite == ANSWER) {
+			unsigned char *bytes = xsk_umem__get_data(memory.area, packet->addr);
+			const unsigned udp = udp_of(bytes, packet->len);
+			if (udp == 0) {
+				total.damaged++;
+				release(packet->addr);
+				continue;
+			}
+			answer(bytes, udp);
 		}
 		sent++;
 		*xsk_ring_prod__tx_desc(&out->tx, to++) = (struct xdp_desc){ .addr = packet->addr, .len = packet->len };
@@ -324,6 +444,7 @@ static inline unsigned pass(const struct settings *s, struct port *in, struct po
 
 static unsigned l2fwd(const struct settings *s, struct port *p) { return pass(s, p, p, SWAP_MACS); }
 static unsigned udpecho(const struct settings *s, struct port *p) { return pass(s, p, p, TURN_AROUND); }
+static unsigned udpanswer(const struct settings *s, struct port *p) { return pass(s, p, p, ANSWER); }
 
 static unsigned forward(const struct settings *s, struct port *p)
 {
@@ -374,11 +495,12 @@ static double seconds(struct timeval from, struct timeval to)
 static void report(const struct mark *from, const struct mark *to)
 {
 	printf("{\"packets\":%llu,\"bytes\":%llu,\"batches\":%llu,\"wakeups\":%llu,\"txDropped\":%llu,"
-	       "\"wall\":%.6f,\"user\":%.6f,\"system\":%.6f,"
+	       "\"damaged\":%llu,\"wall\":%.6f,\"user\":%.6f,\"system\":%.6f,"
 	       "\"rxDropped\":%llu,\"rxRingFull\":%llu,\"fillRingEmpty\":%llu,\"maxRss\":%ld}\n",
 	       to->counters.packets - from->counters.packets, to->counters.bytes - from->counters.bytes,
 	       to->counters.batches - from->counters.batches, to->counters.wakeups - from->counters.wakeups,
 	       to->counters.dropped_tx - from->counters.dropped_tx,
+	       to->counters.damaged - from->counters.damaged,
 	       (double)(to->wall.tv_sec - from->wall.tv_sec) + (double)(to->wall.tv_nsec - from->wall.tv_nsec) / 1e9,
 	       seconds(from->usage.ru_utime, to->usage.ru_utime), seconds(from->usage.ru_stime, to->usage.ru_stime),
 	       (unsigned long long)(to->kernel.rx_dropped - from->kernel.rx_dropped),
@@ -428,7 +550,7 @@ static void parse(int argc, char **argv, struct settings *s)
 	s->job = argv[optind];
 	if (!s->job || !s->interface || s->batch < 1 || s->batch > MAX_BATCH || s->size < 14 || s->size > FRAME_SIZE ||
 	    s->frames < 1 || (strcmp(s->job, "forward") == 0) != (s->other != NULL)) {
-		fprintf(stderr, "usage: xsk_reference rxdrop|txpush|l2fwd|udpecho -i INTERFACE [options]\n"
+		fprintf(stderr, "usage: xsk_reference rxdrop|udprecv|txpush|l2fwd|udpecho|udpanswer -i INTERFACE [options]\n"
 				"       xsk_reference forward -i INTERFACE -o INTERFACE [options]\n");
 		exit(2);
 	}
@@ -444,11 +566,14 @@ int main(int argc, char **argv)
 	unsigned count, port_count;
 
 	parse(argc, argv, &s);
-	job = strcmp(s.job, "rxdrop") == 0    ? rxdrop
-	      : strcmp(s.job, "l2fwd") == 0   ? l2fwd
-	      : strcmp(s.job, "udpecho") == 0 ? udpecho
-	      : strcmp(s.job, "forward") == 0 ? forward
-					      : txpush;
+	job = strcmp(s.job, "rxdrop") == 0      ? rxdrop
+	      : strcmp(s.job, "udprecv") == 0   ? udprecv
+	      : strcmp(s.job, "l2fwd") == 0     ? l2fwd
+	      : strcmp(s.job, "udpecho") == 0   ? udpecho
+	      : strcmp(s.job, "udpanswer") == 0 ? udpanswer
+	      : strcmp(s.job, "forward") == 0   ? forward
+						: txpush;
+	read_mac(&s);
 	port_count = s.other ? 2 : 1;
 	set_up_memory(s.frames * port_count);
 	p[0].interface = s.interface;
