@@ -93,7 +93,7 @@ export function loadProgram(options: LoadOptions): { fd: number; log: string | u
   const errno = refusal ?? -result
   if (!hasReason(log) || errno === EAGAIN) throw refused(errno, options, name, bytes)
   const sources = new Map(program.lines.map(({ index, source }) => [index, source]))
-  throw new VerifierError(errno, name, log, (index) => sources.get(index))
+  throw new VerifierError(errno, name, log, (index) => sources.get(index), bytes)
 }
 
 /**

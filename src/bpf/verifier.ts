@@ -1,5 +1,6 @@
 // What the verifier says of a rejected program: the lines that matter, the instruction, its source, and advice.
 import { XdpError } from '../kernel/errors.js'
+import { BPF_EXIT, BPF_JA, BPF_JMP, BPF_JMP32, LD_IMM64, SLOT_BYTES } from './instruction.js'
 import { type SourceLocation, sourceText } from './source.js'
 import { adviceFor } from './verifier-advice.js'
 
@@ -34,8 +35,9 @@ export class VerifierError extends XdpError {
     program: string,
     log: string,
     sourceOf: (index: number) => SourceLocation | undefined = () => undefined,
+    code: Uint8Array = new Uint8Array(),
   ) {
-    const finding = readVerifierLog(log)
+    const finding = readVerifierLog(log, code)
     const { line, instruction, omittedLines } = finding
     const source = instruction === undefined ? undefined : nearest(instruction, sourceOf)
     super('XDP_VERIFIER', describe(program, finding, source), adviceFor(line, log))
@@ -56,8 +58,11 @@ const noise =
 // The instruction is in the sentence itself: `unreachable insn 3`, `jump out of range from insn 1 to 9`.
 const namedInstruction = /\binsns? (?:at )?#?(\d+)/
 
-/** Finds in a log what the verifier objects to. Works on a cut log, as long as its end is there. */
-export function readVerifierLog(log: string): VerifierFinding {
+/**
+ * Finds in a log what the verifier objects to. Works on a cut log, as long as its end is there. `code` is the program: some objections
+ * name no instruction, and are found there.
+ */
+export function readVerifierLog(log: string, code: Uint8Array = new Uint8Array()): VerifierFinding {
   // Some messages lack their line feed: "expected prog array map for tail callprocessed 3 insns".
   const lines = log
     .replaceAll(/(?<=[^\n])processed \d+ insns \(limit/g, (text) => `\n${text}`)
@@ -74,7 +79,7 @@ export function readVerifierLog(log: string): VerifierFinding {
   const line = objection.slice(-3).join('; ')
   const walked = lastInstruction < 0 ? null : instructionLine.exec(lines[lastInstruction])
   const named = namedInstruction.exec(line)
-  const instruction = named ? Number(named[1]) : walked ? Number(walked[1]) : undefined
+  const instruction = named ? Number(named[1]) : walked ? Number(walked[1]) : findUnnamed(line, code)
   const isWalked = walked !== null && Number(walked[1]) === instruction
   return {
     line: line === '' ? (lines.at(-1) ?? '') : line,
@@ -83,6 +88,25 @@ export function readVerifierLog(log: string): VerifierFinding {
     omittedLines: Math.max(0, lines.length - Math.max(1, Math.min(3, objection.length))),
   }
 }
+
+/** The slot of the instruction that these words are about, which name none (kernel/bpf/verifier.c: resolve_pseudo_ldimm64, check_subprogs). */
+function findUnnamed(line: string, code: Uint8Array): number | undefined {
+  const unknown = /^unknown opcode ([0-9a-f]{2})$/.exec(line)
+  if (unknown) {
+    const opcode = Number.parseInt(unknown[1], 16)
+    for (let at = 0; at < code.length; at += code[at] === LD_IMM64 ? 2 * SLOT_BYTES : SLOT_BYTES) {
+      if (code[at] === opcode) return at / SLOT_BYTES
+    }
+  }
+  if (!line.startsWith('last insn is not an exit or jmp')) return undefined
+  // Of the last function, that is; where that ends well the fault is in one before.
+  const last = code.length / SLOT_BYTES - (code.at(-SLOT_BYTES) === 0 ? 2 : 1)
+  const opcode = code.at(last * SLOT_BYTES)
+  return last < 0 || opcode === undefined || ENDS.has(opcode) ? undefined : last
+}
+
+/** Opcodes that a function can end with: exit, and the jumps that are always taken. */
+const ENDS = new Set([BPF_JMP | BPF_EXIT, BPF_JMP | BPF_JA, BPF_JMP32 | BPF_JA])
 
 /** As in line tables, a source stands for the instructions after it too, up to the next: a compiler's jumps have none. */
 function nearest(

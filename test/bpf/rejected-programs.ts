@@ -452,7 +452,9 @@ export const rejected: Readonly<Record<string, Rejected>> = {
     ],
   },
   'does not end': {
-    code: () => [mov(r0, 0)],
+    code: () => [
+      mov(r0, 0), // !
+    ],
   },
   'jumps out of the program': {
     code: () => [
@@ -461,7 +463,10 @@ export const rejected: Readonly<Record<string, Rejected>> = {
     ],
   },
   'has an opcode that is none': {
-    code: () => [raw({ opcode: 0xff, dst: 0, src: 0, offset: 0, imm: 0 }), exit()],
+    code: () => [
+      raw({ opcode: 0xff, dst: 0, src: 0, offset: 0, imm: 0 }), // !
+      exit(),
+    ],
   },
   'has something in a field that must be empty': {
     code: () => [raw({ opcode: 0x95, dst: 1, src: 0, offset: 0, imm: 0 })],
