@@ -80,24 +80,52 @@ export function requireSpare(name: string, consent: boolean, namespace?: Namespa
   )
 }
 
-/** Established connections to or from port 22, and the one that this process was started over, whatever its port. */
+/** Established connections to or from port 22, and those that this process was started over, whatever their port. */
 function sshConnections(namespace: Namespace | undefined): Connection[] {
-  const [client, clientPort, server, serverPort] = (process.env['SSH_CONNECTION'] ?? '').split(' ')
-  const [remote, local] = [parseIp(client), serverPort === undefined ? undefined : parseIp(server)]
-  const ours: Connection[] =
-    remote && local
-      ? [
-          {
-            local: plain(local),
-            remote: plain(remote),
-            localPort: Number(serverPort),
-            remotePort: Number(clientPort),
-          },
-        ]
-      : []
   const tables = inNamespace(namespace, () => ['tcp', 'tcp6'].map(readTable))
   const established = tables.flatMap(parseConnections)
-  return [...ours, ...established.filter((it) => it.localPort === SSH_PORT || it.remotePort === SSH_PORT)]
+  const onPort = established.filter((it) => it.localPort === SSH_PORT || it.remotePort === SSH_PORT)
+  return [...startedOver(), ...onPort]
+}
+
+/** What sshd told this process, or one that it descends from: `sudo` clears the environment. */
+function startedOver(): Connection[] {
+  const told = new Set([process.env['SSH_CONNECTION'] ?? ''])
+  for (let pid = process.ppid; pid > 1; pid = parentOf(pid)) {
+    const environment = readProcess(pid, 'environ').split('\0')
+    const line = environment.find((one) => one.startsWith('SSH_CONNECTION='))
+    if (line !== undefined) told.add(line.slice(line.indexOf('=') + 1))
+  }
+  return [...told].flatMap((text) => parseSshConnection(text) ?? [])
+}
+
+/** `client port server port`, as sshd has it. */
+function parseSshConnection(text: string): Connection | undefined {
+  const [client, clientPort, server, serverPort] = text.split(' ')
+  const [remote, local] = [parseIp(client), serverPort === undefined ? undefined : parseIp(server)]
+  if (!remote || !local) return undefined
+  return {
+    local: plain(local),
+    remote: plain(remote),
+    localPort: Number(serverPort),
+    remotePort: Number(clientPort),
+  }
+}
+
+/** 0 when it is not to be known. */
+function parentOf(pid: number): number {
+  // The name before may hold anything but ends with the last bracket; then state and parent.
+  const stat = readProcess(pid, 'stat')
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0)
+}
+
+/** A file of a process; empty when it has ended, or is not ours to look at. */
+function readProcess(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'latin1')
+  } catch {
+    return ''
+  }
 }
 
 function readTable(name: string): string {

@@ -77,6 +77,9 @@ export function addCaptureFlags(command: Command): Command {
     .option('-q, --quiet', 'less of what headers say')
     .option('-S, --absolute-sequence', 'TCP sequence numbers as they are')
     .option('-p, --no-promiscuous', 'leave the interface as it is, in packet mode')
+    .addOption(
+      new Option('-l, --line-buffered', 'as in tcpdump: lines are printed as they come anyway').hideHelp(),
+    )
     .option('-U, --immediate', 'write packets to the file as they come')
     .option('-C, --rotate-size <size>', 'begin the next file at this size: 100M', parseSize)
     .option('-G, --rotate-seconds <seconds>', 'begin the next file after so long', parseSeconds)

@@ -36,6 +36,8 @@ export function captureCommand(): Command {
 }
 
 async function run(words: readonly string[], flags: CaptureFlags): Promise<void> {
+  // It prints statistics later; at one that nobody listens to, Node would open its debugger.
+  process.on('SIGUSR1', () => undefined)
   checkOutput(flags)
   requireTwoFiles(flags)
   const file = flags.config === undefined ? { capture: {}, xdp: {} } : readConfig(flags.config)
@@ -80,7 +82,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
   })
 }
 
-/** How long packets on their way to a file may wait in the kernel while others come: milliseconds. A file is not looked at while it grows. */
+/** How long packets on their way to a file may wait while others come, where the ring has room for it: milliseconds. */
 const FILE_WAIT_MS = 100
 
 function isUnwatched({ write = '-', immediate }: CaptureFlags): boolean {

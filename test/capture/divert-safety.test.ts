@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { hostNeeds } from '../../src/capture/divert-safety.js'
 import type { Lab } from '../../src/lab/index.js'
+import { XDP } from '../cli/xdp.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
 
 // Whether end a of a lab is needed, after these lines of `ip`.
@@ -55,5 +56,17 @@ describe('what a host needs an interface for', { skip: needsRoot }, () => {
       await needed(lab, 'route add default dev above'),
       'carries above, which carries the default route of this host',
     )
+  })
+
+  it('the SSH connection that it was started over, on any port and through sudo', async (t) => {
+    const lab = createTestLab(t)
+    // As sudo has it: the variable is in a parent's environment, not in the command's own.
+    const line = 'env -u SSH_CONNECTION "$@"; exit $?'
+    const capture = [...XDP, 'capture', lab.a.interface, '-m', 'divert']
+    const { status, stderr } = await lab.exec('a', 'sh', ['-c', line, 'sh', ...capture], {
+      env: { ...process.env, SSH_CONNECTION: `${lab.b.ipv4} 50000 ${lab.a.ipv4} 2222` },
+    })
+    assert.equal(status, 1, stderr)
+    assert.match(stderr, new RegExp(`carries an SSH connection of this host, with ${lab.b.ipv4}`))
   })
 })
