@@ -8,7 +8,7 @@ import { XdpGroup, type GroupWarning, type KernelStatistics, type XdpGroupOption
 import { DivertProgram } from './divert-program.js'
 import { DivertQueue } from './divert-queue.js'
 import { LiveSource, xdpInterface } from './engine-live.js'
-import { Pace } from './pace.js'
+import { Pace, boundedWait } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 /** How the sockets are to be: see `XdpGroupOptions`. */
@@ -40,6 +40,8 @@ const RINGS = { rx: 4096, fill: 4096, tx: 64, completion: 64 }
 const FRAME_SIZE = 4096
 /** What the kernel keeps of a frame for itself (XDP_PACKET_HEADROOM). */
 const KERNEL_HEADROOM = 256
+/** What a packet in a frame is taken for, when it is about how long the frames last. */
+const PACKET_BYTES = 500
 /** Packets taken from a queue at a time. */
 const PACKETS = 256
 // include/uapi/linux/bpf.h: enum xdp_action
@@ -137,7 +139,7 @@ export class DivertSource implements PacketSource {
         },
         failed: (error) => live.end(error),
       },
-      latency,
+      boundedWait(latency, this.#room * PACKET_BYTES),
     )
   }
 

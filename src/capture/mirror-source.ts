@@ -9,7 +9,7 @@ import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { Mirror, mirrorHeader } from '../programs/mirror.js'
 import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './engine-live.js'
-import { Pace } from './pace.js'
+import { Pace, boundedWait } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 export interface MirrorSourceOptions {
@@ -93,7 +93,7 @@ export class MirrorSource implements PacketSource {
         ignore: () => ring.unwatch(),
         failed: (error) => this.#live.end(error),
       },
-      options.latency ?? 20,
+      boundedWait(options.latency ?? 20, ring.size),
     )
   }
 

@@ -16,6 +16,14 @@ const FULLER = 1 / 2
 const EMPTIER = 1 / 8
 /** Milliseconds between the first looks. */
 const FIRST = 1
+/** What may begin to come at any moment, in bytes a millisecond: 1.6 Gbit/s. */
+const BURST = 200_000
+
+/** `latency`, or less: milliseconds that a ring with room for `bytes` may go without a look. */
+export function boundedWait(latency: number, bytes: number): number {
+  return Math.min(latency, Math.ceil(bytes / BURST))
+}
+
 /** Looks in vain before the ring is watched again, which costs more than some looks. */
 const PATIENCE = 8
 

@@ -19,7 +19,7 @@ import {
 import { PacketBatch } from '../packet/pcap-batch.js'
 import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { requireEthernet } from './link-type.js'
-import { Pace } from './pace.js'
+import { Pace, boundedWait } from './pace.js'
 import { PacketBlocks } from './packet-blocks.js'
 import {
   REJECT_ALL,
@@ -155,7 +155,7 @@ export class PacketRing implements PacketSource {
         ignore: () => this.#watcher?.stop(),
         failed: (error) => this.#end(error),
       },
-      blockTimeout,
+      boundedWait(blockTimeout, blocks * blockSize),
     )
   }
 
