@@ -5,6 +5,9 @@ import { DescriptorRing } from './descriptor-ring.js'
 import { DROPPED, JOB_SHIFT, LENGTH_MASK, STAGE_COUNTERS, type StageSetup } from './stage-setup.js'
 import { StageThread, type StageEvents } from './stage-thread.js'
 
+// Packets handed to the first stage together, at most: each time may wake its thread.
+const BATCH = 32
+
 export interface PipelineOptions extends Pick<StageSetup, 'ways' | 'jobs' | 'workerData'> {
   modules: readonly URL[]
   /** The processor of each. */
@@ -30,6 +33,8 @@ export class Pipeline {
   // For each frame: 1 plus the job it was received by, while it is with a stage.
   readonly #away: Uint16Array
   readonly #shift: number
+  // Written for the first stage, which has not been told.
+  #written = 0
   // Packets that are with stages.
   #count = 0
   #failure: Error | undefined
@@ -91,7 +96,17 @@ export class Pipeline {
   push(address: number, length: number, job: number): void {
     this.#away[address >>> this.#shift] = job + 1
     this.#count++
-    this.#first.push(address, (job << JOB_SHIFT) | length)
+    // Those of a turn of the event loop go together.
+    if (this.#written === 0) queueMicrotask(this.#publish)
+    this.#first.set(this.#written++, address, (job << JOB_SHIFT) | length)
+    if (this.#written === BATCH) this.#publish()
+  }
+
+  readonly #publish = (): void => {
+    if (this.#written === 0) return
+    this.#first.begin(this.#written)
+    this.#written = 0
+    this.#first.commit()
   }
 
   /** Takes packets from the last stage until `isDone` says so, and none is left. Rejects with the error of a stage that has failed. */
@@ -133,6 +148,7 @@ export class Pipeline {
     this.#away.forEach((job, frame) => {
       if (job !== 0) this.#deliver(frame << this.#shift, ((job - 1) << JOB_SHIFT) | DROPPED)
     })
+    this.#written = 0
     for (const ring of this.#rings) ring.clear()
   }
 }
