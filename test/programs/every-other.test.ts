@@ -16,7 +16,7 @@ async function ping(t: TestContext): Promise<{ sequence: number[]; counted: numb
   const attachment = attachXdp(program.program, { interface: lab.a.interface, namespace: lab.a.namespace })
   t.after(() => attachment.detach())
   const before = program.count
-  const { stdout } = await lab.exec('b', 'ping', ['-n', '-c', '8', '-i', '0.05', '-W', '1', lab.a.ipv4])
+  const { stdout } = await lab.exec('b', 'ping', ['-n', '-c', '8', '-i', '0.2', '-W', '1', lab.a.ipv4])
   const sequence = [...stdout.matchAll(/icmp_seq=(\d+)/g)].map(([, number]) => Number(number))
   return { sequence, counted: before === 0 ? program.count : -1, text: stdout }
 }

@@ -87,7 +87,7 @@ describe('on a cable', { skip: needsRoot }, () => {
     const attachment = attachXdp(loaded.program, lab.a)
     t.after(() => attachment.detach())
     const before = lab.stats().a.rxPackets
-    const { stdout } = await lab.exec('b', 'ping', ['-n', '-c', '3', '-i', '0.05', '-W', '1', lab.a.ipv4])
+    const { stdout } = await lab.exec('b', 'ping', ['-n', '-c', '3', '-i', '0.2', '-W', '1', lab.a.ipv4])
     return {
       received: Number(/(\d+) received/.exec(stdout)?.[1]),
       arrived: lab.stats().a.rxPackets - before,

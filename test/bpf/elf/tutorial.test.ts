@@ -49,7 +49,7 @@ describe('the tutorial', { skip: needsRoot || needsClang }, () => {
         stats.update(0, Array.isArray(zero) ? zero.map(() => 0) : 0)
         socket.receive(() => {})
 
-        const command = [...prefix, 'ping', `-${version}`, '-c', '8', '-i', '0.05', '-W', '1', address]
+        const command = [...prefix, 'ping', `-${version}`, '-c', '8', '-i', '0.2', '-W', '1', address]
         const { stdout } = await lab.exec('b', command[0], command.slice(1))
         const answered = [...stdout.matchAll(/icmp_seq=(\d+) ttl/g)].map((match) => Number(match[1]))
         assert.deepEqual(answered, [2, 4, 6, 8], stdout)
@@ -122,7 +122,7 @@ describe('the tutorial', { skip: needsRoot || needsClang }, () => {
       })
       t.after(() => attachment.close())
       const before = loaded.readGlobal('refcnt')
-      const pinging = lab.exec('b', 'ping', ['-c', '3', '-i', '0.05', '-W', '1', a.ipv4])
+      const pinging = lab.exec('b', 'ping', ['-c', '3', '-i', '0.2', '-W', '1', a.ipv4])
       let taken = 0
       await until('the socket has the requests', () => {
         taken += socket.receive(() => {})
@@ -132,7 +132,7 @@ describe('the tutorial', { skip: needsRoot || needsClang }, () => {
       // Switched off by its global, as libxdp does when the last socket goes, it lets everything pass.
       loaded.writeGlobal('refcnt', 0)
       assert.match(
-        (await lab.exec('b', 'ping', ['-c', '2', '-i', '0.05', '-W', '1', a.ipv4])).stdout,
+        (await lab.exec('b', 'ping', ['-c', '2', '-i', '0.2', '-W', '1', a.ipv4])).stdout,
         / 2 received/,
       )
       assert.equal(before, 1)
