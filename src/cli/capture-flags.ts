@@ -2,7 +2,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { LiveMode } from '../capture/engine-options.js'
 import type { FormatOptions } from '../capture/index.js'
-import { parseSeconds } from './socket-options.js'
+import { seconds, wholeNumber, wholeNumbers } from './arguments.js'
 
 /** What commander makes of it. */
 export interface CaptureFlags {
@@ -59,8 +59,8 @@ export function addCaptureFlags(command: Command): Command {
     .option('-w, --write <file>', 'write them to a file, - for standard output: pcap for .pcap, else pcapng')
     .addOption(new Option('--format <format>', 'of the output').choices(['text', 'json', 'pcapng', 'pcap']))
     .option('--json', 'print JSON, one object a line')
-    .option('-c, --count <n>', 'end after so many packets', whole(1, Number.MAX_SAFE_INTEGER))
-    .option('-s, --snap-length <bytes>', 'keep so many bytes of a packet, 0 for all', whole(0, 262_144))
+    .option('-c, --count <n>', 'end after so many packets', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .option('-s, --snap-length <bytes>', 'keep so many bytes of a packet, 0 for all', wholeNumber(0, 262_144))
     .option('-v, --verbose', 'more of what headers say; twice for more', repeated, 0)
     .option('-x, --hex', 'the bytes in hexadecimal; twice with the link header', repeated, 0)
     .option('-X, --hex-ascii', 'the bytes in hexadecimal and ASCII; twice with the link header', repeated, 0)
@@ -82,21 +82,21 @@ export function addCaptureFlags(command: Command): Command {
     )
     .option('-U, --immediate', 'write packets to the file as they come')
     .option('-C, --rotate-size <size>', 'begin the next file at this size: 100M', parseSize)
-    .option('-G, --rotate-seconds <seconds>', 'begin the next file after so long', parseSeconds)
-    .option('-W, --rotate-files <n>', 'keep so many files', whole(1, 1_000_000))
+    .option('-G, --rotate-seconds <seconds>', 'begin the next file after so long', seconds)
+    .option('-W, --rotate-files <n>', 'keep so many files', wholeNumber(1, 1_000_000))
     .option('--config <file>', 'read the configuration; what the command line says goes before')
     .option('--print-config', 'show the configuration that results, and end')
     .option(
       '--interval <seconds>',
       'print statistics on standard error so often; SIGUSR1 prints them at once',
-      parseSeconds,
+      seconds,
     )
     .option(
       '-Q, --queue <queues>',
       'queues that divert takes: all, one, or several as in 0,2',
       parseQueueList,
     )
-    .option('-B, --buffer <packets>', 'packets that may wait to be processed', whole(1, 1 << 24))
+    .option('-B, --buffer <packets>', 'packets that may wait to be processed', wholeNumber(1, 1 << 24))
 }
 
 /** How packets are to look as text. */
@@ -122,14 +122,6 @@ export function textOptions(flags: CaptureFlags): FormatOptions {
   }
 }
 
-function whole(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d+$/.test(text) ? Number(text) : NaN
-    if (value >= least && value <= most) return value
-    throw new InvalidArgumentError(`Use a whole number from ${least} to ${most}.`)
-  }
-}
-
 const UNITS: Record<string, number> = { '': 1, k: 1e3, K: 1e3, M: 1e6, G: 1e9 }
 
 function parseSize(text: string): number {
@@ -141,5 +133,5 @@ function parseSize(text: string): number {
 
 function parseQueueList(text: string): number[] | 'all' {
   if (text === 'all') return 'all'
-  return text.split(',').map(whole(0, 65_535))
+  return wholeNumbers(0, 65_535)(text)
 }

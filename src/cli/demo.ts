@@ -2,10 +2,11 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { styleText } from 'node:util'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { XdpError, inNamespace } from '../kernel/index.js'
 import { Lab, type LabEnd } from '../lab/index.js'
 import { PingServer } from '../serve/index.js'
+import { wholeNumber } from './arguments.js'
 import { requireCommand } from './external.js'
 import { untilInterrupted } from './interrupt.js'
 import type { PongServer } from './pong-program.js'
@@ -42,8 +43,8 @@ export function demoCommand(): Command {
       'Makes two network namespaces joined by a virtual cable, answers ping at one end from an AF_XDP socket, ' +
         "runs the system's ping at the other, and removes both. Touches no interface of this machine.",
     )
-    .option('-c, --count <n>', 'pings to send with IPv4, and again with IPv6', parseCount, 5)
-    .option('--queues <n>', 'queues of the cable', parseQueues, 1)
+    .option('-c, --count <n>', 'pings to send with IPv4, and again with IPv6', wholeNumber(1, 10_000), 5)
+    .option('--queues <n>', 'queues of the cable', wholeNumber(1, 4096), 1)
     .addOption(
       new Option('-m, --mode <mode>', 'where the XDP program runs')
         .choices(['auto', 'native', 'generic'])
@@ -191,15 +192,4 @@ function lane(name: string, colour: 'cyan' | 'green'): (line: string) => void {
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((a, b) => a + b, 0)
-}
-
-const parseCount = numberTo(10_000)
-const parseQueues = numberTo(4096)
-
-function numberTo(most: number): (text: string) => number {
-  return (text) => {
-    const number = Number(text)
-    if (/^[1-9]\d*$/.test(text) && number <= most) return number
-    throw new InvalidArgumentError(`Use a whole number from 1 to ${most}.`)
-  }
 }

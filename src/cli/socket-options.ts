@@ -1,6 +1,7 @@
 // The options of every command that opens AF_XDP sockets, and what they mean.
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { XdpGroupOptions } from '../xsk/index.js'
+import { seconds } from './arguments.js'
 
 /** What commander makes of the options that `addSocketOptions` declares. */
 export interface SocketFlags {
@@ -31,7 +32,7 @@ export function addSocketOptions(command: Command): Command {
         .choices(['auto', 'link', 'netlink'])
         .default('auto'),
     )
-    .option('-i, --interval <seconds>', 'how often to print the counters', parseSeconds, 2)
+    .option('-i, --interval <seconds>', 'how often to print the counters', seconds, 2)
     .option('--json', 'print the counters as JSON, one object a line')
 }
 
@@ -56,11 +57,4 @@ function parseQueues(text: string): 'all' | number[] {
     if (!match || last < first) throw new InvalidArgumentError('Use all, a number, or a list such as 0,2-3.')
     return Array.from({ length: last - first + 1 }, (_, i) => first + i)
   })
-}
-
-/** Reads a positive number of seconds. */
-export function parseSeconds(text: string): number {
-  const seconds = Number(text)
-  if (!(seconds > 0 && seconds <= 86_400)) throw new InvalidArgumentError('Use a number of seconds above 0.')
-  return seconds
 }

@@ -5,7 +5,7 @@ import { describeAttached, queryXdp, type AttachedProgram } from '../../bpf/inde
 import type { LinkStats } from '../../kernel/netlink/index.js'
 import { Lab, type EndId, type LabEnd } from '../../lab/index.js'
 import { untilInterrupted } from '../interrupt.js'
-import { parseSeconds } from '../socket-options.js'
+import { seconds } from '../arguments.js'
 import { table } from '../table.js'
 import { labArgument, withLab } from './common.js'
 
@@ -50,7 +50,7 @@ export function addShowCommands(parent: Command): void {
     .summary('show the counters of both ends')
     .description('Shows what both interfaces of a lab have received and sent.')
     .argument(...labArgument)
-    .option('-i, --interval <seconds>', 'show them again and again, until Ctrl-C', parseSeconds)
+    .option('-i, --interval <seconds>', 'show them again and again, until Ctrl-C', seconds)
     .option('--json', 'print an object a line')
     .action((name: string, { interval, json }: { interval?: number; json?: boolean }) =>
       withLab(name, async (lab) => {
