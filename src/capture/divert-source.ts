@@ -11,10 +11,20 @@ import { LiveSource, xdpInterface } from './engine-live.js'
 import { Pace, boundedWait } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
-/** How the sockets are to be: see `XdpGroupOptions`. */
+/** How the sockets are to be: see `XdpGroupOptions`. A `program` of its own takes what it gives to them, whatever the filter. */
 export type DivertSocketOptions = Pick<
   XdpGroupOptions,
-  'queues' | 'strict' | 'copy' | 'attach' | 'rings' | 'umem' | 'batch' | 'busyPoll' | 'needWakeup' | 'preset'
+  | 'queues'
+  | 'strict'
+  | 'copy'
+  | 'attach'
+  | 'rings'
+  | 'umem'
+  | 'batch'
+  | 'busyPoll'
+  | 'needWakeup'
+  | 'preset'
+  | 'program'
 >
 
 export interface DivertSourceOptions extends DivertSocketOptions {
@@ -57,7 +67,7 @@ export class DivertSource implements PacketSource {
   readonly name: string
   readonly linkType = LINKTYPE_ETHERNET
   readonly group: XdpGroup
-  readonly #program: DivertProgram
+  readonly #program: DivertProgram | undefined
   readonly #live: LiveSource
   readonly #queues: readonly DivertQueue[]
   readonly #pace: Pace
@@ -76,7 +86,15 @@ export class DivertSource implements PacketSource {
    * throws, `UnsupportedError` for a link without Ethernet headers.
    */
   static async open(options: DivertSourceOptions): Promise<DivertSource> {
-    const { filter, snapLength = MAX_CAPTURED_LENGTH, xdpMode = 'auto', umem, latency, ...others } = options
+    const {
+      filter,
+      snapLength = MAX_CAPTURED_LENGTH,
+      xdpMode = 'auto',
+      umem,
+      latency,
+      program: given,
+      ...others
+    } = options
     // A preset has rings of its own.
     const rest =
       options.preset === undefined
@@ -97,12 +115,14 @@ export class DivertSource implements PacketSource {
         umem: shape,
         mode: xdpMode,
         multiBuffer,
-        program: ({ queues }) =>
-          (program = new DivertProgram({
-            queues,
-            filter,
-            longest: multiBuffer ? MAX_CAPTURED_LENGTH : longest,
-          })),
+        program:
+          given ??
+          (({ queues }) =>
+            (program = new DivertProgram({
+              queues,
+              filter,
+              longest: multiBuffer ? MAX_CAPTURED_LENGTH : longest,
+            }))),
       })
     const group = hasMultiBuffer(device, rest.copy, options.namespace)
       ? await open(true).catch((error: unknown) => {
@@ -112,13 +132,18 @@ export class DivertSource implements PacketSource {
       : await open(false)
     return new DivertSource(
       group,
-      program as DivertProgram,
+      program,
       new LiveSource(device, options.namespace, snapLength, XDP_REDIRECT),
       latency ?? LATENCY_MS,
     )
   }
 
-  private constructor(group: XdpGroup, program: DivertProgram, live: LiveSource, latency: number) {
+  private constructor(
+    group: XdpGroup,
+    program: DivertProgram | undefined,
+    live: LiveSource,
+    latency: number,
+  ) {
     this.group = group
     this.name = group.interface
     this.#program = program
@@ -215,7 +240,7 @@ export class DivertSource implements PacketSource {
     try {
       this.#kernel = this.group.statistics().kernel
       // fillRingEmpty counts attempts to find a frame; the packet that found none is in rxDropped (__xsk_rcv).
-      dropped.kernel = this.#kernel.rxDropped + this.#kernel.rxRingFull + this.#program.tooLong
+      dropped.kernel = this.#kernel.rxDropped + this.#kernel.rxRingFull + (this.#program?.tooLong ?? 0)
     } catch {
       // The sockets are closed: the last counts stand.
     }

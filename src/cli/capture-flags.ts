@@ -3,12 +3,12 @@ import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { LiveMode } from '../capture/engine-options.js'
 import type { FormatOptions } from '../capture/index.js'
 import { seconds, wholeNumber, wholeNumbers } from './arguments.js'
+import { addProgramParts, type SteeringFlags } from './program-options.js'
 
 /** What commander makes of it. */
-export interface CaptureFlags {
+export interface CaptureFlags extends Omit<SteeringFlags, 'filter'> {
   interface?: string
   mode?: 'auto' | LiveMode
-  takeTraffic?: boolean
   config?: string
   printConfig?: boolean
   read?: string
@@ -42,6 +42,10 @@ export interface CaptureFlags {
 const repeated = (_: unknown, before: number): number => before + 1
 
 export function addCaptureFlags(command: Command): Command {
+  return addProgramParts(addOwnFlags(command), '')
+}
+
+function addOwnFlags(command: Command): Command {
   return command
     .option('-i, --interface <name>', 'the interface; all other words are then the filter')
     .addOption(
@@ -54,6 +58,11 @@ export function addCaptureFlags(command: Command): Command {
     .option(
       '--take-traffic',
       'divert on loopback, or on what carries the default route or an SSH connection, too',
+    )
+    .option(
+      '--program <program>',
+      'with -m divert: take what this program gives to the sockets, a name or an object file whose map of sockets is ' +
+        '"xsks_map"; the filter is in front of it (default: one that gives what matches the filter)',
     )
     .option('-r, --read <file>', 'read packets from a capture file, - for standard input')
     .option('-w, --write <file>', 'write them to a file, - for standard output: pcap for .pcap, else pcapng')

@@ -53,6 +53,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
     const hint = 'Name an interface, or a file with -r.'
     throw new OptionError('interface', 'Nothing says where packets are to come from', hint)
   }
+  const program = await chooseProgram(flags, options)
   const { capture, xdp } = config
   const settings = {
     filter: capture.filter ?? '',
@@ -68,6 +69,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
         ? await CaptureEngine.open({
             ...options,
             ...(isUnwatched(flags) && !settings.isQueued && { timeout: FILE_WAIT_MS }),
+            ...program,
             promiscuous: flags.promiscuous,
             // A file is for many hosts; what was typed is for this one.
             lenient: flags.config !== undefined,
@@ -131,6 +133,17 @@ function flagConfig(words: readonly string[], flags: CaptureFlags, file: Capture
     },
     xdp: {},
   }
+}
+
+/** What another program than our own changes of the options: it has the filter in front of it. */
+async function chooseProgram(flags: CaptureFlags, options: CaptureOptions): Promise<Partial<CaptureOptions>> {
+  const { filter, mode, sockets } = options
+  if (flags.program !== undefined && (mode !== 'divert' || flags.read !== undefined))
+    throw new OptionError('program', 'A program chooses only what mode divert takes', 'Add -m divert.')
+  const { chooseSteering } = await import('./steering.js')
+  const isInFront = flags.program !== undefined && typeof filter === 'string'
+  const program = await chooseSteering({ ...flags, ...(isInFront && { filter }) })
+  return program === undefined ? {} : { filter: undefined, sockets: { ...sockets, program } }
 }
 
 async function openFile(

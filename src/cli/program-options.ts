@@ -48,10 +48,10 @@ export function addSteeringOptions(
   )
 }
 
-/** Declares `--section` and `--set`, on a command that has a filter anyway. */
-export function addProgramParts(command: Command): Command {
+/** Declares `--section` and `--set`, on a command that has a filter anyway. `letter` leaves `-s` to something else. */
+export function addProgramParts(command: Command, letter: '-s, ' | '' = '-s, '): Command {
   return command
-    .option('-s, --section <name>', 'which program of an object file: its function or section')
+    .option(`${letter}--section <name>`, 'which program of an object file: its function or section')
     .option(
       '--set <name=value>',
       'a setting of a shipped program, or a global variable of an object file (repeatable)',
