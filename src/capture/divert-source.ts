@@ -279,9 +279,7 @@ export class DivertSource implements PacketSource {
     await turn()
     try {
       const handedOn = () => this.#pace.begin()
-      // Sleeping in poll(2) for one queue would leave the others waiting.
-      const options = this.#queues.length === 1 ? { signal } : { signal, wait: 'event-loop' as const }
-      if (!signal.aborted) await Promise.all(this.#queues.map((queue) => queue.run(handedOn, options)))
+      if (!signal.aborted) await Promise.all(this.#queues.map((queue) => queue.run(handedOn, { signal })))
     } catch (error) {
       this.#live.end(error as Error)
     } finally {

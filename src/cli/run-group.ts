@@ -24,10 +24,8 @@ export async function runGroup(
       group.stop()
     }
   }, flags.interval * 1000)
-  // A thread with one socket has nothing else to do that could not wait.
-  const wait = group.sockets.length === 1 ? 'poll' : 'event-loop'
   try {
-    await group.run(handler, { signal, wait })
+    await group.run(handler, { signal, wait: 'poll' })
     if (failure !== undefined) throw failure as Error
     traffic.print()
   } finally {

@@ -149,6 +149,11 @@ export function runOnEvents({
       },
       // What waits in the ring comes before that.
       isOwed: () => batches < BATCHES_A_TURN && isOwed(),
+      unwatch() {
+        if (isOver || watched === 0) return
+        watcher.stop()
+        watched = 0
+      },
       settle() {
         if (!isOver) wait(pending)
       },

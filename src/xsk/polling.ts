@@ -14,6 +14,8 @@ export interface Poller {
   serve(): number
   /** The kernel owes it something that poll does not tell of. */
   isOwed(): boolean
+  /** The thread is about to sleep: the event loop need not watch the socket meanwhile. */
+  unwatch(): void
   /** After it was served: what it waits for now is the event loop's to see to. */
   settle(): void
 }
@@ -55,7 +57,11 @@ export function pollTogether(first: Poller): void {
   isPolling = true
   for (const poller of pollers) poller.begin()
   // A failed wait is for the event loop to report.
-  while (!first.isOver && serveAll() && waitForPackets() > 0);
+  for (let isWatched = true; !first.isOver && serveAll(); isWatched = false) {
+    // The kernel wakes whoever watches a socket for every frame that it has sent (net/core/sock.c: sock_wfree).
+    if (isWatched) for (const poller of pollers) poller.unwatch()
+    if (waitForPackets() <= 0) break
+  }
   for (const poller of pollers) poller.settle()
   isPolling = false
 }
