@@ -34,10 +34,11 @@ export function hostNeeds(name: string, namespace?: Namespace): string | undefin
   const { index, loopback } = getInterface(name, where)
   if (loopback) return 'is what the programs of this host talk to each other over'
   const links = listLinks(where)
+  const ways = waysOut(where)
   const sessions = sshConnections(namespace)
   const carried = new Set([index])
   for (const below of carried) {
-    const why = whyNeeded(below, sessions, where)
+    const why = whyNeeded(below, ways, sessions, where)
     const above = links.find((link) => link.index === below)
     if (why !== undefined) return below === index ? why : `carries ${above?.name ?? below}, which ${why}`
     for (const link of links) if (isAbove(link, below, links)) carried.add(link.index)
@@ -51,17 +52,22 @@ function isAbove(link: Link, below: number, links: readonly Link[]): boolean {
   return isOnIt || links.some(({ index, masterIndex }) => index === below && masterIndex === link.index)
 }
 
+/** The interfaces by which packets to the rest of the world leave. */
+function waysOut(where: { namespace?: Namespace }): ReadonlySet<number | undefined> {
+  const routed = OUTSIDE.map((address) => routeTo(address, where))
+  return new Set([...listDefaultRoutes(where).map(({ ifindex }) => ifindex), ...routed])
+}
+
 function whyNeeded(
   ifindex: number,
+  ways: ReadonlySet<number | undefined>,
   sessions: readonly Connection[],
   where: { namespace?: Namespace },
 ): string | undefined {
-  const isDefault = listDefaultRoutes(where).some((route) => route.ifindex === ifindex)
-  if (isDefault || OUTSIDE.some((address) => isRoutedBy(ifindex, address, where)))
-    return 'carries the default route of this host'
+  if (ways.has(ifindex)) return 'carries the default route of this host'
   const own = listAddresses({ ...where, ifindex }).map(({ address }) => plain(address))
   const isHere = ({ local, remote }: Connection): boolean =>
-    own.some((address) => isEqual(address, local)) || isRoutedBy(ifindex, remote, where)
+    own.some((address) => isEqual(address, local)) || routeTo(remote, where) === ifindex
   const session = sessions.find(isHere)
   return session && `carries an SSH connection of this host, with ${formatIp(session.remote)}`
 }
@@ -166,11 +172,11 @@ function plain(bytes: Uint8Array): Uint8Array {
 
 const isEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
 
-/** Whether answers to an address leave by the interface. */
-function isRoutedBy(index: number, remote: Uint8Array, where: { namespace?: Namespace }): boolean {
+/** The interface by which packets to an address leave; undefined when there is no way. */
+function routeTo(address: Uint8Array, where: { namespace?: Namespace }): number | undefined {
   try {
-    return lookUpRoute(remote, where).ifindex === index
+    return lookUpRoute(address, where).ifindex
   } catch {
-    return false
+    return undefined
   }
 }

@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander'
 import { CaptureReader } from '../capture/index.js'
 import { compileFilter, FilterError, type Explanation, type Filter } from '../filter/index.js'
-import { NotFoundError, UnsupportedError, XdpError } from '../kernel/index.js'
+import { UnsupportedError } from '../kernel/index.js'
 import { LINKTYPE_ETHERNET } from '../packet/index.js'
 
 const STAGES = [
@@ -102,7 +102,7 @@ function summaryOf(filter: Filter): string {
 
 /** One line on what matches in a capture file. */
 async function countIn(file: string, filter: Filter): Promise<string> {
-  const reader = await opened(file)
+  const reader = await CaptureReader.open(file)
   let packets = 0
   let matches = 0
   try {
@@ -118,15 +118,4 @@ async function countIn(file: string, filter: Filter): Promise<string> {
     await reader.close()
   }
   return `${file}: ${matches} of ${packets} packets match`
-}
-
-async function opened(file: string): Promise<CaptureReader> {
-  try {
-    return await CaptureReader.open(file)
-  } catch (error) {
-    if (error instanceof XdpError) throw error
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') throw new NotFoundError(`There is no file ${file}`)
-    throw new XdpError(code ?? 'XDP_FILE', `${file} cannot be read: ${message}`)
-  }
 }
