@@ -130,6 +130,11 @@ export class Namespace {
     return Number(statSync(`/proc/self/fd/${this.#fd}`).ino)
   }
 
+  /** What any thread of this process can open the namespace by, as long as this handle is open. */
+  get path(): string {
+    return `/proc/self/fd/${this.#fd}`
+  }
+
   /** Lets go of the descriptor. The namespace stays as long as it has a name or a user. */
   close(): void {
     if (this.#fd < 0) return
