@@ -11,6 +11,7 @@ import {
 import { OptionError } from '../kernel/index.js'
 import { ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { IPPROTO_TCP, IPPROTO_UDP } from '../packet/ipproto.js'
+import { flowNumber } from './balance.js'
 import { MAPPED_IPV4, mappedAddress } from './mapped-address.js'
 import { type Endpoint, PORT_PROTOCOLS, parseEndpoints, understood } from './settings.js'
 import type { ShippedProgram } from './shipped.js'
@@ -46,6 +47,8 @@ const vlanMap = defineMap({
 export interface RedirectPortsOptions {
   /** Take packets with one VLAN tag too, of the VLANs that are added. Default false: what is tagged passes. */
   vlans?: boolean
+  /** Sockets of each queue, over which flows are spread as `BalanceProgram` does it: number s of queue q is at s * queues + q. Default 1. */
+  socketsPerQueue?: number
   /** Looks at each packet that is about to be taken, with its source address (IPv4 as ::ffff:a.b.c.d), and may end the program. */
   guard?: (x: Xdp, source: Local<typeof sourceAddress>) => void
 }
@@ -63,9 +66,9 @@ export interface RedirectPortsOptions {
  */
 export function defineRedirectPorts(
   queues: number,
-  { vlans = false, guard }: RedirectPortsOptions = {},
+  { vlans = false, socketsPerQueue = 1, guard }: RedirectPortsOptions = {},
 ): XdpDefinition {
-  const sockets = socketMap(queues)
+  const sockets = socketMap(queues * socketsPerQueue)
   return defineXdp('xdp_ports', { frags: true }, (x) => {
     const key = x.uninitialized(endpointKey)
     const source = guard && x.uninitialized(sourceAddress)
@@ -98,7 +101,8 @@ export function defineRedirectPorts(
       x.lookup(endpointMap, key).orReturn('pass')
     })
     if (guard && source) guard(x, source)
-    return x.redirectTo(sockets, x.queue)
+    if (socketsPerQueue === 1) return x.redirectTo(sockets, x.queue)
+    return x.redirectTo(sockets, flowNumber(x, socketsPerQueue).mul(queues).add(x.queue))
   })
 }
 
