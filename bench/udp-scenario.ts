@@ -1,6 +1,7 @@
 // What a UDP server itself costs a datagram, over simulated rings: `udp-scenario.js JOB [SIZE [FAMILY]]`, in a process of its own,
 // so that no other scenario has shaped its machine code. Prints one JSON line: see `UdpScenarioResult`.
 import { buildPacket } from '../src/packet/index.js'
+import { countsOf, dropsOf, makeCounters } from '../src/serve/udp-counters.js'
 import { UdpListeners } from '../src/serve/udp-listeners.js'
 import { UdpReceiver } from '../src/serve/udp-receiver.js'
 import type { UdpHandler } from '../src/serve/index.js'
@@ -42,15 +43,15 @@ function run(job: string, size: number, family: number): UdpScenarioResult {
   const umem = Umem.create({ frames: 4096 })
   const kernel = new SimulatedKernel(RING, packet.length)
   const path = simulatedPath(kernel, umem, BATCH)
-  const drops = { damaged: 0, unwanted: 0, unresolved: 0 }
+  const drops = makeCounters()
   const listeners = new UdpListeners({ add: () => undefined, remove: () => true }, 'simulated')
-  const counts = { received: 0, replied: 0 }
+  const counters = makeCounters()
   listeners.add(
     {
       ports: [9],
       verifiesChecksums: true,
       addresses: () => undefined,
-      counts,
+      counters,
       deliver: jobs[job],
       fail: (error) => {
         throw error
@@ -64,7 +65,7 @@ function run(job: string, size: number, family: number): UdpScenarioResult {
     frameSize: umem.frameSize,
     zone: 'simulated',
     listeners,
-    drops,
+    counters: drops,
     sender: { batchOf: -1 },
     failed: (endpoint, error) => endpoint.fail(error),
   })
@@ -93,8 +94,9 @@ function run(job: string, size: number, family: number): UdpScenarioResult {
   for (let i = 0; i < WARM_UP; i++) round()
   const rounds = Array.from({ length: ROUNDS }, round).sort((a, b) => a - b)
   const replied = job === 'receive' ? 0 : expected
-  if (counts.received !== expected || counts.replied !== replied || drops.damaged + drops.unwanted > 0)
-    throw new Error(`${job}: ${JSON.stringify({ expected, counts, drops })}`)
+  const counts = { ...countsOf(counters), ...dropsOf(drops) }
+  if (counts.received !== expected || counts.replied !== replied || counts.damaged + counts.unwanted > 0)
+    throw new Error(`${job}: ${JSON.stringify({ expected, counts })}`)
   return { job, size, family, best: rounds[0], median: rounds[ROUNDS >> 1] }
 }
 

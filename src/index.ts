@@ -43,6 +43,7 @@ export {
   Responder,
   UdpMessage,
   UdpServer,
+  UdpWorkerServer,
   createUdpServer,
   defaultInterface,
   notifyManager,
@@ -55,5 +56,10 @@ export {
   type UdpDropCounts,
   type UdpHandler,
   type UdpServerOptions,
+  type UdpService,
+  type UdpTask,
+  type UdpWorkerContext,
+  type UdpWorkerModule,
+  type UdpWorkerServerOptions,
 } from './serve/index.js'
 export * from './capture/index.js'

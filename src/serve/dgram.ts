@@ -8,10 +8,11 @@ import {
 import { type BlockList, isIPv4, isIPv6 } from 'node:net'
 import { OptionError, XdpError, getInterface, listAddresses } from '../kernel/index.js'
 import { parseIp } from '../packet/index.js'
+import { makeCounters } from './udp-counters.js'
 import { UdpInterface, type UdpInterfaceOptions } from './udp-interface.js'
 import type { UdpEndpoint } from './udp-listeners.js'
 import type { UdpMessage } from './udp-message.js'
-import { defaultInterface } from './udp.js'
+import { defaultInterface } from './udp-options.js'
 
 export type { BindOptions, RemoteInfo, SocketType } from 'node:dgram'
 
@@ -101,7 +102,7 @@ export class Socket extends KernelSocket {
       ports: [port],
       verifiesChecksums: true,
       addresses: (own) => (isAny ? own.filter((one) => this.#isDual || this.#fits(one)) : [bound]),
-      counts: { received: 0, replied: 0 },
+      counters: makeCounters(),
       deliver: (message) => this.#deliver(message),
       fail: (error) => {
         this.#leave()

@@ -4,6 +4,7 @@ export { Responder, type ResponderCounts } from './responder.js'
 export {
   UdpMessage,
   UdpServer,
+  UdpWorkerServer,
   createUdpServer,
   defaultInterface,
   type RateLimit,
@@ -12,5 +13,10 @@ export {
   type UdpDropCounts,
   type UdpHandler,
   type UdpServerOptions,
+  type UdpService,
+  type UdpTask,
+  type UdpWorkerContext,
+  type UdpWorkerModule,
+  type UdpWorkerServerOptions,
 } from './udp.js'
 export { notifyManager, type Readiness } from './readiness.js'

@@ -1,7 +1,6 @@
 // The way to each destination: by a frame of ours with these headers, or through the kernel. Kept fresh with the kernel's tables.
 import {
   KernelError,
-  NetworkMonitor,
   listInterfaces,
   lookUpRoute,
   type Interface,
@@ -10,6 +9,7 @@ import {
 } from '../kernel/index.js'
 import { parseIp } from '../packet/index.js'
 import { NeighbourCache, type NextHop } from './neighbour-cache.js'
+import { watchKernel, type WatchNetwork } from './network-changes.js'
 import { LinkHeader } from './udp-frame.js'
 
 /** Where datagrams may go to. */
@@ -49,7 +49,7 @@ export class RouteCache {
   readonly #namespace: Namespace | undefined
   readonly #ifindex: number
   readonly #destinations = new Map<string, Destination>()
-  readonly #monitor: NetworkMonitor
+  readonly #watch: { close(): void }
   readonly #timer: NodeJS.Timeout
   readonly #onChange: () => void
   // Ours by index, and the VLAN interfaces on it.
@@ -58,8 +58,13 @@ export class RouteCache {
   #ticks = 0
   #isStale = true
 
-  /** `onChange` is called, soon, when links, addresses or routes have changed. */
-  constructor(ifindex: number, namespace: Namespace | undefined, onChange: () => void) {
+  /** `onChange` is called, soon, when links, addresses or routes have changed. `watch`: whom to hear it from. */
+  constructor(
+    ifindex: number,
+    namespace: Namespace | undefined,
+    onChange: () => void,
+    watch: WatchNetwork = watchKernel(namespace),
+  ) {
     this.#ifindex = ifindex
     this.#namespace = namespace
     this.#onChange = onChange
@@ -70,17 +75,14 @@ export class RouteCache {
       // A change seldom comes alone.
       setImmediate(() => this.#onChange())
     }
-    this.#monitor = new NetworkMonitor(
-      {
-        neighbour: (neighbour, gone) => this.neighbours.change(neighbour, gone),
-        routes,
-        lost: () => {
-          routes()
-          this.neighbours.reload()
-        },
+    this.#watch = watch({
+      neighbour: (neighbour, gone) => this.neighbours.change(neighbour, gone),
+      routes,
+      lost: () => {
+        routes()
+        this.neighbours.reload()
       },
-      { namespace },
-    )
+    })
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref()
   }
 
@@ -111,7 +113,7 @@ export class RouteCache {
 
   close(): void {
     clearInterval(this.#timer)
-    this.#monitor.close()
+    this.#watch.close()
     this.neighbours.close()
     this.#destinations.clear()
   }

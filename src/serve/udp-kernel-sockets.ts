@@ -11,43 +11,86 @@ const SOCK_DGRAM = 2
 const IPPROTO_IPV6 = 41
 const IPV6_V6ONLY = 26
 
-export interface KernelSocketsOptions {
-  namespace: Namespace | undefined
-  /** 0: one that is free in every family. */
+/**
+ * The kernel's sockets on a port, one an address: nobody else gets the port until the last descriptor of them is closed.
+ * Structured-cloneable: descriptors are those of the process.
+ */
+export interface BoundPort {
   port: number
-  /** 4 or 16 bytes; all zeros for any of its family. */
-  addresses: readonly Uint8Array[]
-  /** The zone of link-local addresses. */
-  ifindex: number
-  onMessage: (message: Buffer, sender: RemoteInfo, local: Uint8Array) => void
+  sockets: readonly { address: Uint8Array; fd: number }[]
+}
+
+/** Which ports a server wants, and at which addresses of 4 or 16 bytes: undefined for any. */
+export interface PortRequest {
+  /** 0: one that is free in every family. */
+  ports: readonly number[]
+  listed: readonly Uint8Array[] | undefined
+  /** Without it nothing is bound. */
+  kernelSocket: boolean
+}
+
+const ANY = [new Uint8Array(4), new Uint8Array(16)]
+
+/**
+ * Binds the kernel's sockets on a server's ports, link-local addresses in the zone `ifindex`, and answers which those are.
+ * Throws `KernelError` EADDRINUSE and the like; nothing is left behind then.
+ */
+export function bindPorts(
+  { ports, listed = ANY, kernelSocket }: PortRequest,
+  { namespace, ifindex }: { namespace: Namespace | undefined; ifindex: number },
+): { ports: readonly number[]; bound: readonly BoundPort[] } {
+  const bound: BoundPort[] = []
+  if (!kernelSocket) return { ports, bound }
+  try {
+    for (const wanted of ports) {
+      const { port, fds } = inNamespace(namespace, () => bindAll(listed, wanted, ifindex))
+      bound.push({ port, sockets: fds.map((fd, i) => ({ address: listed[i], fd })) })
+    }
+  } catch (error) {
+    bound.forEach(closePort)
+    throw error
+  }
+  return { ports: bound.map(({ port }) => port), bound }
+}
+
+/** The same sockets by descriptors of their own, for a thread of its own: what comes is read by whichever reads first. */
+export function duplicatePort({ port, sockets }: BoundPort): BoundPort {
+  const copies: { address: Uint8Array; fd: number }[] = []
+  try {
+    for (const { address, fd } of sockets) copies.push({ address, fd: check(native.dup(fd), 'dup') })
+  } catch (error) {
+    closePort({ port, sockets: copies })
+    throw error
+  }
+  return { port, sockets: copies }
+}
+
+/** Closes descriptors that nobody listens to. */
+export function closePort({ sockets }: BoundPort): void {
+  for (const { fd } of sockets) native.close(fd)
+}
+
+/** What listens to the kernel's sockets on a port. */
+export interface KernelListener {
+  onMessage: (message: Buffer, sender: RemoteInfo, localPort: number) => void
   onError: (error: Error) => void
 }
 
-/** One socket an address, all on one port. */
+/** The kernel's sockets on one port, driven by the event loop of this thread. */
 export class KernelSockets {
   readonly port: number
   readonly #sockets: { address: Uint8Array; socket: Socket }[] = []
 
-  /** Binds. Throws `KernelError` EADDRINUSE and the like; nothing is left behind then. */
-  constructor(options: KernelSocketsOptions) {
-    const { addresses, namespace } = options
-    let port = options.port
-    try {
-      const fds = inNamespace(namespace, () => bindAll(addresses, port, options.ifindex))
-      port = fds.port
-      for (const [i, fd] of fds.fds.entries()) {
-        const address = addresses[i]
-        const socket = createSocket(address.length === 4 ? 'udp4' : 'udp6')
-        socket.bind({ fd, exclusive: true })
-        socket.on('message', (message, sender) => options.onMessage(message, sender, address))
-        socket.on('error', options.onError)
-        this.#sockets.push({ address, socket })
-      }
-    } catch (error) {
-      this.close()
-      throw error
-    }
+  /** The descriptors are the sockets' from here on. */
+  constructor({ port, sockets }: BoundPort, { onMessage, onError }: KernelListener) {
     this.port = port
+    for (const { address, fd } of sockets) {
+      const socket = createSocket(address.length === 4 ? 'udp4' : 'udp6')
+      socket.bind({ fd, exclusive: true })
+      socket.on('message', (message, sender) => onMessage(message, sender, port))
+      socket.on('error', onError)
+      this.#sockets.push({ address, socket })
+    }
   }
 
   /** Sends from the socket at `local`, or the first of the family. `done` gets the error, if any. */

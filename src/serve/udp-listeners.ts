@@ -12,8 +12,8 @@ export interface UdpEndpoint extends MessageOrigin {
   addresses(own: readonly Uint8Array[]): readonly Uint8Array[] | undefined
   /** Whether datagrams whose checksum is wrong are dropped, as the kernel does. */
   readonly verifiesChecksums: boolean
-  /** What it was given, and answered by `reply`. */
-  readonly counts: { received: number; replied: number }
+  /** Slots of `UDP_COUNTER`: what it was given, and answered by `reply`. */
+  readonly counters: Float64Array
   deliver(message: UdpMessage): void
   /** The interface is gone, or the handler threw. */
   fail(error: Error): void

@@ -2,20 +2,11 @@
 import type { Interface } from '../kernel/index.js'
 import { Headers, fold, parseHeaders, wordSum, wordsOf } from '../packet/index.js'
 import type { Verdict, XdpPacket } from '../xsk/index.js'
+import { UDP_COUNTER } from './udp-counters.js'
 import { checksumsValid, turnAround } from './udp-frame.js'
 import type { UdpEndpoint, UdpListeners } from './udp-listeners.js'
 import { NO_REPLY, UdpMessage } from './udp-message.js'
 import { INLINE_WORDS, turnPlain } from './udp-plain.js'
-
-/** What was taken by the program and given to nobody. */
-export interface UdpDropCounts {
-  /** Header or checksum wrong. */
-  damaged: number
-  /** To another hardware address, or to nobody here any more. */
-  unwanted: number
-  /** Waited for their next hop in vain, or found too many waiting. */
-  unresolved: number
-}
 
 /** What a receiver is made of. */
 export interface UdpReceiverParts {
@@ -25,10 +16,11 @@ export interface UdpReceiverParts {
   /** The interface's name, which is the zone of link-local addresses. */
   zone: string
   listeners: UdpListeners
-  drops: UdpDropCounts
+  /** Slots of `UDP_COUNTER`: counts what nobody was given. */
+  counters: Float64Array
   /** Told by which queue the message at hand came; -1 afterwards. */
   sender: { batchOf: number }
-  /** An endpoint's handler threw. */
+  /** An endpoint's handler threw. What is thrown here ends the batch. */
   failed: (endpoint: UdpEndpoint, error: Error) => void
 }
 
@@ -41,6 +33,9 @@ interface Link {
   vlan: number
 }
 
+// V8 of Node 20 does not fold what is imported.
+const { received: RECEIVED, replied: REPLIED, damaged: DAMAGED, unwanted: UNWANTED } = UDP_COUNTER
+
 const NO_LINK: Link = { first: 0, last: -1, mtu: -1, vlan: -1 }
 
 /** Handles the packets of one interface. */
@@ -48,7 +43,7 @@ export class UdpReceiver {
   readonly #frameSize: number
   readonly #words: Int32Array
   readonly #listeners: UdpListeners
-  readonly #drops: UdpDropCounts
+  readonly #counters: Float64Array
   readonly #sender: { batchOf: number }
   readonly #failed: UdpReceiverParts['failed']
   readonly #headers = new Headers()
@@ -61,7 +56,7 @@ export class UdpReceiver {
     this.#frameSize = parts.frameSize
     this.#words = wordsOf(parts.bytes)
     this.#listeners = parts.listeners
-    this.#drops = parts.drops
+    this.#counters = parts.counters
     this.#sender = parts.sender
     this.#failed = parts.failed
     this.#message = new UdpMessage(parts.bytes, parts.zone)
@@ -124,7 +119,7 @@ export class UdpReceiver {
     // To another machine, as a switch or a mirror port may flood it: the kernel's PACKET_OTHERHOST.
     const isOthers = !isToGroup && (mac !== link.first || (words[at + 1] & 0xffff) !== link.last)
     if (endpoint === undefined || isOthers) {
-      this.#drops.unwanted++
+      this.#counters[UNWANTED]++
       return undefined
     }
     // As `checksumsValid` says it of any. 0xffff is all ones but for the carries; 0 it never is.
@@ -156,7 +151,7 @@ export class UdpReceiver {
         isRight = sum === 0xffff || stored === fold(pseudo)
       }
       if (!isRight) {
-        this.#drops.damaged++
+        this.#counters[DAMAGED]++
         return undefined
       }
     }
@@ -192,7 +187,7 @@ export class UdpReceiver {
       h.fragment !== 'none' ||
       payload - l3 !== (isIpv4 ? 28 : 48)
     ) {
-      this.#drops.damaged++
+      this.#counters[DAMAGED]++
       return undefined
     }
     const vlan = h.outerVlan
@@ -203,11 +198,11 @@ export class UdpReceiver {
     const endpoint = listening.length === 1 ? listening[0] : this.#choose(packet, h)
     const isOthers = !isToGroup && (mac !== link.first || view.getUint16(offset + 4, true) !== link.last)
     if (endpoint === undefined || isOthers) {
-      this.#drops.unwanted++
+      this.#counters[UNWANTED]++
       return undefined
     }
     if (endpoint.verifiesChecksums && !checksumsValid(view, this.#words, h)) {
-      this.#drops.damaged++
+      this.#counters[DAMAGED]++
       return undefined
     }
     // How much a reply in place may hold: nothing when it would come from a group's address, or go to port 0.
@@ -233,9 +228,9 @@ export class UdpReceiver {
   // Gives an endpoint the message at hand. Answers how long its reply in place is; negative when there is none.
   #deliver(packet: XdpPacket, endpoint: UdpEndpoint): number {
     const message = this.#message
-    const { counts } = endpoint
+    const { counters } = endpoint
     message.begin(endpoint)
-    counts.received++
+    counters[RECEIVED]++
     this.#sender.batchOf = packet.queue
     try {
       endpoint.deliver(message)
@@ -248,7 +243,7 @@ export class UdpReceiver {
     this.#sender.batchOf = -1
     const reply = message.end()
     if (reply === NO_REPLY) return NO_REPLY
-    counts.replied++
+    counters[REPLIED]++
     return packet.frame < 0 ? NO_REPLY : reply
   }
 

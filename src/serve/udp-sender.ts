@@ -1,6 +1,7 @@
 // Datagrams sent to anybody by one interface: in frames of our own, once the next hop is known.
 import type { XdpSocket } from '../xsk/index.js'
 import type { Destination, RouteCache } from './route-cache.js'
+import { UDP_COUNTER } from './udp-counters.js'
 import { headersOf } from './udp-frame.js'
 
 /** What became of a datagram: on its way, waiting for its next hop, dropped for want of room, or the kernel's to send. */
@@ -23,8 +24,8 @@ export interface UdpSenderParts {
   /** One a queue. */
   sockets: readonly XdpSocket[]
   routes: RouteCache
-  /** Counts what waited in vain. */
-  drops: { unresolved: number }
+  /** Slots of `UDP_COUNTER`: counts what waited in vain. */
+  counters: Float64Array
   /** A TX ring could not be handed over: the interface is gone. */
   fail: (error: Error) => void
 }
@@ -36,17 +37,17 @@ export class UdpSender {
   readonly #sockets: readonly XdpSocket[]
   readonly #byQueue: XdpSocket[] = []
   readonly #routes: RouteCache
-  readonly #drops: { unresolved: number }
+  readonly #counters: Float64Array
   readonly #fail: (error: Error) => void
   #isFlushPlanned = false
   #isClosed = false
   #waiting = 0
 
-  constructor({ sockets, routes, drops, fail }: UdpSenderParts) {
+  constructor({ sockets, routes, counters, fail }: UdpSenderParts) {
     this.#sockets = sockets
     for (const socket of sockets) this.#byQueue[socket.queue] = socket
     this.#routes = routes
-    this.#drops = drops
+    this.#counters = counters
     this.#fail = fail
   }
 
@@ -65,7 +66,7 @@ export class UdpSender {
     const isDue = this.#routes.neighbours.isDue(hop)
     if (isDue && from.hasKernel) return 'kernel'
     if (this.#waiting >= MAX_WAITING) {
-      this.#drops.unresolved++
+      this.#counters[UDP_COUNTER.unresolved]++
       return 'dropped'
     }
     const copy = payload.slice()
@@ -77,11 +78,16 @@ export class UdpSender {
       },
       failed: () => {
         this.#waiting--
-        this.#drops.unresolved++
+        this.#counters[UDP_COUNTER.unresolved]++
       },
     }
     this.#routes.neighbours.wait(hop, waiter, isDue)
     return 'waiting'
+  }
+
+  /** Whether the way to an address is over the interface. */
+  reaches(address: string): boolean {
+    return this.#routes.to(address)?.hop !== undefined
   }
 
   /** From now on nothing is sent. */

@@ -279,7 +279,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   }
 }
 
-function moduleAddress(worker: URL | string): string {
+/** The address of a module that a thread is to run. Throws `OptionError` for what is none. */
+export function moduleAddress(worker: URL | string): string {
   if (worker instanceof URL) return worker.href
   if (typeof worker !== 'string' || worker === '') {
     throw new OptionError('worker', `"${String(worker)}" is no module for workers`)

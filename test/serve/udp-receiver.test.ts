@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import fc from 'fast-check'
 import { buildPacket } from '../../src/packet/index.js'
+import { countsOf, dropsOf, makeCounters } from '../../src/serve/udp-counters.js'
 import { identification } from '../../src/serve/udp-frame.js'
 import { UdpListeners } from '../../src/serve/udp-listeners.js'
 import type { UdpMessage } from '../../src/serve/udp-message.js'
@@ -18,8 +19,7 @@ type Answer = 'none' | 'same' | Uint8Array
 /** A receiver on two frames of memory, with one endpoint on port 9. */
 function receiver(verifiesChecksums: boolean) {
   const bytes = new Uint8Array(2 * FRAME)
-  const drops = { damaged: 0, unwanted: 0, unresolved: 0 }
-  const counts = { received: 0, replied: 0 }
+  const counters = makeCounters()
   const listeners = new UdpListeners({ add: () => undefined, remove: () => true }, 'test0')
   let heard: unknown
   let answer: Answer = 'none'
@@ -45,7 +45,7 @@ function receiver(verifiesChecksums: boolean) {
       ports: [9],
       verifiesChecksums,
       addresses: () => undefined,
-      counts,
+      counters,
       deliver,
       fail: assert.ifError,
       replyElsewhere: () => false,
@@ -57,7 +57,7 @@ function receiver(verifiesChecksums: boolean) {
     frameSize: FRAME,
     zone: 'test0',
     listeners,
-    drops,
+    counters,
     sender: { batchOf: -1 },
     failed: (_, error) => assert.ifError(error),
   })
@@ -69,8 +69,7 @@ function receiver(verifiesChecksums: boolean) {
     receive(data: Uint8Array, offset: number, reply: Answer) {
       bytes.fill(0xa5)
       bytes.set(data, FRAME + offset)
-      Object.assign(drops, { damaged: 0, unwanted: 0 })
-      Object.assign(counts, { received: 0, replied: 0 })
+      counters.fill(0)
       Object.assign(packet, { frame: FRAME, offset: FRAME + offset, length: data.length })
       identification.last = 7
       heard = undefined
@@ -78,7 +77,7 @@ function receiver(verifiesChecksums: boolean) {
       const verdict = own.handle(packet)
       const sent = bytes.slice(packet.offset, packet.offset + packet.length)
       const around = bytes.subarray(0, packet.offset).every((byte) => byte === 0xa5)
-      return { verdict, heard, sent, around, ...drops, ...counts }
+      return { ...dropsOf(counters), ...countsOf(counters), verdict, heard, sent, around }
     },
   }
 }
