@@ -2,15 +2,25 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { OptionError, XdpError, getInterface } from '../kernel/index.js'
 import { parsePort } from '../programs/settings.js'
-import { createUdpServer, defaultInterface, notifyManager, type UdpServer } from '../serve/index.js'
+import {
+  createUdpServer,
+  defaultInterface,
+  notifyManager,
+  type UdpServer,
+  type UdpServerOptions,
+  type UdpWorkerServer,
+} from '../serve/index.js'
+import { XdpGroup, type XdpWorkerGroup } from '../xsk/index.js'
 import { ipAddress } from './arguments.js'
 import { untilInterrupted } from './interrupt.js'
 import { addSteeringOptions, type SteeringFlags } from './program-options.js'
 import { requireUp } from './require-up.js'
-import { describeGroup } from './run-group.js'
+import { describeGroup, type GroupSummary } from './run-group.js'
 import { addSocketOptions, groupOptions, type SocketFlags } from './socket-options.js'
 import { chooseSteering } from './steering.js'
 import { TrafficPrinter } from './traffic.js'
+
+const WORKER = new URL('./echo-worker.js', import.meta.url)
 
 interface EchoFlags extends SocketFlags, SteeringFlags {
   port: number[]
@@ -22,7 +32,10 @@ interface EchoFlags extends SocketFlags, SteeringFlags {
   requireNative?: boolean
   requireZeroCopy?: boolean
   wait?: 'event-loop' | 'poll'
+  workers?: number
 }
+
+type EchoServer = UdpServer | UdpWorkerServer
 
 export function echoCommand(): Command {
   return addSteeringOptions(addSocketOptions(new Command('echo')), {
@@ -68,8 +81,13 @@ export function echoCommand(): Command {
     .addOption(
       new Option(
         '--wait <how>',
-        'how to wait while datagrams flow: poll sleeps for one queue alone, and costs less (default: event-loop)',
+        'how to wait while datagrams flow: poll sleeps for one queue alone, and costs less (default: event-loop; with --workers poll)',
       ).choices(['event-loop', 'poll']),
+    )
+    .option(
+      '--workers <threads>',
+      'serve by threads: auto gives each queue one, a number each queue so many, over which its flows are spread',
+      threadsPerQueue,
     )
     .option('--require-native', 'fail unless the program runs in the driver')
     .addOption(
@@ -88,20 +106,22 @@ async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSi
   const name = given ?? chooseInterface()
   const program = await chooseSteering(flags, name)
   requireUp(name)
-  const { port = [7], address, vlan, kernelSocket, wait, rateLimit: perSecond, ban: banSeconds = 0 } = flags
-  const server = await createUdpServer(
-    {
-      ...groupOptions(name, flags),
-      port,
-      kernelSocket,
-      ...(program && { program }),
-      ...(address && { addresses: address }),
-      ...(vlan && { vlans: vlan }),
-      ...(wait && { wait }),
-      ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
-    },
-    (message) => void message.reply(),
-  )
+  const { port = [7], address, vlan, kernelSocket, rateLimit: perSecond, ban: banSeconds = 0 } = flags
+  const { workers: workersPerQueue, wait = workersPerQueue === undefined ? 'event-loop' : 'poll' } = flags
+  const options: UdpServerOptions = {
+    ...groupOptions(name, flags),
+    port,
+    kernelSocket,
+    wait,
+    ...(program && { program }),
+    ...(address && { addresses: address }),
+    ...(vlan && { vlans: vlan }),
+    ...(perSecond !== undefined && { rateLimit: { perSecond, banSeconds } }),
+  }
+  const server: EchoServer =
+    workersPerQueue === undefined
+      ? await createUdpServer(options, (message) => void message.reply())
+      : await createUdpServer({ ...options, worker: WORKER, workersPerQueue, cpus: 'auto' })
   let limited: number | undefined
   try {
     requireGranted(server, flags)
@@ -119,6 +139,16 @@ async function echo(given: string | undefined, flags: EchoFlags, signal: AbortSi
   )
 }
 
+/** What the command says of the server's sockets, whoever drives them. */
+function summaryOf({ group }: EchoServer): GroupSummary {
+  if (group instanceof XdpGroup) return group
+  const { interface: name, attachment, workers } = group
+  const sockets = workers.flatMap(({ queue, copy }) =>
+    copy === undefined ? [] : { queue, copy: { asked: copy, got: copy } },
+  )
+  return { interface: name, attachment, sockets }
+}
+
 /** An option that is about the command's own program. */
 function ownOption<T>(flags: string, description: string, read: (text: string, before: T) => T): Option {
   return new Option(flags, description).argParser(read).conflicts('program')
@@ -131,30 +161,34 @@ function chooseInterface(): string {
 }
 
 /** Throws `XDP_REQUIRED` with the reason when the kernel gave less than the user cannot do without. */
-function requireGranted({ group }: UdpServer, flags: EchoFlags): void {
-  const { attachment, sockets } = group
+function requireGranted(server: EchoServer, flags: EchoFlags): void {
+  const { interface: name, attachment, sockets } = summaryOf(server)
   if (flags.requireNative && attachment?.mode !== 'native') {
     throw new XdpError(
       'XDP_REQUIRED',
-      `${group.interface} runs the program in ${attachment?.mode} mode, and native mode is required` +
+      `${name} runs the program in ${attachment?.mode} mode, and native mode is required` +
         (attachment?.fallbackReason === undefined ? '' : `: ${attachment.fallbackReason}`),
       'Leave --require-native out to run all the same.',
     )
   }
   const copying = sockets.filter(({ copy }) => copy.got !== 'zero-copy')
   if (flags.requireZeroCopy && copying.length > 0) {
-    const queues = copying.map(({ queue }) => queue).join(', ')
+    const queues = [...new Set(copying.map(({ queue }) => queue))].join(', ')
     throw new XdpError(
       'XDP_REQUIRED',
-      `${group.interface} copies the packets of queue ${queues}, and zero copy is required: its driver has none, or not now`,
+      `${name} copies the packets of queue ${queues}, and zero copy is required: its driver has none, or not now`,
       'Leave --require-zero-copy out to run all the same.',
     )
   }
 }
 
-async function run(server: UdpServer, flags: EchoFlags, signal: AbortSignal): Promise<void> {
+async function run(server: EchoServer, flags: EchoFlags, signal: AbortSignal): Promise<void> {
   const { group } = server
-  const status = `echoing UDP port ${server.ports.join(', ')} on ${describeGroup(group)}`
+  const summary = summaryOf(server)
+  const status =
+    `echoing UDP port ${server.ports.join(', ')} on ${describeGroup(summary)}` +
+    (group instanceof XdpGroup ? '' : `, by ${group.workers.length} threads`)
+  if (!(group instanceof XdpGroup)) reportWorkers(group)
   const traffic = new TrafficPrinter(() => group.statistics(), flags)
   let fail: (error: Error) => void = () => undefined
   const stopped = new Promise<void>((resolve, reject) => {
@@ -171,11 +205,12 @@ async function run(server: UdpServer, flags: EchoFlags, signal: AbortSignal): Pr
   }, flags.interval * 1000)
   try {
     for (const { message } of group.warnings) console.error(`xdp: warning: ${message}`)
-    for (const socket of group.sockets) {
-      const index = getInterface(socket.interface).index
-      console.error(`INFO Binding socket to interface index ${index} queue ${socket.queue}...`)
-      console.error(`INFO Bound in ${socket.copy.got} mode`)
-      console.error(`INFO AF_XDP socket ready on ${socket.interface}:${socket.queue}`)
+    const { interface: name, sockets } = summary
+    const { index } = getInterface(name)
+    for (const { queue, copy } of sockets) {
+      console.error(`INFO Binding socket to interface index ${index} queue ${queue}...`)
+      console.error(`INFO Bound in ${copy.got} mode`)
+      console.error(`INFO AF_XDP socket ready on ${name}:${queue}`)
     }
     console.error(`xdp: ${status}`)
     notifyManager('ready', status)
@@ -185,6 +220,21 @@ async function run(server: UdpServer, flags: EchoFlags, signal: AbortSignal): Pr
   } finally {
     clearInterval(timer)
   }
+}
+
+/** Says what becomes of threads that end by themselves. */
+function reportWorkers(group: XdpWorkerGroup): void {
+  group.on('crash', ({ message }, { queue }, ms) =>
+    console.error(`xdp: warning: the thread of queue ${queue} is replaced in ${ms} ms: ${message}`),
+  )
+  group.on('warning', ({ message }) => console.error(`xdp: warning: ${message}`))
+}
+
+function threadsPerQueue(text: string): number {
+  const count = text === 'auto' ? 1 : Number(text)
+  if (!(/^\d+$|^auto$/.test(text) && count >= 1))
+    throw new InvalidArgumentError('Use auto, or a number from 1.')
+  return count
 }
 
 function addPort(text: string, list: number[] = []): number[] {

@@ -1,5 +1,5 @@
 // Runs sockets until the user or the system says stop, printing counters on the way.
-import type { PacketHandler, XdpGroup } from '../xsk/index.js'
+import type { PacketHandler, XdpGroup, XdpSocket } from '../xsk/index.js'
 import type { SocketFlags } from './socket-options.js'
 import { TrafficPrinter } from './traffic.js'
 
@@ -34,14 +34,19 @@ export async function runGroup(
   }
 }
 
+/** What there is to say of a group, of threads or of none. */
+export interface GroupSummary extends Pick<XdpGroup, 'interface' | 'attachment'> {
+  sockets: readonly Pick<XdpSocket, 'queue' | 'copy'>[]
+}
+
 /** One line that says what was got: interface, queues, program mode, copy mode. */
-export function describeGroup(group: XdpGroup): string {
+export function describeGroup(group: GroupSummary): string {
   const { attachment, sockets } = group
-  const queues = sockets.map((socket) => socket.queue).join(', ')
+  const queues = [...new Set(sockets.map((socket) => socket.queue))].join(', ')
   const copies = [...new Set(sockets.map((socket) => socket.copy.got))].join(' and ')
   const why = attachment?.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
   return (
-    `${group.interface}, ${sockets.length === 1 ? 'queue' : 'queues'} ${queues}: program ${attachment?.programId} ` +
+    `${group.interface}, ${queues.includes(',') ? 'queues' : 'queue'} ${queues}: program ${attachment?.programId} ` +
     `in ${attachment?.mode} mode by ${attachment?.kind}${why}, packets by ${copies}`
   )
 }

@@ -54,6 +54,44 @@ describe('xdp echo', { skip: needsRoot }, () => {
     })
   }
 
+  for (const [given, threads] of [
+    ['auto', 2],
+    ['2', 4],
+  ] as const) {
+    it(`echoes by ${threads} threads with --workers ${given} on two queues`, async (t) => {
+      const lab = createTestLab(t, { isolated: false, queues: 2 })
+      const echo = await startXdp(t, ['echo', lab.name, '--port', '0', '--workers', given], READY)
+      const [ready] = await echo.waitFor('stderr', READY)
+      assert.match(
+        ready,
+        new RegExp(
+          `^xdp: echoing UDP port \\d+ on ${lab.name}, queues 0, 1: .*, by ${threads} threads$`,
+          'm',
+        ),
+      )
+      const [, port] = /UDP port (\d+) on/.exec(ready)!
+      for (let i = 0; i < 10; i++) {
+        const { stdout } = await lab.exec('b', 'socat', ['-t2', '-', `UDP4:${lab.a.ipv4}:${port}`], {
+          input: `hello ${i}`,
+        })
+        assert.equal(stdout, `hello ${i}`)
+      }
+      const { status, stderr, stdout } = await echo.stop('SIGTERM')
+      assert.equal(status, 0)
+      assert.match(stdout, /AF_XDP RX: +10 pkts/)
+      assert.match(stderr, /^xdp: answered 10 of 10 datagrams; 0 more came by the kernel, /m)
+      assert.deepEqual(queryXdp(lab.name), [])
+    })
+  }
+
+  it('refuses numbers of workers that cannot be', async () => {
+    for (const given of ['0', '-1', 'many', '1.5']) {
+      const { status, stderr } = await xdp(['echo', 'lo', '--workers', given])
+      assert.notEqual(status, 0)
+      assert.match(stderr, /Use auto, or a number from 1\./)
+    }
+  })
+
   it('takes the interface of the default route, and says so', async (t) => {
     const lab = createTestLab(t)
     const inside = async (args: string[]) => lab.exec('a', XDP[0], [XDP[1], 'echo', ...args])
