@@ -121,6 +121,10 @@ const advices: readonly (readonly [RegExp, Advice])[] = [
     'The verifier follows a million steps over all paths: make loops shorter, use bpf_loop, or split the program by tail calls.',
   ],
   [
+    /cannot be patched due to 16-bit range/,
+    'A function of the program is too long for the jumps within it once the verifier has added its own code: split it into functions, or by tail calls.',
+  ],
+  [
     /call stack of \d+ frames is too deep|call stack|recursive/,
     'Subprograms nest at most 8 deep and cannot call themselves.',
   ],

@@ -80,8 +80,7 @@ export class Translation {
       }
       if (tracer.reachable) this.#translate(instruction, index)
     })
-    const { variables, versions, packet, stackTop } = this.#entry
-    const behind = (block: Block): Point => ({ block, variables, versions, packet, stackTop })
+    const behind = (block: Block): Point => ({ ...this.#entry, block })
     return [behind(this.#accept), behind(this.#reject)]
   }
 

@@ -3,7 +3,7 @@ import type { AnyCodec } from '../codec.js'
 import { type Block, type Operand, isPure } from './ir.js'
 import { type Kind, constant, shown } from './kinds.js'
 import { oneStatement, programError, statementLocation } from './location.js'
-import { type Init, initialize } from './memory.js'
+import { type Init, initialize, placeHere } from './memory.js'
 import {
   type Branches,
   Local,
@@ -77,7 +77,7 @@ export class Body<R> {
   /** A piece of the stack for a codec's type, of which every byte is for you to write before it is read. */
   uninitialized<C extends AnyCodec>(codec: C): Local<C> {
     const base = this.tracer.stackAddress(this.tracer.allocate(codec.size))
-    return new Local({ tracer: this.tracer, space: 'stack', base, offset: 0 }, codec)
+    return new Local(placeHere(this.tracer, 'stack', base), codec)
   }
   /** A verdict from a number that the program computed, as XDP_PASS is 2. */
   verdict(value: Value<'u32'>): VerdictValue {
@@ -116,11 +116,11 @@ export class Body<R> {
    */
   attempt(body: () => Outcome<R>, failed: () => Outcome<R> = () => undefined): void {
     const { tracer } = this
-    const { stackTop } = tracer.point
+    const { stackTop, scope } = tracer.point
     const ends: Point[] = []
     const failures = tracer.attempt(() => ends.push(...this.trace(tracer.point, body)))
     const at = tracer.join(failures)
-    ends.push(...this.trace(at && { ...at, stackTop }, failed))
+    ends.push(...this.trace(at && { ...at, stackTop, scope }, failed))
     tracer.moveTo(tracer.join(ends))
   }
 
@@ -137,11 +137,8 @@ export class Body<R> {
   /** Runs `body` where the pointer points to something. */
   ifPresent<T>(maybe: Maybe<T>, body: (found: T) => Outcome<R>): Branches<R> {
     const { tracer } = this
-    const { no, found } = oneStatement(() => {
-      const no = tracer.branch('!=', 64, maybe.pointer, 0n)
-      return { no, found: maybe.refer() }
-    })
-    const ends = this.trace(tracer.point, () => body(found))
+    const no = tracer.branch('!=', 64, maybe.pointer, 0n)
+    const ends = this.trace(tracer.point, () => body(maybe.refer()))
     return this.branches(ends, no)
   }
 
@@ -162,7 +159,9 @@ export class Body<R> {
     const headPacket = tracer.point.packet
     const breaks: Point[] = []
     const continues: Point[] = []
+    let isWritten = false
     const leave = (points: Point[]) => () => {
+      if (isWritten) throw programError('loop', 'This loop has ended: it can be left only from within')
       points.push(tracer.point)
       tracer.moveTo(undefined)
     }
@@ -170,6 +169,7 @@ export class Body<R> {
     continues.push(
       ...this.trace(tracer.point, () => body(round, { break: leave(breaks), continue: leave(continues) })),
     )
+    isWritten = true
     const next = tracer.join(continues)
     tracer.moveTo(next)
     if (next) {
@@ -200,6 +200,14 @@ export class Body<R> {
       const value = outcome === undefined ? tracer.otherwise : this.#result(outcome)
       tracer.terminate({ op: 'return', value })
     }
+    for (const at of tracer.unused.values()) {
+      throw programError(
+        'condition',
+        "This is compared and nothing depends on it: JavaScript's own if, &&, || and ! do not know what the packet holds",
+        'Use x.if, x.require, .and, .or and .not, or take it out.',
+        at,
+      )
+    }
     tracer.finished = true
   }
 
@@ -216,8 +224,8 @@ export class Body<R> {
     }
     if (!at) return []
     const { tracer } = this
-    const { stackTop } = at
-    tracer.moveTo(at)
+    const { stackTop, scope } = at
+    tracer.moveTo({ ...at, scope: { outer: scope, depth: scope.depth + 1 } })
     const outcome = body()
     if (!tracer.reachable) return []
     if (outcome !== undefined) {
@@ -257,6 +265,7 @@ export class Body<R> {
     const elseIf = (condition: Condition | undefined, body: () => Outcome<R>): Branches<R> => {
       const renamed = back()
       if (!onto) {
+        if (condition) testOf(condition, tracer)
         return this.branches(ends, undefined)
       }
       const rename = (operand: Operand): Operand =>

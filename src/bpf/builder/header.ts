@@ -1,5 +1,5 @@
 // What all headers are: a place in the packet that has been checked, and typed looks at it.
-import { Bytes, Field, type Place, checkPlace, further } from './memory.js'
+import { Bytes, Field, type Place, checkPlace, further, placeHere } from './memory.js'
 import type { Tracer } from './trace.js'
 import type { Operand } from './ir.js'
 import { type Kind, checkCount } from './kinds.js'
@@ -46,5 +46,5 @@ export function placeAt(tracer: Tracer, offset: Operand, verdict?: bigint): Plac
   tracer.unless('<=', 32, start, 0x7fffn, verdict)
   const { packet } = tracer.point
   const base = tracer.alu('add', 64, packet.data, start)
-  return { tracer, space: 'packet', base, offset: 0, packet, start }
+  return placeHere(tracer, 'packet', base, { packet, start })
 }

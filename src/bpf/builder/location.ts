@@ -36,6 +36,9 @@ export function oneStatement<T>(write: () => T): T {
   }
 }
 
+/** Where what is written now stands, unless the builder itself writes it. */
+export const ownLocation = (): SourceLocation | undefined => (statement ? undefined : statementLocation())
+
 let tracking = true
 let statement: { readonly at: SourceLocation | undefined } | undefined
 

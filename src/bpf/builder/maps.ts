@@ -1,8 +1,11 @@
 // Maps as programs declare them: a name, a type and codecs. They exist once the program is loaded.
 import { type AnyCodec, type Decoded, type IntegerCodec, u32 } from '../codec.js'
-import type { MapType } from '../constants.js'
+import { MAP_TYPES, type MapType } from '../constants.js'
 import { BpfMap, type DefaultKey, type Stored } from '../map.js'
 import type { CreateMapOptions, IndexedMapType, ReferenceMapType } from '../map-options.js'
+import { OptionError } from '../../kernel/errors.js'
+import { shown } from './kinds.js'
+import { programError } from './location.js'
 
 type U32 = IntegerCodec<number, 'u32'>
 
@@ -51,11 +54,15 @@ export type MapOf<D> =
       >
     : never
 
-/** Declares a map. Nothing happens in the kernel. */
+/** Declares a map. Nothing happens in the kernel. Throws `OptionError`, with the line, for what cannot be a map. */
 export function defineMap<const T extends MapType, KC extends AnyCodec = never, VC extends AnyCodec = never>(
   options: MapOptions<T, KC, VC>,
 ): MapDefinition<T, KeyCodec<T, KC>, ValueCodec<T, VC>> {
   const { name, key = u32, value = u32, ...rest } = options
+  if (typeof name !== 'string' || name === '')
+    throw programError('name', `${shown(name)} is no name for a map`)
+  if (!Object.hasOwn(MAP_TYPES, options.type))
+    throw programError('type', `The map "${name}" cannot be made: ${shown(options.type)} is no type of map`)
   return {
     type: options.type,
     name,
@@ -66,12 +73,17 @@ export function defineMap<const T extends MapType, KC extends AnyCodec = never, 
   } as unknown as MapDefinition<T, KeyCodec<T, KC>, ValueCodec<T, VC>>
 }
 
-/** Makes the map that was declared. `btf` says what its keys and values are. */
+/** Makes the map that was declared. `btf` says what its keys and values are. Throws what `BpfMap.create` throws. */
 export function createMap<D extends MapDefinition>(
   definition: D,
   btf?: { fd: number; keyTypeId: number; valueTypeId: number },
 ): MapOf<D> {
   const { type, name, key, value, options } = definition
   const typed = type === 'ringbuf' ? {} : { key, value }
-  return BpfMap.create({ ...options, ...typed, ...(btf && { btf }), name }) as unknown as MapOf<D>
+  try {
+    return BpfMap.create({ ...options, ...typed, ...(btf && { btf }), name }) as unknown as MapOf<D>
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error
+    throw new OptionError(error.option, `The map "${name}" cannot be made: ${error.message}`, error.hint)
+  }
 }

@@ -3,7 +3,7 @@ import type { AnyCodec, ArrayCodec, IntegerCodec, StructCodec } from '../codec.j
 import { type Operand, type Space } from './ir.js'
 import { KINDS, type Kind, checkCount, constant, infoOf, shown } from './kinds.js'
 import { oneStatement, programError } from './location.js'
-import type { PacketBase, Tracer } from './trace.js'
+import { type PacketBase, type Scope, type Tracer, isWithin } from './trace.js'
 import type { Condition } from './value.js'
 import { type Term, Value } from './value.js'
 
@@ -13,12 +13,24 @@ export interface Place {
   readonly space: Space
   readonly base: number
   readonly offset: number
+  /** Where it was found: on every path there are its bytes. */
+  readonly scope: Scope
   /** In packets: the place the packet had when the address was made. */
   readonly packet?: PacketBase
   /** In packets, where it is known without a subtraction: how many bytes `base` is behind the packet's first. */
   readonly start?: Operand
   /** Map values that no other CPU sees need no atomic operations. */
   readonly shared?: boolean
+}
+
+/** The place that an address is, found here. */
+export function placeHere(
+  tracer: Tracer,
+  space: Space,
+  base: number,
+  more?: Pick<Place, 'packet' | 'start'>,
+): Place {
+  return { tracer, space, base, offset: 0, scope: tracer.point.scope, ...more }
 }
 
 /** A place `bytes` further. */
@@ -41,9 +53,24 @@ export function startOf({ tracer, base, offset, packet, start }: Place): Operand
   return tracer.alu('add', 32, from, BigInt(offset))
 }
 
-/** Throws when the packet has moved since the place was made. */
-export function checkPlace(place: Place): void {
-  if (place.packet && place.packet !== place.tracer.point.packet) {
+const FOUND: Record<Space, string> = {
+  packet: 'This header was found',
+  map: 'This map value or record was found',
+  stack: 'This struct was made',
+  context: 'This was found',
+}
+
+/** Throws when the packet has moved since the place was made, or when there are paths from elsewhere. */
+export function checkPlace({ tracer, packet, scope, space }: Place): void {
+  const { point } = tracer
+  if (!isWithin(point.scope, scope)) {
+    throw programError(
+      'place',
+      `${FOUND[space]} in a branch that not every path takes: it is not known here`,
+      'Use it in that branch, or find it before.',
+    )
+  }
+  if (packet && packet !== point.packet) {
     throw programError(
       'packet',
       'This header was found before the packet was moved (adjustHead, adjustTail): its place is not known any more',
@@ -120,6 +147,7 @@ export class Field<K extends Kind = Kind> extends Value<K> {
     dst?: number,
   ): number | undefined {
     const { size, network } = KINDS[this.kind]
+    checkPlace(this.place)
     const { space, base, offset } = this.place
     if ((size !== 'u32' && size !== 'u64') || network) {
       throw programError('atomic', `Atomic operations are for 32 and 64 bits, not for ${this.kind}`)

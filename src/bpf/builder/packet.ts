@@ -12,7 +12,7 @@ import {
 import type { Verdict } from '../constants.js'
 import { Ipv4, type Ipv4Options } from './ipv4.js'
 import { Ipv6 } from './ipv6.js'
-import { Bytes, Field, type Place, checkPlace, further } from './memory.js'
+import { Bytes, Field, type Place, checkPlace, further, placeHere } from './memory.js'
 import { type Kind, checkCount, infoOf, shown } from './kinds.js'
 import type { Tracer, VariableKey } from './trace.js'
 import { verdictNumber } from './results.js'
@@ -85,16 +85,20 @@ export class Packet {
   ethernet(options: EthernetOptions = {}): Ethernet {
     const tracer = this.#tracer
     const short = verdictOf(options.short)
+    const { vlans = 0 } = options
+    if (![0, 1, 2].includes(vlans)) {
+      throw programError('vlans', `${shown(vlans)} VLAN tags cannot be stepped over`, 'Use 0, 1 or 2.')
+    }
     const place = this.#place(0)
     return oneStatement(() => {
       tracer.needBytes(place.base, ETH_HLEN, short)
-      return new Ethernet(place, options.vlans ? walkTags(place, options.vlans, short) : undefined)
+      return new Ethernet(place, vlans === 0 ? undefined : walkTags(place, vlans, short))
     })
   }
 
   #place(offset: number): Place {
     const { packet } = this.#tracer.point
-    return { tracer: this.#tracer, space: 'packet', base: packet.data, offset, packet, start: 0n }
+    return further(placeHere(this.#tracer, 'packet', packet.data, { packet, start: 0n }), offset)
   }
 }
 

@@ -86,9 +86,15 @@ export interface LoopControl {
 /** The number of a verdict. Throws `OptionError` for what is none, as only JavaScript can write it. */
 export function verdictNumber(verdict: Verdict): bigint {
   if (typeof verdict === 'string' && Object.hasOwn(XDP_ACTIONS, verdict)) return BigInt(XDP_ACTIONS[verdict])
+  const given: unknown = verdict
+  if (given instanceof Promise)
+    throw programError('body', 'The body of a program cannot be async: it runs once, now')
+  const isBranches = typeof given === 'object' && given !== null && 'elseIf' in given
   throw programError(
     'verdict',
-    `${shown(verdict)} is no verdict`,
-    `Use ${Object.keys(XDP_ACTIONS).join(', ')}, or what x.redirectTo and x.verdict give.`,
+    `${isBranches ? 'What x.if gives' : shown(verdict)} is no verdict`,
+    isBranches
+      ? 'Put the body in braces: () => { x.if(…) }.'
+      : `Use ${Object.keys(XDP_ACTIONS).join(', ')}, or what x.redirectTo and x.verdict give.`,
   )
 }

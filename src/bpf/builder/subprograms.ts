@@ -1,6 +1,6 @@
 // What a program consists of beside its entry: the functions it calls, each traced once, and the maps it uses.
 import type { Fn } from './ir.js'
-import { type Kind, constant } from './kinds.js'
+import { type Kind, constant, shown } from './kinds.js'
 import { programError } from './location.js'
 import type { MapDefinition } from './maps.js'
 import { Tracer } from './trace.js'
@@ -38,6 +38,14 @@ export class Subprograms {
 
   /** Traces a function unless that has been done. */
   use(wanted: Callable): { movesPacket: boolean } {
+    const given: unknown = wanted
+    if (typeof given !== 'object' || given === null || !('write' in given)) {
+      throw programError(
+        'call',
+        `${shown(given)} is no function of a program`,
+        'Use what defineFunction gives.',
+      )
+    }
     const known = this.functions.get(wanted.name)
     if (known) {
       if (known.definition !== wanted) {

@@ -27,9 +27,30 @@ export interface VariableKey {
   readonly name: string
 }
 
+/** A branch of the program, or the whole of it: what was found in one is known there, and in the branches within. */
+export interface Scope {
+  readonly outer: Scope | undefined
+  readonly depth: number
+}
+
+/** Whether whatever gets to `scope` has come by `outer`. */
+export function isWithin(scope: Scope, outer: Scope): boolean {
+  let one = scope
+  while (one.outer && one.depth > outer.depth) one = one.outer
+  return one === outer
+}
+
+/** The innermost branch that holds both. */
+function commonScope(a: Scope, b: Scope): Scope {
+  let one = a
+  while (one.outer && !isWithin(b, one)) one = one.outer
+  return one
+}
+
 /** Everything that holds at one place of the program. */
 export interface Point {
   block: Block
+  scope: Scope
   variables: ReadonlyMap<VariableKey, Operand>
   versions: Versions
   packet: PacketBase
@@ -65,6 +86,7 @@ export class Tracer {
     const entry = this.newBlock(versions)
     this.#point = {
       block: entry,
+      scope: { outer: undefined, depth: 0 },
       variables: new Map(),
       versions,
       packet: { data: 0, end: 0, meta: 0 },
@@ -79,6 +101,8 @@ export class Tracer {
   finished = false
   /** Whether the packet is moved anywhere in this function. */
   movesPacket = false
+  /** What was compared and is part of no decision yet, and where. */
+  readonly unused = new Map<object, SourceLocation>()
 
   /** Whether anything written here could run. */
   get reachable(): boolean {
@@ -331,7 +355,8 @@ export class Tracer {
       point.block.end = { op: 'jump', yes: { to: target, args: args[index] }, at: undefined }
     })
     const stackTop = Math.min(...points.map((point) => point.stackTop))
-    const point: Point = { block: target, variables, versions, packet: first.packet, stackTop }
+    const scope = points.map((point) => point.scope).reduce(commonScope)
+    const point: Point = { block: target, scope, variables, versions, packet: first.packet, stackTop }
     if (rest.some(({ packet }) => packet !== first.packet)) {
       // On one path the packet moved: behind the join nobody knows where it is.
       const here = this.#point

@@ -2,7 +2,7 @@
 import type { AluKind, Bits, Comparison, Operand } from './ir.js'
 import { type Host, KINDS, type Kind, type Network, constant, hostKind, infoOf, shown } from './kinds.js'
 import type { OptionError } from '../../kernel/errors.js'
-import { programError } from './location.js'
+import { ownLocation, programError } from './location.js'
 import type { Tracer } from './trace.js'
 
 /** What an operation takes beside the value itself: another of the same type, or a number that fits it. */
@@ -230,6 +230,15 @@ export class Value<K extends Kind = Kind> {
     )
   }
 
+  /** Throws: JavaScript's own operators do not know what the packet holds. */
+  [Symbol.toPrimitive](): never {
+    throw programError(
+      'value',
+      "JavaScript's own operators know nothing of a value that only the running program has",
+      'Use its methods: .add, .eq, .lt and so on.',
+    )
+  }
+
   #compare(comparison: Comparison, a: Operand, b: Operand): Condition {
     return new Condition({ op: 'compare', tracer: this.tracer, comparison, bits: this.#bits, a, b })
   }
@@ -281,7 +290,14 @@ export function testOf(condition: Condition, tracer?: Tracer): Test {
     throw programError('condition', `${shown(condition)} is no condition`, hint)
   }
   if (tracer && isStrange(condition.test, tracer)) throw strange()
-  return condition.test
+  return condition.use()
+}
+
+/** Whose program a condition is of; nobody's if it always holds, or never. */
+function tracerOf(test: Test): Tracer | undefined {
+  if (test.op === 'constant') return undefined
+  if (test.op === 'compare') return test.tracer
+  return test.op === 'not' ? tracerOf(test.test) : (tracerOf(test.left) ?? tracerOf(test.right))
 }
 
 function isStrange(test: Test, tracer: Tracer): boolean {
@@ -305,18 +321,35 @@ export class Condition {
 
   constructor(test: Test) {
     this.test = test
+    const at = ownLocation()
+    if (at) tracerOf(test)?.unused.set(test, at)
+  }
+
+  /** For the builder's own use: something depends on it. */
+  use(): Test {
+    tracerOf(this.test)?.unused.delete(this.test)
+    return this.test
   }
 
   /** Both hold. The other is not tested when this one fails. */
   and(other: Condition): Condition {
-    return new Condition({ op: 'and', left: this.test, right: testOf(other) })
+    return new Condition({ op: 'and', left: this.use(), right: testOf(other) })
   }
   /** At least one holds. The other is not tested when this one holds. */
   or(other: Condition): Condition {
-    return new Condition({ op: 'or', left: this.test, right: testOf(other) })
+    return new Condition({ op: 'or', left: this.use(), right: testOf(other) })
   }
   not(): Condition {
-    return new Condition({ op: 'not', test: this.test })
+    return new Condition({ op: 'not', test: this.use() })
+  }
+
+  /** Throws: JavaScript's own operators do not know what the packet holds. */
+  [Symbol.toPrimitive](): never {
+    throw programError(
+      'condition',
+      "JavaScript's own operators know nothing of a condition that only the running program has",
+      'Use x.if, x.require, .and, .or and .not.',
+    )
   }
 }
 

@@ -4,15 +4,32 @@ import type { MapType, Verdict } from '../constants.js'
 import type { HelperName } from '../helpers.js'
 import { Body } from './body.js'
 import type { Operand } from './ir.js'
-import { type Kind, checkCount, constant } from './kinds.js'
+import { type Kind, checkCount, constant, shown } from './kinds.js'
 import { oneStatement, programError } from './location.js'
 import type { MapDefinition } from './maps.js'
-import { Bytes, type Init, type Place, type Ref, checkPlace, further, initialize, refTo } from './memory.js'
+import {
+  Bytes,
+  type Init,
+  type Place,
+  type Ref,
+  checkPlace,
+  further,
+  initialize,
+  placeHere,
+  refTo,
+} from './memory.js'
 import { Packet } from './packet.js'
 import { type Branches, Local, Maybe, VerdictValue, type XdpResult, verdictNumber } from './results.js'
 import type { Callable, Parameters, Subprograms } from './subprograms.js'
 import type { Tracer } from './trace.js'
 import { type Term, Value, operandIn } from './value.js'
+
+/** The map, if it is one, as JavaScript may hand in anything. */
+function checkMap(map: MapDefinition): MapDefinition {
+  const given: unknown = map
+  if (typeof given === 'object' && given !== null && 'key' in given && 'maxEntries' in given) return map
+  throw programError('map', `${shown(map)} is no map of the program`, 'Use what defineMap gives.')
+}
 
 type KeyOf<M> = M extends MapDefinition<MapType, infer KC, AnyCodec> ? KC : never
 type ValueOf<M> = M extends MapDefinition<MapType, AnyCodec, infer VC> ? VC : never
@@ -57,7 +74,7 @@ export class Xdp<R = XdpResult> extends Body<R> {
     const { tracer } = this
     const { packet } = tracer.point
     tracer.needBytes(packet.meta, length, undefined, packet.data)
-    return new Bytes({ tracer, space: 'packet', base: packet.meta, offset: 0, packet }, length)
+    return new Bytes(placeHere(tracer, 'packet', packet.meta, { packet }), length)
   }
 
   /** The queue the packet arrived on. */
@@ -85,11 +102,14 @@ export class Xdp<R = XdpResult> extends Body<R> {
 
   /** Looks a key up. In arrays the key is the index. */
   lookup<M extends MapDefinition>(map: M, key: Init<KeyOf<M>> | Local<KeyOf<M>>): Maybe<Ref<ValueOf<M>>> {
-    const pointer = this.#onStack([[map.key, key]], ([address]) =>
+    const pointer = this.#onStack([[checkMap(map).key, key]], ([address]) =>
       this.tracer.call('map_lookup_elem', [this.#map(map), address]),
     )
-    const place: Place = { tracer: this.tracer, space: 'map', base: pointer, offset: 0 }
-    return new Maybe(this.tracer, pointer, () => refTo(place, map.value) as Ref<ValueOf<M>>)
+    return new Maybe(
+      this.tracer,
+      pointer,
+      () => refTo(placeHere(this.tracer, 'map', pointer), map.value) as Ref<ValueOf<M>>,
+    )
   }
 
   /** Writes an element; gives 0, or a negative errno (E2BIG 7 when the map is full, EEXIST 17, ENOENT 2). */
@@ -101,7 +121,7 @@ export class Xdp<R = XdpResult> extends Body<R> {
   ): Value<'s64'> {
     const result = this.#onStack(
       [
-        [map.key, key],
+        [checkMap(map).key, key],
         [map.value, value],
       ],
       ([keyAddress, valueAddress]) =>
@@ -116,7 +136,7 @@ export class Xdp<R = XdpResult> extends Body<R> {
 
   /** Removes an element; gives 0, or a negative errno (ENOENT 2). */
   delete<M extends MapDefinition>(map: M, key: Init<KeyOf<M>> | Local<KeyOf<M>>): Value<'s64'> {
-    const result = this.#onStack([[map.key, key]], ([address]) =>
+    const result = this.#onStack([[checkMap(map).key, key]], ([address]) =>
       this.tracer.call('map_delete_elem', [this.#map(map), address], ['map']),
     )
     return new Value(this.tracer, 's64', result)
@@ -168,21 +188,21 @@ export class Xdp<R = XdpResult> extends Body<R> {
       tail instanceof Value ? tracer.alu('add', 64, this.#term(tail), fixed) : fixed + constant('u32', tail)
     const pointer = tracer.call('ringbuf_reserve', [this.#map(ring), size, 0n])
     const no = tracer.branch('!=', 64, pointer, 0n)
-    const place: Place = { tracer, space: 'map', base: pointer, offset: 0 }
     const returns = tracer.returns
     const ends = this.trace(tracer.point, () => {
+      const place = placeHere(tracer, 'map', pointer)
       initialize(place, ring.value, init)
       const rest = new Bytes(further(place, ring.value.size), tail instanceof Value ? 0 : Number(tail))
-      body(refTo(place, ring.value), rest)
+      const outcome: unknown = body(refTo(place, ring.value), rest)
+      if (outcome !== undefined || tracer.returns !== returns || !tracer.reachable) {
+        throw programError(
+          'record',
+          'The program may end here while it holds a record of the ring buffer',
+          'Find headers and make decisions before x.record, and return behind it.',
+        )
+      }
       tracer.call('ringbuf_submit', [pointer, 0n])
     })
-    if (tracer.returns !== returns) {
-      throw programError(
-        'record',
-        'The program may end here while it holds a record of the ring buffer',
-        'Find headers and make decisions before x.record.',
-      )
-    }
     return this.branches(ends, no)
   }
 
@@ -218,8 +238,9 @@ export class Xdp<R = XdpResult> extends Body<R> {
     const { tracer } = this
     const operand = delta instanceof Value ? operandIn(tracer, delta.s64()) : constant('s64', delta)
     const result = tracer.call(helper, [tracer.context, operand])
-    tracer.unless('==', 64, result, 0n)
+    // Before the result is looked at: the verifier forgets what it knew of the packet whether or not it was moved.
     tracer.movePacket()
+    tracer.unless('==', 64, result, 0n)
   }
 
   #term(value: Term<'u32'>): Operand {
@@ -231,13 +252,15 @@ export class Xdp<R = XdpResult> extends Body<R> {
   }
 
   #map(map: MapDefinition): number {
-    this.#subprograms.useMap(map)
+    this.#subprograms.useMap(checkMap(map))
     const dst = this.tracer.newValue()
     this.tracer.emit({ op: 'map', dst, map: map.name })
     return dst
   }
 
-  #address({ base, offset }: Place): number {
+  #address(place: Place): number {
+    checkPlace(place)
+    const { base, offset } = place
     return offset === 0 ? base : this.tracer.alu('add', 64, base, BigInt(offset))
   }
 
@@ -248,7 +271,6 @@ export class Xdp<R = XdpResult> extends Body<R> {
       const addresses = values.map(([codec, value]) => {
         if (value instanceof Local) return this.#address((value as Local<AnyCodec>).place)
         if (value instanceof Bytes && value.length === codec.size && !codec.shape) {
-          checkPlace(value.place)
           return this.#address(value.place)
         }
         return this.#address(this.struct(codec, value as Init<AnyCodec>).place)

@@ -5,6 +5,10 @@ import { fileURLToPath } from 'node:url'
 import { describe, test } from 'node:test'
 import {
   type Condition,
+  type Ethernet,
+  type Field,
+  type Local,
+  type LoopControl,
   type Value,
   type Xdp,
   defineFunction,
@@ -46,6 +50,7 @@ const strange = ((): { value: Value<'u32'>; condition: Condition } => {
   defineXdp('strange', (x) => {
     const value = x.random()
     made = { value, condition: value.eq(1) }
+    x.require(made.condition)
   })
   return made!
 })()
@@ -93,6 +98,121 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
       x.if(x.random().eq(1), () => void (inner = x.let(x.random())))
       inner!.value.add(1) // here: variable of a branch
     },
+  },
+  'header of a branch': {
+    says: /This header was found in a branch that not every path takes/,
+    body: (x) => {
+      let inner: Ethernet | undefined
+      x.if(x.queue.eq(1), () => void (inner = x.packet.ethernet()))
+      x.require(inner!.type.eq(3)) // here: header of a branch
+    },
+  },
+  'map value of a branch': {
+    says: /This map value or record was found in a branch that not every path takes/,
+    body: (x) => {
+      let inner: { a: Field<'u32'> } | undefined
+      x.ifPresent(x.lookup(numbers, 0), (value) => void (inner = value))
+      inner!.a.set(1) // here: map value of a branch
+    },
+  },
+  'map value where there is none': {
+    says: /This map value or record was found in a branch/,
+    body: (x) => {
+      let inner: { a: Field<'u32'> } | undefined
+      x.ifPresent(x.lookup(numbers, 0), (value) => void (inner = value)).else(() => {
+        inner!.a.atomicAdd(1) // here: map value where there is none
+      })
+    },
+  },
+  'record that was written': {
+    says: /This map value or record was found in a branch/,
+    body: (x) => {
+      let inner: Field<'u32'> | undefined
+      x.record(events, 1, (record) => void (inner = record))
+      inner!.set(2) // here: record that was written
+    },
+  },
+  'struct of a branch': {
+    says: /This struct was made in a branch/,
+    body: (x) => {
+      let inner: Local<typeof u32> | undefined
+      x.if(x.queue.eq(1), () => void (inner = x.struct(u32, 1)))
+      x.lookup(numbers, inner! as never) // here: struct of a branch
+    },
+  },
+  'header of an attempt': {
+    says: /This header was found in a branch/,
+    body: (x) => {
+      let inner: Ethernet | undefined
+      x.attempt(() => void (inner = x.packet.ethernet()))
+      x.require(inner!.type.eq(3)) // here: header of an attempt
+    },
+  },
+  "JavaScript's if": {
+    says: /This is compared and nothing depends on it/,
+    body: (x) => {
+      if (x.packet.ethernet().type.eq(0x800)) x.return('drop') // here: JavaScript's if
+    },
+  },
+  "JavaScript's and": {
+    says: /This is compared and nothing depends on it/,
+    body: (x) => {
+      const eth = x.packet.ethernet()
+      const isPing = eth.type.eq(0x800) // here: JavaScript's and
+      x.if(isPing && eth.type.eq(5), () => 'drop')
+    },
+  },
+  "JavaScript's arithmetic": {
+    says: /JavaScript's own operators know nothing of a value/,
+    body: (x) => (x.time() as never as number) + 1, // here: JavaScript's arithmetic
+  },
+  "JavaScript's text": {
+    says: /JavaScript's own operators know nothing of a condition/,
+    body: (x) => String(x.random().eq(1)), // here: JavaScript's text
+  },
+  'late break': {
+    says: /This loop has ended/,
+    body: (x) => {
+      let inner: LoopControl | undefined
+      x.loop(3, (_, loop) => void (inner = loop))
+      inner!.break() // here: late break
+    },
+  },
+  'branches as a result': {
+    says: /What x.if gives is no verdict/,
+    body: (x) => x.if(x.queue.eq(1), () => x.if(x.queue.eq(2), () => 'drop') as never), // here: branches as a result
+  },
+  'async body': {
+    says: /The body of a program cannot be async/,
+    body: (x) => x.if(x.queue.eq(1), (() => Promise.resolve('drop')) as never), // here: async body
+  },
+  'verdict of a record': {
+    says: /while it holds a record/,
+    body: (x) => x.record(events, 1, (() => 'drop') as never), // here: verdict of a record
+  },
+  'return within a record': {
+    says: /while it holds a record/,
+    body: (x) => x.record(events, 1, () => x.return('drop')), // here: return within a record
+  },
+  'three tags': {
+    says: /3 VLAN tags cannot be stepped over/,
+    body: (x) => x.packet.ethernet({ vlans: 3 as never }), // here: three tags
+  },
+  'name for a map': {
+    says: /"numbers" is no map of the program/,
+    body: (x) => x.lookup('numbers' as never, 0 as never), // here: name for a map
+  },
+  'plain function': {
+    says: /A function is no function of a program/,
+    body: (x) => x.call((() => 1) as never, {}), // here: plain function
+  },
+  'no such map': {
+    says: /The map "odd" cannot be made: "hsah" is no type of map/,
+    body: () => defineMap({ type: 'hsah' as 'hash', name: 'odd', maxEntries: 1 }), // here: no such map
+  },
+  'map without a name': {
+    says: /undefined is no name for a map/,
+    body: () => defineMap({ type: 'array', maxEntries: 1 } as never), // here: map without a name
   },
   'late else': {
     says: /must follow x.if directly/,
@@ -245,6 +365,33 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
     body: (x) => x.call(selfish, {}),
   },
 }
+
+test('what was found on the only path that goes on is known there', () => {
+  const program = defineXdp('only_path', (x) => {
+    let eth: Ethernet | undefined
+    let count: { a: Field<'u32'> } | undefined
+    x.if(x.queue.eq(1), () => void (eth = x.packet.ethernet())).else(() => 'drop')
+    x.ifPresent(x.lookup(numbers, 0), (value) => void (count = value)).else(() => 'drop')
+    x.if(eth!.type.eq(0x800), () => count!.a.atomicAdd(1))
+    x.if(x.queue.eq(2), () => 'drop').elseIf(eth!.type.eq(5), () => 'pass')
+  })
+  program.load().close()
+})
+
+test('a map that cannot be made is named', () => {
+  const endless = defineMap({
+    type: 'hash',
+    name: 'endless',
+    key: u32,
+    value: u32,
+    maxEntries: undefined as never,
+  })
+  const program = defineXdp('endless', (x) => void x.delete(endless, 0))
+  assert.throws(
+    () => program.load(),
+    /^OptionError: The map "endless" cannot be made: undefined is no number of entries/,
+  )
+})
 
 describe('a program that cannot be', () => {
   for (const [name, { says, body }] of Object.entries(wrong)) {

@@ -541,6 +541,45 @@ describe('packet', () => {
     assert.equal(run.verdict, 'tx')
     assert.deepEqual([...run.packet], [...packet(12), 0x81, 0, 0, 42, ...packet(60).subarray(12)])
   })
+  for (const [what, move] of [
+    ['head', (x: Xdp) => x.adjustHead(-4)],
+    ['tail', (x: Xdp) => x.adjustTail(-4)],
+    ['metadata', (x: Xdp) => x.adjustMeta(-4)],
+  ] as const) {
+    test(`what was read before the ${what} moved is still known`, (t) => {
+      const loaded = load(
+        t,
+        defineXdp('before', (x) => {
+          const { type } = x.packet.ethernet()
+          move(x)
+          x.if(type.eq(0x0c0d), () => 'drop')
+          return 'tx'
+        }),
+      )
+      assert.equal(loaded.program.testRun({ packet: packet(60) }).verdict, 'drop')
+      assert.equal(loaded.program.testRun({ packet: packet(60).fill(0, 12, 14) }).verdict, 'tx')
+    })
+  }
+  test('a move that the kernel refuses leaves an attempt, and the packet can be read there', (t) => {
+    const loaded = load(
+      t,
+      defineXdp('refused', (x) => {
+        const { type } = x.packet.ethernet()
+        x.attempt(
+          () => {
+            x.adjustHead(-4000)
+            return 'aborted'
+          },
+          () => {
+            x.if(x.packet.bytes(0, 40).field(30, 'u8').eq(30).and(type.eq(0x0c0d)), () => 'drop')
+          },
+        )
+        return 'pass'
+      }),
+    )
+    assert.equal(loaded.program.testRun({ packet: packet(60) }).verdict, 'drop')
+    assert.equal(loaded.program.testRun({ packet: packet(60).fill(0, 30, 31) }).verdict, 'pass')
+  })
   test('the tail moves', (t) => {
     const loaded = load(
       t,
