@@ -168,7 +168,7 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
   },
   "JavaScript's text": {
     says: /JavaScript's own operators know nothing of a condition/,
-    body: (x) => String(x.random().eq(1) as unknown), // here: JavaScript's text
+    body: (x) => ['is', x.random().eq(1)].join(' '), // here: JavaScript's text
   },
   'late break': {
     says: /This loop has ended/,
@@ -188,7 +188,7 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
   },
   'verdict of a record': {
     says: /while it holds a record/,
-    body: (x) => x.record(events, 1, (() => 'drop')), // here: verdict of a record
+    body: (x) => x.record(events, 1, () => 'drop'), // here: verdict of a record
   },
   'return within a record': {
     says: /while it holds a record/,
