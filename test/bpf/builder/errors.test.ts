@@ -166,9 +166,9 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
     says: /JavaScript's own operators know nothing of a value/,
     body: (x) => (x.time() as never as number) + 1, // here: JavaScript's arithmetic
   },
-  "JavaScript's text": {
+  "JavaScript's sum": {
     says: /JavaScript's own operators know nothing of a condition/,
-    body: (x) => ['is', x.random().eq(1)].join(' '), // here: JavaScript's text
+    body: (x) => (x.random().eq(1) as never as number) + 1, // here: JavaScript's sum
   },
   'late break': {
     says: /This loop has ended/,
