@@ -60,6 +60,8 @@ export interface RedirectPortsOptions {
  *                     └─ anything else: short, tagged, a fragment, another protocol, address or port ─→ pass to the kernel
  * ```
  *
+ * What claims to come from where nothing can come from (0.0.0.0/8, 127.0.0.0/8, from 224.0.0.0 on; ::/64, ff00::/8) passes: the kernel
+ * drops such sources (net/ipv4/route.c: ip_route_input_slow, net/ipv6/ip6_input.c: ip6_rcv_core), and programs trust 127.0.0.1.
  * Every fragment passes, so that the kernel gets all of a datagram or nothing of it. A port listed for any address is taken from
  * packets to other hosts too, which a router would have forwarded. `queues` is the most queues the device can ever have. Takes
  * packets in several buffers too, as `defineRedirect`. Kernel 5.3.
@@ -77,16 +79,23 @@ export function defineRedirectPorts(
     x.if(eth.type.eq(ETH_P_IP), () => {
       const ip = eth.ipv4({ options: false, fragments: false })
       x.require(ip.protocol.in([IPPROTO_UDP, IPPROTO_TCP]))
+      // 0.0.0.0/8, 127.0.0.0/8, groups and above
+      const { src } = ip
+      const isImpossible = src.and(0xff00_0000).in([0, 0x7f00_0000]).or(src.ge(0xe000_0000))
+      x.require(isImpossible.not(), 'pass')
       key.fields.address.slice(0, 12).set(MAPPED_IPV4)
       key.fields.address.field(12, 'be32').set(ip.dst)
       source?.fields.slice(0, 12).set(MAPPED_IPV4)
-      source?.fields.field(12, 'be32').set(ip.src)
+      source?.fields.field(12, 'be32').set(src)
       key.fields.port.set(ip.transport().ports().dstPort)
       key.fields.protocol.set(ip.protocol)
     })
       .elseIf(eth.type.eq(ETH_P_IPV6), () => {
         const ip = eth.ipv6()
         x.require(ip.nextHeader.in([IPPROTO_UDP, IPPROTO_TCP]))
+        // ::, ::1 and IPv4 in IPv6, groups
+        const isImpossible = ip.src.field(0, 'u64').eq(0).or(ip.src.field(0, 'u8').eq(0xff))
+        x.require(isImpossible.not(), 'pass')
         key.fields.address.set(ip.dst)
         source?.fields.set(ip.src)
         key.fields.port.set(ip.transport({ extensions: 0 }).ports().dstPort)

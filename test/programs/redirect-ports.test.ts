@@ -14,10 +14,17 @@ import { ipOf, portsOf } from './plain-packet.js'
 import { type Answer, compareSpeed, devicesForSockets, prove, twinOf } from './proof.js'
 import { type TrafficPools, randomTraffic } from './traffic.js'
 
+// Mostly what is listed: what nothing can come from stands here once each.
 const POOLS: TrafficPools = {
   macs: [parseMac('02:00:00:00:00:01')!],
-  ipv4: ['10.0.0.1', '10.0.0.2', '0.0.0.0'].map((text) => parseIp(text)!),
-  ipv6: ['fd00::1', 'fd00::2', '::', '::ffff:10.0.0.1'].map((text) => parseIp(text)!),
+  ipv4: [
+    ...Array<string[]>(12).fill(['10.0.0.1', '10.0.0.2']).flat(),
+    ...['223.255.255.255', '0.0.0.0', '127.0.0.1', '224.0.0.5', '255.255.255.255'],
+  ].map((text) => parseIp(text)!),
+  ipv6: [
+    ...Array<string[]>(12).fill(['fd00::1', 'fd00::2']).flat(),
+    ...['0:0:0:1::', '::', '::1', '::ffff:10.0.0.1', 'ff02::1'],
+  ].map((text) => parseIp(text)!),
   ports: [53, 80, 443, 9999, 0, 65535],
 }
 
@@ -31,13 +38,19 @@ const LISTS = [
 /** IPv4 as IPv6 has it: an endpoint at one is an endpoint at the other. */
 const plain = (address: Uint8Array): string => formatIp(address).replace(/^::ffff:(?=\d+\.)/, '')
 
+/** What the kernel takes from nobody. */
+const isImpossible = (source: Uint8Array): boolean =>
+  source.length === 4
+    ? source[0] === 0 || source[0] === 127 || source[0] >= 224
+    : source[0] === 0xff || source.subarray(0, 8).every((byte) => byte === 0)
+
 function modelOf(endpoints: readonly Endpoint[]): (bytes: Uint8Array) => Answer {
   const listed = new Set(
     endpoints.map(({ address, port, protocol }) => `${address ? plain(address) : 'any'} ${port} ${protocol}`),
   )
   return (bytes) => {
     const ip = ipOf(bytes, { type: (bytes[12] << 8) | bytes[13], at: 14 }, 0)
-    if (!ip || ip.isFragment || ip.hasExtras) return { verdict: 'pass' }
+    if (!ip || ip.isFragment || ip.hasExtras || isImpossible(ip.src)) return { verdict: 'pass' }
     const ports = portsOf(bytes, ip)
     if (!ports || ports === 'none') return { verdict: 'pass' }
     const where = `${ports.dst} ${ip.protocol === 17 ? 'udp' : 'tcp'}`

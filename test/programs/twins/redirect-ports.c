@@ -15,6 +15,8 @@ SEC("xdp") int program(struct xdp_md *ctx)
 		if ((void *)(ip + 1) > end || *(__u8 *)ip != 0x45) return XDP_PASS;
 		if (ip->frag_off & bpf_htons(0x3fff)) return XDP_PASS;
 		if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP) return XDP_PASS;
+		__u32 from = __builtin_bswap32(ip->saddr), net = from & 0xff000000;
+		if (net == 0 || net == 0x7f000000 || from >= 0xe0000000) return XDP_PASS;
 		ports = (void *)(ip + 1);
 		if ((void *)(ports + 2) > end) return XDP_PASS;
 		key = (struct key){ { 0, 0, bpf_htonl(0xffff), ip->daddr }, ports[1], ip->protocol, 0 };
@@ -22,6 +24,7 @@ SEC("xdp") int program(struct xdp_md *ctx)
 		struct ipv6hdr *ip = (void *)(eth + 1);
 		if ((void *)(ip + 1) > end || ip->version != 6) return XDP_PASS;
 		if (ip->nexthdr != IPPROTO_UDP && ip->nexthdr != IPPROTO_TCP) return XDP_PASS;
+		if ((ip->saddr.s6_addr32[0] == 0 && ip->saddr.s6_addr32[1] == 0) || ip->saddr.s6_addr[0] == 0xff) return XDP_PASS;
 		ports = (void *)(ip + 1);
 		if ((void *)(ports + 2) > end) return XDP_PASS;
 		__builtin_memcpy(key.address, &ip->daddr, 16);
