@@ -39,37 +39,19 @@ export const identification = { last: Math.floor(Math.random() * 0x10000) }
 export function checksumsValid(view: DataView, words: Int32Array, h: Headers): boolean {
   const l3 = h.l3Offset
   const l4 = h.l4Offset
-  const ports = view.getInt32(l4, true)
+  const isIpv4 = h.ipVersion === 4
+  // All ones but for the carries, and never 0.
+  if (isIpv4 && fold(wordSum(words, l3, l4)) !== 0xffff) return false
   const rest = view.getInt32(l4 + 4, true) // length, checksum
   const stored = rest >>> 16
-  let addresses: number
-  if (h.ipVersion === 4) {
-    const a = view.getInt32(l3, true)
-    const b = view.getInt32(l3 + 4, true)
-    const c = view.getInt32(l3 + 8, true)
-    const source = view.getInt32(l3 + 12, true)
-    const destination = view.getInt32(l3 + 16, true)
-    addresses = (source & 0xffff) + (source >>> 16) + (destination & 0xffff) + (destination >>> 16)
-    const others = (a & 0xffff) + (a >>> 16) + (b & 0xffff) + (b >>> 16) + (c & 0xffff) + (c >>> 16)
-    // All ones but for the carries: a multiple of 0xffff, and never 0.
-    if ((addresses + others) % 0xffff !== 0) return false
-    if (stored === 0) return true
-  } else {
-    if (stored === 0) return false
-    addresses = 0
-    for (let at = l3 + 8; at < l3 + 40; at += 8) {
-      const one = view.getInt32(at, true)
-      const other = view.getInt32(at + 4, true)
-      addresses = (addresses + (one & 0xffff) + (one >>> 16) + (other & 0xffff) + (other >>> 16)) | 0
-    }
-  }
-  // Of the pseudo-header (RFC 768, RFC 8200 section 8.1): IPPROTO_UDP and the length.
-  const pseudo = addresses + 0x1100 + (rest & 0xffff)
-  const header = (ports & 0xffff) + (ports >>> 16) + (rest & 0xffff) + stored
-  if ((pseudo + header + wordSum(words, l4 + 8, h.payloadEnd)) % 0xffff === 0) return true
+  if (stored === 0) return isIpv4
+  // The pseudo-header (RFC 768, RFC 8200 section 8.1) is the addresses, which stand in front of the UDP header, IPPROTO_UDP and the length.
+  const addresses = isIpv4 ? l3 + 12 : l3 + 8
+  const pseudo = 0x1100 + (rest & 0xffff)
+  if (fold(wordSum(words, addresses, h.payloadEnd) + pseudo) === 0xffff) return true
   // From a local sender, over a virtual link, with the rest of the sum left to a device that is not there: the sum of
   // the pseudo-header alone (CHECKSUM_PARTIAL). There is no wire that could have damaged it.
-  return stored === fold(pseudo)
+  return stored === fold(wordSum(words, addresses, l4) + pseudo)
 }
 
 /**
@@ -107,17 +89,26 @@ export function turnAround(view: DataView, words: Int32Array, h: Headers, length
 
 // Answers the sum of the addresses.
 function turnIpv6(view: DataView, l3: number, payloadLength: number): number {
-  let addresses = 0
-  for (let at = l3 + 8; at < l3 + 24; at += 4) {
-    const source = view.getInt32(at, true)
-    const destination = view.getInt32(at + 16, true)
-    const both = (source & 0xffff) + (source >>> 16) + (destination & 0xffff) + (destination >>> 16)
-    addresses = (addresses + both) | 0
-    view.setInt32(at, destination, true)
-    view.setInt32(at + 16, source, true)
-  }
+  const a = view.getInt32(l3 + 8, true)
+  const b = view.getInt32(l3 + 12, true)
+  const c = view.getInt32(l3 + 16, true)
+  const d = view.getInt32(l3 + 20, true)
+  const e = view.getInt32(l3 + 24, true)
+  const f = view.getInt32(l3 + 28, true)
+  const g = view.getInt32(l3 + 32, true)
+  const i = view.getInt32(l3 + 36, true)
+  view.setInt32(l3 + 8, e, true)
+  view.setInt32(l3 + 12, f, true)
+  view.setInt32(l3 + 16, g, true)
+  view.setInt32(l3 + 20, i, true)
+  view.setInt32(l3 + 24, a, true)
+  view.setInt32(l3 + 28, b, true)
+  view.setInt32(l3 + 32, c, true)
+  view.setInt32(l3 + 36, d, true)
   writeIpv6(view, l3, payloadLength)
-  return addresses
+  const source = (a & 0xffff) + (a >>> 16) + (b & 0xffff) + (b >>> 16) + (c & 0xffff) + (c >>> 16)
+  const both = source + (d & 0xffff) + (d >>> 16) + (e & 0xffff) + (e >>> 16) + (f & 0xffff) + (f >>> 16)
+  return both + (g & 0xffff) + (g >>> 16) + (i & 0xffff) + (i >>> 16)
 }
 
 // All of the header but the addresses, which are there: their sum.

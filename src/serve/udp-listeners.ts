@@ -32,6 +32,13 @@ export class UdpListeners {
   readonly #slots = new Uint16Array(65_536)
   readonly #byPort: UdpEndpoint[][] = [[]]
 
+  /**
+   * The port that `find` was last asked for where somebody listens alone, and who: to be looked at first. A processor that guesses the
+   * comparison right knows the endpoint before it has the packet, whose bytes are the slowest thing to come by.
+   */
+  lastPort = -1
+  last: UdpEndpoint | undefined
+
   /** `name` is the interface's, for messages. */
   constructor(program: Diversion, name: string) {
     this.#program = program
@@ -57,6 +64,7 @@ export class UdpListeners {
       }
     }
     this.#endpoints.set(endpoint, new Set())
+    this.#forgetLast()
     for (const port of endpoint.ports) {
       if (this.#slots[port] === 0) this.#slots[port] = this.#byPort.push([]) - 1
       this.#byPort[this.#slots[port]].push(endpoint)
@@ -74,12 +82,18 @@ export class UdpListeners {
     const keys = this.#endpoints.get(endpoint)
     if (!keys) return false
     this.#endpoints.delete(endpoint)
+    this.#forgetLast()
     if (!isGone) for (const key of keys) this.#program.remove(endpointOf(key))
     for (const port of endpoint.ports) {
       const listeners = this.#byPort[this.#slots[port]]
       listeners.splice(listeners.indexOf(endpoint), 1)
     }
     return true
+  }
+
+  #forgetLast(): void {
+    this.lastPort = -1
+    this.last = undefined
   }
 
   /** Tells the program what an endpoint wants, now that the interface has these addresses. */
@@ -99,14 +113,17 @@ export class UdpListeners {
     }
   }
 
-  /** Who listens on a port, whatever the address. */
-  on(port: number): readonly UdpEndpoint[] {
-    return this.#byPort[this.#slots[port]]
-  }
-
-  /** Who of several on a port gets what goes to the address of `size` bytes at `at`: who named it before who takes any. */
-  choose(port: number, bytes: Uint8Array, at: number, size: 4 | 16): UdpEndpoint | undefined {
-    const listeners = this.on(port)
+  /**
+   * Who gets what goes to a port, at the address of `size` bytes at `at`: of several on the port who named the address before who takes
+   * any. When there is one alone the next datagram to the same port is theirs too: see `lastPort`.
+   */
+  find(port: number, bytes: Uint8Array, at: number, size: 4 | 16): UdpEndpoint | undefined {
+    const listeners = this.#byPort[this.#slots[port]]
+    if (listeners.length === 1) {
+      this.lastPort = port
+      this.last = listeners[0]
+      return listeners[0]
+    }
     if (listeners.length === 0) return undefined
     const address = formatIp(bytes.subarray(at, at + size))
     const has = (one: UdpEndpoint, key: string) => this.#endpoints.get(one)?.has(key) === true

@@ -1,5 +1,5 @@
-// The reply to an ordinary datagram, in aligned words: see `UdpReceiver.handle`.
-import { wordSum } from '../packet/index.js'
+// Ordinary datagrams in aligned words: the reply to one of IPv4 (see `UdpReceiver.handle`), and the headers of one of IPv6.
+import { wordSum, type Headers } from '../packet/index.js'
 import { identification } from './udp-frame.js'
 
 /** A datagram that ends within so many words of its packet is summed where it is, a longer one by the call that pays for it. */
@@ -59,4 +59,36 @@ export function turnPlain(words: Int32Array, offset: number, length: number): nu
   // A checksum of 0 would say that there is none, and its equal in ones' complement is sent instead.
   words[at + 10] = (h & ~0xffff) | (udp === 0xffff ? 0xffff : ~udp & 0xffff)
   return 42 + length
+}
+
+/**
+ * As `parseHeaders`, for an ordinary datagram of IPv6: untagged, no extension headers, in a packet that begins with a word of memory. False,
+ * with nothing read, for any other. Of `Headers` it sets what there is to know of such a one. The packet's words, little-endian:
+ *
+ *     3     EtherType, version and traffic class      13   end of the destination address, source port
+ *     4     flow label, payload length                14   destination port, UDP length
+ *     5     next header, hop limit, source address
+ */
+export function readPlainIpv6(words: Int32Array, offset: number, length: number, h: Headers): boolean {
+  const at = offset >>> 2
+  const w5 = words[at + 5]
+  // ETH_P_IPV6, version 6; IPPROTO_UDP.
+  if ((offset & 3) !== 0 || length < 62 || (words[at + 3] & 0xf0ffff) !== 0x60dd86 || (w5 & 0xff) !== 17)
+    return false
+  const w4 = words[at + 4]
+  const w13 = words[at + 13]
+  const w14 = words[at + 14]
+  const payloadLength = ((w4 >>> 8) & 0xff00) | (w4 >>> 24)
+  const udpLength = ((w14 >>> 8) & 0xff00) | (w14 >>> 24)
+  if (payloadLength + 54 > length || udpLength > payloadLength || udpLength < 8) return false
+  h.offset = offset
+  h.outerVlan = -1
+  h.l3Offset = offset + 14
+  h.ipVersion = 6
+  h.l4Offset = offset + 54
+  h.srcPort = ((w13 >>> 8) & 0xff00) | (w13 >>> 24)
+  h.dstPort = ((w14 & 0xff) << 8) | ((w14 >>> 8) & 0xff)
+  h.payloadOffset = offset + 62
+  h.payloadEnd = offset + 54 + udpLength
+  return true
 }

@@ -6,7 +6,7 @@ import { UDP_COUNTER } from './udp-counters.js'
 import { checksumsValid, turnAround } from './udp-frame.js'
 import type { UdpEndpoint, UdpListeners } from './udp-listeners.js'
 import { NO_REPLY, UdpMessage } from './udp-message.js'
-import { INLINE_WORDS, turnPlain } from './udp-plain.js'
+import { INLINE_WORDS, readPlainIpv6, turnPlain } from './udp-plain.js'
 
 /** What a receiver is made of. */
 export interface UdpReceiverParts {
@@ -112,9 +112,11 @@ export class UdpReceiver {
     const mac = words[at]
     const isToGroup = (mac & 1) !== 0
     const localPort = ((w9 & 0xff) << 8) | ((w9 >>> 8) & 0xff)
-    const listening = this.#listeners.on(localPort)
+    const listeners = this.#listeners
     const endpoint =
-      listening.length === 1 ? listening[0] : this.#listeners.choose(localPort, packet.bytes, offset + 30, 4)
+      localPort === listeners.lastPort
+        ? listeners.last
+        : listeners.find(localPort, packet.bytes, offset + 30, 4)
     const link = this.#device
     // To another machine, as a switch or a mirror port may flood it: the kernel's PACKET_OTHERHOST.
     const isOthers = !isToGroup && (mac !== link.first || (words[at + 1] & 0xffff) !== link.last)
@@ -123,7 +125,7 @@ export class UdpReceiver {
       return undefined
     }
     // As `checksumsValid` says it of any. 0xffff is all ones but for the carries; 0 it never is.
-    if (endpoint.verifiesChecksums) {
+    if (endpoint.verifiesChecksums !== false) {
       const addresses = (w6 >>> 16) + (w7 & 0xffff) + (w7 >>> 16) + (w8 & 0xffff)
       let sum = addresses + (w3 >>> 16) + (w4 & 0xffff) + (w4 >>> 16)
       sum += (w5 & 0xffff) + (w5 >>> 16) + (w6 & 0xffff)
@@ -175,27 +177,30 @@ export class UdpReceiver {
   }
 
   #handleAny(packet: XdpPacket): Verdict {
+    const h = this.#headers
+    if (!readPlainIpv6(this.#words, packet.offset, packet.length, h)) {
+      parseHeaders(packet.bytes, packet.offset, packet.length, h)
+      // Options and extension headers the program leaves to the kernel.
+      if (
+        h.problem !== 'none' ||
+        h.protocol !== 17 ||
+        h.fragment !== 'none' ||
+        h.payloadOffset - h.l3Offset !== (h.ipVersion === 4 ? 28 : 48)
+      ) {
+        this.#counters[DAMAGED]++
+        return undefined
+      }
+    }
     const { view, offset } = packet
-    const h = parseHeaders(packet.bytes, offset, packet.length, this.#headers)
     const l3 = h.l3Offset
     const isIpv4 = h.ipVersion === 4
     const payload = h.payloadOffset
-    // Options and extension headers the program leaves to the kernel.
-    if (
-      h.problem !== 'none' ||
-      h.protocol !== 17 ||
-      h.fragment !== 'none' ||
-      payload - l3 !== (isIpv4 ? 28 : 48)
-    ) {
-      this.#counters[DAMAGED]++
-      return undefined
-    }
     const vlan = h.outerVlan
     const link = vlan < 0 ? this.#device : this.#linkOf(vlan)
     const mac = view.getInt32(offset, true)
     const isToGroup = (mac & 1) !== 0
-    const listening = this.#listeners.on(h.dstPort)
-    const endpoint = listening.length === 1 ? listening[0] : this.#choose(packet, h)
+    const listeners = this.#listeners
+    const endpoint = h.dstPort === listeners.lastPort ? listeners.last : this.#find(packet, h)
     const isOthers = !isToGroup && (mac !== link.first || view.getUint16(offset + 4, true) !== link.last)
     if (endpoint === undefined || isOthers) {
       this.#counters[UNWANTED]++
@@ -253,8 +258,8 @@ export class UdpReceiver {
     return this.#device
   }
 
-  #choose(packet: XdpPacket, h: Headers): UdpEndpoint | undefined {
+  #find(packet: XdpPacket, h: Headers): UdpEndpoint | undefined {
     const [at, size] = h.ipVersion === 4 ? ([16, 4] as const) : ([24, 16] as const)
-    return this.#listeners.choose(h.dstPort, packet.bytes, h.l3Offset + at, size)
+    return this.#listeners.find(h.dstPort, packet.bytes, h.l3Offset + at, size)
   }
 }
