@@ -152,7 +152,6 @@ export class Body<R> {
     }
     const { tracer } = this
     const at = statementLocation()
-    const outer = tracer.point
     const index: VariableKey = { name: 'round' }
     tracer.writeVariable(index, 0n)
     const { head, keys } = tracer.loopHead(at)
@@ -190,7 +189,6 @@ export class Body<R> {
       breaks.push(end)
     }
     const after = tracer.join(breaks)
-    if (after) after.stackTop = outer.stackTop
     tracer.moveTo(after)
   }
   /** For the builder's own use: ends what is open at the end of the body. */
@@ -225,7 +223,7 @@ export class Body<R> {
     if (!at) return []
     const { tracer } = this
     const { stackTop, scope } = at
-    tracer.moveTo({ ...at, scope: { outer: scope, depth: scope.depth + 1 } })
+    tracer.moveTo({ ...at, scope: { outer: scope, depth: scope.depth + 1, stackTop } })
     const outcome = body()
     if (!tracer.reachable) return []
     if (outcome !== undefined) {
@@ -234,7 +232,7 @@ export class Body<R> {
     }
     const end = tracer.point
     tracer.moveTo(undefined)
-    return [{ ...end, stackTop }]
+    return [end]
   }
 
   /** Goes on behind a branch. When `.else` follows, that is taken back and the code written for its condition moves there. */

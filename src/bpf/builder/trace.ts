@@ -31,6 +31,8 @@ export interface VariableKey {
 export interface Scope {
   readonly outer: Scope | undefined
   readonly depth: number
+  /** Where the stack ended when it began. */
+  readonly stackTop: number
 }
 
 /** Whether whatever gets to `scope` has come by `outer`. */
@@ -45,6 +47,13 @@ function commonScope(a: Scope, b: Scope): Scope {
   let one = a
   while (one.outer && !isWithin(b, one)) one = one.outer
   return one
+}
+
+/** Where the stack ends once every branch within `scope` that leads to a place has given back what it took. */
+function stackTopIn(scope: Scope, point: Point): number {
+  let { stackTop } = point
+  for (let one = point.scope; one !== scope && one.outer; one = one.outer) ({ stackTop } = one)
+  return stackTop
 }
 
 /** Everything that holds at one place of the program. */
@@ -86,7 +95,7 @@ export class Tracer {
     const entry = this.newBlock(versions)
     this.#point = {
       block: entry,
-      scope: { outer: undefined, depth: 0 },
+      scope: { outer: undefined, depth: 0, stackTop: 0 },
       variables: new Map(),
       versions,
       packet: { data: 0, end: 0, meta: 0 },
@@ -354,8 +363,8 @@ export class Tracer {
     points.forEach((point, index) => {
       point.block.end = { op: 'jump', yes: { to: target, args: args[index] }, at: undefined }
     })
-    const stackTop = Math.min(...points.map((point) => point.stackTop))
     const scope = points.map((point) => point.scope).reduce(commonScope)
+    const stackTop = Math.min(...points.map((point) => stackTopIn(scope, point)))
     const point: Point = { block: target, scope, variables, versions, packet: first.packet, stackTop }
     if (rest.some(({ packet }) => packet !== first.packet)) {
       // On one path the packet moved: behind the join nobody knows where it is.

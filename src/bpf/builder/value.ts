@@ -2,7 +2,7 @@
 import type { AluKind, Bits, Comparison, Operand } from './ir.js'
 import { type Host, KINDS, type Kind, type Network, constant, hostKind, infoOf, shown } from './kinds.js'
 import type { OptionError } from '../../kernel/errors.js'
-import { ownLocation, programError } from './location.js'
+import { oneStatement, ownLocation, programError } from './location.js'
 import type { Tracer } from './trace.js'
 
 /** What an operation takes beside the value itself: another of the same type, or a number that fits it. */
@@ -97,9 +97,7 @@ export class Value<K extends Kind = Kind> {
   }
   /** From `low` to `high`, both included. */
   between(low: Term<K>, high: Term<K>): Condition {
-    const host = this.host()
-    const [from, to] = [this.#hostTerm(low), this.#hostTerm(high)]
-    return host.#compare('>=', host.operand, from).and(host.#compare('<=', host.operand, to))
+    return oneStatement(() => this.#order('>=', low).and(this.#order('<=', high)))
   }
   /** One of a few. */
   in(others: readonly Term<K>[]): Condition {

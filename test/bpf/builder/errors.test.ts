@@ -140,6 +140,17 @@ const wrong: Record<string, { says: RegExp; body: (x: Xdp) => unknown }> = {
       x.lookup(numbers, inner!) // here: struct of a branch
     },
   },
+  'struct of an attempt': {
+    says: /This struct was made in a branch/,
+    body: (x) => {
+      let inner: Local<typeof u32> | undefined
+      x.attempt(() => {
+        inner = x.struct(u32, 5)
+        x.packet.ethernet()
+      })
+      x.require(inner!.fields.eq(5)) // here: struct of an attempt
+    },
+  },
   'header of an attempt': {
     says: /This header was found in a branch/,
     body: (x) => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test, type TestContext } from 'node:test'
 import {
   type LoadedXdp,
+  type Local,
   type Value,
   type Xdp,
   type XdpDefinition,
@@ -519,6 +520,29 @@ describe('maps', () => {
       ),
       'redirect',
     )
+  })
+})
+
+describe('structs', () => {
+  test('one that was made on the only path that goes on keeps its place on the stack', (t) => {
+    const seven = result(t, (x) => {
+      let inner: Local<typeof u32> | undefined
+      x.if(x.packet.field(0, 'u8').eq(0), () => void (inner = x.struct(u32, 7))).else(() => 'drop')
+      x.struct(u32, 9)
+      return inner!.fields
+    })
+    assert.equal(seven, 7)
+  })
+  test('one that every round of a loop makes keeps it behind the loop', (t) => {
+    const last = result(t, (x) => {
+      let inner: Local<typeof u32> | undefined
+      x.loop(5, (round) => {
+        inner = x.struct(u32, round)
+      })
+      x.struct(u32, 9)
+      return inner!.fields
+    })
+    assert.equal(last, 4)
   })
 })
 
