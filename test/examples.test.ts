@@ -75,6 +75,34 @@ test('block-port drops what goes to its port, and nothing else', async (t) => {
   assert.equal(lines.at(-1), '3 packets dropped')
 })
 
+test('move-port hands datagrams on to another port, with checksums that the kernel takes', async (t) => {
+  const lab = createTestLab(t)
+  const { child, ready, done } = start(lab, 'move-port', lab.a.interface, '5300', '5301')
+  assert.equal(await ready, 'UDP to port 5300 of veth-a goes to 5301, in native mode')
+  // Checksums that nobody has computed nobody checks.
+  assert.equal((await lab.exec('b', 'ethtool', ['-K', lab.b.interface, 'tx', 'off'])).status, 0)
+  const listen = `
+    const socket = require('node:dgram').createSocket('udp4')
+    let count = 0
+    socket.on('message', (text) => { console.log(String(text)); if (++count === 3) socket.close() })
+    socket.bind(5301, () => console.log('listening'))`
+  const listener = lab.spawn('a', process.execPath, ['-e', listen], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let heard = ''
+  listener.stdout!.setEncoding('utf8').on('data', (text: string) => (heard += text))
+  await until('somebody listens', () => heard.includes('listening'))
+  const send = `
+    const socket = require('node:dgram').createSocket('udp4')
+    const send = (text) => new Promise((done) => socket.send(text, 5300, '${lab.a.ipv4}', done))
+    Promise.all(['one', 'two', 'three'].map(send)).then(() => socket.close())`
+  assert.equal((await lab.exec('b', process.execPath, ['-e', send])).status, 0)
+  await until('all have come', () => heard.trim().split('\n').length === 4)
+  assert.deepEqual(heard.trim().split('\n').slice(1).sort(), ['one', 'three', 'two'])
+  child.kill('SIGINT')
+  const { lines, status } = await done
+  assert.equal(status, 0)
+  assert.equal(lines.at(-1), `${lab.b.ipv4}: 3`)
+})
+
 test('forward joins two interfaces, but for every tenth UDP packet', async (t) => {
   const [left, right] = [createTestLab(t, { isolated: false }), createTestLab(t, { isolated: false })]
   const { child, ready, done } = start(left, 'forward', left.a.interface, right.a.interface)
