@@ -13,7 +13,7 @@ import { BpfMap } from '../map.js'
 import { isIndexed, isPerCpu, isReference } from '../map-options.js'
 import { BPF_FILE_SYSTEM } from '../pin.js'
 import type { BpfProgram } from '../program.js'
-import { ElfError } from './error.js'
+import { ElfError, printable } from './error.js'
 import type { MapSpec } from './maps.js'
 import { type ObjectContents, initialData } from './contents.js'
 
@@ -58,8 +58,12 @@ export function fillObjectMap(
 ): void {
   for (const { index, kind, name } of spec.initial) {
     const element = kind === 'map' ? loaded.maps.get(name) : loaded.programs.get(name)
-    // A program that was not chosen leaves its place empty.
-    if (element) map.update(index, element.fd)
+    if (!element) {
+      throw new ElfError(`The element ${index}, "${printable(name)}", is no ${kind} of the object`, {
+        symbol: spec.name,
+      })
+    }
+    map.update(index, element.fd)
   }
 }
 

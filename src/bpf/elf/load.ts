@@ -24,12 +24,16 @@ import { objectBtf } from './object-btf.js'
 import { LoadedObject } from './loaded.js'
 import { type LoadedTypes, programTypes, sourceLines } from './load-records.js'
 import { targetOfSection } from './sections.js'
+import { select } from './select.js'
 
 /** How to load an object. */
 export interface LoadObjectOptions {
   /** Maps to use instead of making those of these names. They must be of the same type and sizes, and stay the caller's. */
   maps?: Readonly<Record<string, BpfMap>>
-  /** Load only these, by the name of the section or of the function. Maps that they do not use are not made. */
+  /**
+   * Load only these, by the name of the section or of the function, and the programs that their program arrays name. Maps that they
+   * do not use are not made.
+   */
   only?: string | readonly string[]
   /** The type of programs whose section says nothing. */
   type?: ProgramType
@@ -77,12 +81,14 @@ class Loading {
   }
 
   load(): LoadedObject {
-    const { globals } = this.#contents
+    const { globals, btf } = this.#contents
+    const { only, maps: given = {} } = this.#options
     try {
-      const entries = this.#link()
+      const relocator = btf && new CoreRelocator(btf, kernelBtf)
+      const selected = select(this.#contents, only, given, (name) => this.#link(name, relocator))
       this.#loadTypes()
-      this.#makeMaps(entries)
-      for (const entry of entries) this.#programs.set(entry.name, this.#loadProgram(entry))
+      this.#makeMaps(selected.maps)
+      for (const entry of selected.programs.values()) this.#programs.set(entry.name, this.#loadProgram(entry))
       for (const spec of this.#contents.maps) {
         const map = this.#maps.get(spec.name)
         const isOwn = map !== undefined && this.#owned.includes(map)
@@ -98,53 +104,17 @@ class Loading {
     }
   }
 
-  /** The programs that are wanted, with CO-RE and externs resolved: everything that needs no descriptor. */
-  #link(): Entry[] {
+  /** A program with CO-RE and externs resolved: everything that needs no descriptor. */
+  #link(name: string, relocator: CoreRelocator | undefined): Entry {
     const { entries, btf } = this.#contents
-    const wanted = this.#wanted()
-    const relocator = btf && new CoreRelocator(btf, kernelBtf)
-    return [...entries]
-      .filter(([name]) => wanted.has(name))
-      .map(([name, { function: fn }]) => {
-        const linked = linkProgram(this.#contents, fn)
-        requireTypes(linked)
-        const poisoned: Poisoned = new Map([
-          ...(relocator?.relocate(linked.bytes, linked.relocations, name) ?? []),
-          ...resolveExterns(linked, btf, kernelBtf),
-        ])
-        return { name, section: fn.section.name, linked, poisoned }
-      })
-  }
-
-  #wanted(): Set<string> {
-    const { entries, name: object } = this.#contents
-    const { only } = this.#options
-    if (only === undefined) {
-      // SEC("?xdp"): only when asked for.
-      return new Set(
-        [...entries]
-          .filter(([, entry]) => !entry.function.section.name.startsWith('?'))
-          .map(([name]) => name),
-      )
-    }
-    const wanted = new Set<string>()
-    for (const choice of typeof only === 'string' ? [only] : only) {
-      const found = [...entries].filter(
-        ([name, entry]) => name === choice || entry.function.section.name === choice,
-      )
-      if (found.length === 0) {
-        const there = [...entries]
-          .map(([name, entry]) => `${name} (SEC "${entry.function.section.name}")`)
-          .join(', ')
-        throw new OptionError(
-          'only',
-          `The object "${object}" has no program "${choice}"`,
-          there && `It has: ${there}.`,
-        )
-      }
-      for (const [name] of found) wanted.add(name)
-    }
-    return wanted
+    const { function: fn } = entries.get(name)!
+    const linked = linkProgram(this.#contents, fn)
+    requireTypes(linked)
+    const poisoned: Poisoned = new Map([
+      ...(relocator?.relocate(linked.bytes, linked.relocations, name) ?? []),
+      ...resolveExterns(linked, btf, kernelBtf),
+    ])
+    return { name, section: fn.section.name, linked, poisoned }
   }
 
   #pinMaps(): void {
@@ -174,7 +144,7 @@ class Loading {
     }
   }
 
-  #makeMaps(entries: readonly Entry[]): void {
+  #makeMaps(used: ReadonlySet<string>): void {
     const { maps: specs, name: object } = this.#contents
     const given = this.#options.maps ?? {}
     for (const name of Object.keys(given)) {
@@ -186,7 +156,6 @@ class Loading {
         there && `It has: ${there}.`,
       )
     }
-    const used = this.#usedMaps(entries)
     const types: MapBtf | undefined = this.#btf && { fd: this.#btf.handle.fd }
     for (const spec of specs) {
       if (!used.has(spec.name)) continue
@@ -203,18 +172,6 @@ class Loading {
       this.#owned.push(map)
       this.#maps.set(spec.name, map)
     }
-  }
-
-  /** Without a choice all maps; else those of the chosen programs, and the elements of those. */
-  #usedMaps(entries: readonly Entry[]): Set<string> {
-    const { maps: specs } = this.#contents
-    if (this.#options.only === undefined) return new Set(specs.map(({ name }) => name))
-    const used = new Set(entries.flatMap(({ linked }) => linked.maps.map(({ map }) => map.name)))
-    for (const name of used) {
-      const spec = specs.find((one) => one.name === name)
-      for (const { kind, name: element } of spec?.initial ?? []) if (kind === 'map') used.add(element)
-    }
-    return used
   }
 
   #loadProgram({ name, section, linked, poisoned }: Entry): BpfProgram {

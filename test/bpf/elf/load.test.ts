@@ -240,13 +240,36 @@ describe('objects on the kernel', { skip: needsRoot || needsClang }, () => {
     assert.throws(() => names('nothing'), /has no program "nothing"/)
     const jumping = load(t, 'maps', { only: 'jumping' })
     assert.deepEqual([...jumping.maps.keys()], ['jumps'])
-    assert.equal(run(jumping, 'jumping'), 0, 'the program that the map names was not asked for')
+    assert.deepEqual([...jumping.programs.keys()], ['tail', 'jumping'], 'and what its program array names')
+    assert.equal(run(jumping, 'jumping'), 3)
     assert.deepEqual([...load(t, 'maps', { only: 'nested' }).maps.keys()].sort(), [
       'inner_a',
       'inner_b',
       'outer',
       'outer_hash',
     ])
+  })
+
+  test('what a program array names is loaded with the program that uses it, and what that uses in turn', (t) => {
+    for (const only of ['first', ['third', 'first']]) {
+      const loaded = load(t, 'tail', { only })
+      assert.deepEqual([...loaded.programs.keys()].sort(), ['first', 'second', 'third'])
+      assert.equal(run(loaded, 'first'), 1)
+      assert.deepEqual(loaded.readGlobal('reached'), [1n, 1n, 1n])
+    }
+    const third = load(t, 'tail', { only: 'third' })
+    assert.deepEqual([...third.programs.keys()], ['third'])
+    assert.ok(!third.maps.has('last_jumps'))
+    // Filled by whoever made it.
+    const jumps = BpfMap.create({ type: 'prog_array', name: 'jumps', maxEntries: 4 })
+    t.after(() => jumps.close())
+    const first = load(t, 'tail', { only: 'first', maps: { first_jumps: jumps } })
+    assert.deepEqual([...first.programs.keys()], ['first'])
+    assert.equal(run(first, 'first'), 2)
+    assert.throws(() => load(t, 'tail', { only: 'first', flags: ['-DFUNCTION'] }), {
+      code: 'XDP_ELF',
+      message: /element 3, "no_program", is no program of the object \(symbol "first_jumps"\)/,
+    })
   })
 
   test('a program whose section says nothing needs its type', (t) => {
