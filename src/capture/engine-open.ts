@@ -6,7 +6,7 @@ import { requireSpare } from './divert-safety.js'
 import { DivertSource, type DivertSourceOptions } from './divert-source.js'
 import type { CheckedCapture, LiveMode } from './engine-options.js'
 import { MirrorSource } from './mirror-source.js'
-import { PacketRing } from './packet-ring.js'
+import { PacketRing, ringShape } from './packet-ring.js'
 import type { PacketSource } from './source.js'
 
 /** A mode that was tried and could not be had. */
@@ -23,9 +23,6 @@ export interface Report {
   /** Something is less than what was asked for. */
   warning: (sentence: string) => void
 }
-
-/** Of a ring of AF_PACKET. */
-const BLOCK_SIZE = 262_144
 
 /** Opens the first of the modes that can be had. Fallbacks are reported as they happen; throws what the last mode threw. */
 export async function openSource(
@@ -76,7 +73,7 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
         ...common,
         promiscuous: options.promiscuous,
         ...(latency > 0 && { blockTimeout: latency }),
-        ...(ringBytes !== undefined && ringShape(ringBytes)),
+        ...(ringBytes !== undefined && ringShape(ringBytes, latency)),
       })
   }
 }
@@ -112,9 +109,4 @@ async function openDivert(
     report.warning(`${options.interface} has no zero copy: packets are copied`)
     return DivertSource.open({ ...options, copy: 'copy' })
   }
-}
-
-function ringShape(bytes: number): { blockSize: number; blocks: number } {
-  const blockSize = Math.min(BLOCK_SIZE, 2 ** Math.floor(Math.log2(bytes / 4)))
-  return { blockSize, blocks: Math.floor(bytes / blockSize) }
 }

@@ -47,9 +47,9 @@ export interface PacketRingOptions {
   snapLength?: number | undefined
   /** Have the interface take what is not addressed to it. Default true, as tcpdump. */
   promiscuous?: boolean | undefined
-  /** Bytes of a block: a power of two, at least a page. A packet longer than a block is cut. Default 262144. */
+  /** Bytes of a block: a power of two, at least a page. A packet longer than a block is cut. Default: see `ringShape`. */
   blockSize?: number | undefined
-  /** Default 16. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
+  /** Default 4 MiB of them. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
   blocks?: number | undefined
   /** Milliseconds after which a block is handed over with few packets in it, and between two looks at them. Default 20. */
   blockTimeout?: number | undefined
@@ -59,8 +59,25 @@ export interface PacketRingOptions {
 const BATCH = 1024
 /** Fewer are worth being woken up for. */
 const MANY = 8
+/** Bytes of a ring unless its shape is told. */
+const RING_BYTES = 4 << 20
+/** A block timeout from which on blocks are large, in milliseconds, and what then is the most of a block; and else. */
+const LONG_TIMEOUT = 80
+const LARGE_BLOCK = 1 << 20
+const SMALL_BLOCK = 1 << 18
 /** The kernel counts in 32 bits and forgets when asked: it is asked every so many batches, whether anyone wants to know or not. */
 const BATCHES_A_COUNT = 4096
+
+/**
+ * The blocks of a ring of about `bytes`, four at least. What wakes us up costs as much as hundreds of packets, so blocks are
+ * large: the kernel does it when one is full. But those whose time is over go with few packets in them, and when nobody
+ * reads, a ring of large blocks is soon full of nothing: they are small where the timeout is short.
+ */
+export function ringShape(bytes: number, blockTimeout: number): { blockSize: number; blocks: number } {
+  const most = blockTimeout >= LONG_TIMEOUT ? LARGE_BLOCK : SMALL_BLOCK
+  const blockSize = Math.min(most, 2 ** Math.floor(Math.log2(bytes / 4)))
+  return { blockSize, blocks: Math.floor(bytes / blockSize) }
+}
 
 /** Packets of an interface from AF_PACKET. Kernel 3.2. Needs CAP_NET_RAW, and `close()`. */
 export class PacketRing implements PacketSource {
@@ -100,7 +117,9 @@ export class PacketRing implements PacketSource {
   }
 
   private constructor(options: PacketRingOptions) {
-    const { blockSize = 262144, blocks = 16, blockTimeout = 20, snapLength = MAX_CAPTURED_LENGTH } = options
+    const { blockTimeout = 20, snapLength = MAX_CAPTURED_LENGTH } = options
+    const shape = ringShape(RING_BYTES, blockTimeout)
+    const { blockSize = shape.blockSize, blocks = Math.ceil(RING_BYTES / blockSize) } = options
     checkRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
     checkRange('blocks', blocks, 1, 65536)
     checkRange('blockTimeout', blockTimeout, 1, 60_000)
@@ -155,7 +174,8 @@ export class PacketRing implements PacketSource {
         ignore: () => this.#watcher?.stop(),
         failed: (error) => this.#end(error),
       },
-      boundedWait(blockTimeout, blocks * blockSize),
+      // A large block that is full is worth being woken up for.
+      blockSize >= LARGE_BLOCK ? 0 : boundedWait(blockTimeout, blocks * blockSize),
     )
   }
 

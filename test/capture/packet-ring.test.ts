@@ -9,7 +9,7 @@ import { KernelError, setInterfaceUp } from '../../src/kernel/index.js'
 import type { Lab } from '../../src/lab/index.js'
 import { buildPacket, decodeVlan } from '../../src/packet/index.js'
 import type { PacketRecord } from '../../src/packet/pcap-record.js'
-import { PacketRing, type PacketRingOptions } from '../../src/capture/packet-ring.js'
+import { PacketRing, ringShape, type PacketRingOptions } from '../../src/capture/packet-ring.js'
 import { readFileBytes } from '../packet/pcap-files.js'
 import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
 import { frameOf, isOurs, until } from '../support/xsk.js'
@@ -30,6 +30,15 @@ function openRing(t: TestContext, lab: Lab, options: Partial<PacketRingOptions> 
   t.after(() => ring.close())
   return ring
 }
+
+test('a ring has large blocks where packets may wait, small ones where they go early, and at least four', () => {
+  const MIB = 2 ** 20
+  assert.deepEqual(ringShape(4 * MIB, 100), { blockSize: MIB, blocks: 4 })
+  assert.deepEqual(ringShape(64 * MIB, 100), { blockSize: MIB, blocks: 64 })
+  assert.deepEqual(ringShape(4 * MIB, 20), { blockSize: MIB / 4, blocks: 16 })
+  assert.deepEqual(ringShape(MIB, 100), { blockSize: MIB / 4, blocks: 4 })
+  assert.deepEqual(ringShape(5 * MIB + 1, 100), { blockSize: MIB, blocks: 5 })
+})
 
 suite('packet ring', { skip: needsRoot }, () => {
   test('hands on every packet as it was, in order, with time and direction', async (t) => {
@@ -269,6 +278,25 @@ suite('packet ring', { skip: needsRoot }, () => {
       message: /raw0 have no Ethernet header/,
     })
     assert.deepEqual(openDescriptors(), before)
+  })
+
+  test('hands on packets of large blocks when their time is over, and all of them while many come', async (t) => {
+    const lab = createTestLab(t)
+    const ring = openRing(t, lab, { blockTimeout: 80 })
+    const keeper = new Keeper(ours)
+    ring.start(keeper)
+    const send = senderAt(t, lab.b)
+    send(frameOf(100, 0))
+    await until('the first one is there', () => keeper.packets.length === 1)
+    // More than the ring holds, as fast as it is read.
+    const frames = Array.from({ length: 6000 }, (_, i) => frameOf(1400, i + 1))
+    for (let i = 0; i < frames.length; i += 500) {
+      for (const frame of frames.slice(i, i + 500)) send(frame)
+      await until('these are there', () => keeper.packets.length === 1 + i + 500)
+    }
+    await ring.stop()
+    assert.deepEqual(keeper.packets.slice(1).map(hexOf), frames.map(toHex))
+    assert.equal(ring.stats().dropped.kernel, 0)
   })
 
   test('refuses what cannot be, by name, and leaves no descriptor open', async (t) => {
