@@ -54,7 +54,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   #state: State = 'open'
   #consumer: PacketConsumer | undefined
   #isTaken = false
-  #isSwitching = false
+  #switching: Promise<ModeSwitch> | undefined
   #pausedBy = new Set<'queue' | 'caller'>()
   readonly #past: SourceStatistics = noStatistics()
   readonly #numbers = new PacketNumbers()
@@ -129,7 +129,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
 
   /**
    * Takes no more packets, and resolves when those that were caught before are in the queue or with the consumer; a queue
-   * may still be read to its end. Throws `StateError` unless the engine runs.
+   * may still be read to its end. A switch of modes that is under way is waited for. Throws `StateError` unless the engine runs.
    */
   async stop(): Promise<void> {
     if (this.#state !== 'running') throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
@@ -185,15 +185,16 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     if (this.#state !== 'open' && this.#state !== 'running')
       throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
     if (from === 'file') throw new StateError('A file has no other mode')
-    if (this.#isSwitching) throw new StateError('The mode is being switched already')
+    if (this.#stopped) throw new StateError(`The capture of ${this.#source.name} is being stopped`)
+    if (this.#switching) throw new StateError('The mode is being switched already')
     const modes = modesOf(mode)
-    this.#isSwitching = true
+    this.#switching = switchSource(this.#forSwitch(), this.#source, from, modes)
     try {
-      const change = await switchSource(this.#switching(), this.#source, from, modes)
+      const change = await this.#switching
       if (change.from !== change.to) this.emit('mode', change)
       return change
     } finally {
-      this.#isSwitching = false
+      this.#switching = undefined
     }
   }
 
@@ -286,6 +287,9 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   }
 
   async #stop(): Promise<void> {
+    // What is to be stopped is the source that there is then.
+    await this.#switching?.catch(() => undefined)
+    if (this.#state !== 'running') return
     // What was paused comes in all the same: that is bounded by the kernel's rings, and what the queue refuses is counted.
     await this.#source.stop()
     if (this.#state === 'running') this.#end(undefined)
@@ -299,7 +303,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     this.emit('end', error)
   }
 
-  #switching() {
+  #forSwitch() {
     const report: Report = {
       fallback: (fallback) => {
         this.fallbacks.push(fallback)

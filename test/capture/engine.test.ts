@@ -260,6 +260,27 @@ suite('capture engine', () => {
     )
   })
 
+  test('stopping while the mode is being switched stops the new source too', async (t) => {
+    for (const [from, to] of [
+      ['mirror', 'divert'],
+      ['packet', 'mirror'],
+      ['divert', 'packet'],
+    ] as const) {
+      const { engine, sources } = await fakeEngine(t, { mode: from })
+      engine.start()
+      const switched = engine.switchMode(to)
+      const stopped = engine.stop()
+      await assert.rejects(engine.switchMode(from), { code: 'XDP_STATE' })
+      await stopped
+      assert.equal((await switched).to, to)
+      assert.deepEqual([engine.state, engine.mode], ['ended', to])
+      assert.deepEqual(
+        sources.map(({ isStopped }) => isStopped),
+        [true, true],
+      )
+    }
+  })
+
   test('is back in the old mode when the new one cannot be had', async (t) => {
     const { engine, sources, refused } = await fakeEngine(t, { mode: 'mirror' })
     engine.start()
