@@ -21,6 +21,7 @@ Bytes bytesOf(const Napi::Value& value) {
 }
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  watchThreadEnd(env);
   exportBound(env, exports);
   exportCalls(env, exports);
   exportMemory(env, exports);

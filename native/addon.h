@@ -16,6 +16,13 @@ struct Bytes {
 
 Bytes bytesOf(const Napi::Value& value);
 
+// A descriptor that is just opened (or -1) is the environment's, to be closed at the end of its thread.
+void closeWithThread(napi_env env, int fd);
+// close(2) for any descriptor.
+int closeNow(int fd);
+// Once an environment.
+void watchThreadEnd(napi_env env);
+
 void exportBound(Napi::Env env, Napi::Object exports);
 void exportCalls(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);

@@ -27,6 +27,12 @@ Napi::Value answer(const Info& info, int64_t result) {
   return Napi::Number::New(info.Env(), static_cast<double>(result < 0 ? -errno : result));
 }
 
+// For a call whose value is a new descriptor.
+Napi::Value answerDescriptor(const Info& info, int64_t result) {
+  if (result >= 0) closeWithThread(info.Env(), static_cast<int>(result));
+  return answer(info, result);
+}
+
 int32_t intAt(const Info& info, size_t index) { return info[index].As<Napi::Number>().Int32Value(); }
 double doubleAt(const Info& info, size_t index) { return info[index].As<Napi::Number>().DoubleValue(); }
 std::string stringAt(const Info& info, size_t index) { return info[index].As<Napi::String>().Utf8Value(); }
@@ -57,14 +63,14 @@ Napi::Value callWritePointers(const Info& info) {
 
 // socket(domain, type, protocol)
 Napi::Value callSocket(const Info& info) {
-  return answer(info, socket(intAt(info, 0), intAt(info, 1) | SOCK_CLOEXEC, intAt(info, 2)));
+  return answerDescriptor(info, socket(intAt(info, 0), intAt(info, 1) | SOCK_CLOEXEC, intAt(info, 2)));
 }
 
 // close(fd)
-Napi::Value callClose(const Info& info) { return answer(info, close(intAt(info, 0))); }
+Napi::Value callClose(const Info& info) { return answer(info, closeNow(intAt(info, 0))); }
 
 // dup(fd): the copy is close-on-exec
-Napi::Value callDup(const Info& info) { return answer(info, fcntl(intAt(info, 0), F_DUPFD_CLOEXEC, 3)); }
+Napi::Value callDup(const Info& info) { return answerDescriptor(info, fcntl(intAt(info, 0), F_DUPFD_CLOEXEC, 3)); }
 
 // bind(fd, address)
 Napi::Value callBind(const Info& info) {
@@ -117,11 +123,36 @@ Napi::Value callPoll(const Info& info) {
   return answer(info, poll(reinterpret_cast<pollfd*>(list.data), list.length / sizeof(pollfd), intAt(info, 1)));
 }
 
+// Whether the value of a bpf(2) command is a new descriptor. Numbers are those of enum bpf_cmd (include/uapi/linux/bpf.h).
+bool opensDescriptor(int command) {
+  switch (command) {
+    case 0:   // BPF_MAP_CREATE
+    case 5:   // BPF_PROG_LOAD
+    case 7:   // BPF_OBJ_GET
+    case 13:  // BPF_PROG_GET_FD_BY_ID
+    case 14:  // BPF_MAP_GET_FD_BY_ID
+    case 17:  // BPF_RAW_TRACEPOINT_OPEN
+    case 18:  // BPF_BTF_LOAD
+    case 19:  // BPF_BTF_GET_FD_BY_ID
+    case 28:  // BPF_LINK_CREATE
+    case 30:  // BPF_LINK_GET_FD_BY_ID
+    case 32:  // BPF_ENABLE_STATS
+    case 33:  // BPF_ITER_CREATE
+      return true;
+    default:
+      return false;
+  }
+}
+
+Napi::Value answerBpf(const Info& info, int64_t result) {
+  return opensDescriptor(intAt(info, 0)) ? answerDescriptor(info, result) : answer(info, result);
+}
+
 // bpf(command, attr, pointers?, unprofiled?)
 Napi::Value callBpf(const Info& info) {
   Bytes attr = bytesOf(info[1]);
   if (!placePointers(attr, info[2])) return badArgument(info);
-  if (!info[3].ToBoolean()) return answer(info, syscall(SYS_bpf, intAt(info, 0), attr.data, attr.length));
+  if (!info[3].ToBoolean()) return answerBpf(info, syscall(SYS_bpf, intAt(info, 0), attr.data, attr.length));
   // The verifier gives up at any signal, and a profiler sends them by the thousand.
   sigset_t profiler, before;
   sigemptyset(&profiler);
@@ -131,7 +162,7 @@ Napi::Value callBpf(const Info& info) {
   int error = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   errno = error;
-  return answer(info, result);
+  return answerBpf(info, result);
 }
 
 // ioctl(fd, request, argument, pointers?)

@@ -81,7 +81,9 @@ Napi::Value callMunmap(const Napi::CallbackInfo& info) {
 Napi::Value callMemfd(const Napi::CallbackInfo& info) {
   std::string name = info[0].As<Napi::String>().Utf8Value();
   long fd = syscall(SYS_memfd_create, name.c_str(), info[1].As<Napi::Number>().Uint32Value());
-  return Napi::Number::New(info.Env(), static_cast<double>(fd < 0 ? -errno : fd));
+  if (fd < 0) return Napi::Number::New(info.Env(), -errno);
+  closeWithThread(info.Env(), static_cast<int>(fd));
+  return Napi::Number::New(info.Env(), static_cast<double>(fd));
 }
 
 // ftruncate(fd, length)

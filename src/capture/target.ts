@@ -65,28 +65,37 @@ function descriptorTarget(fd: number, isOurs: boolean): Target {
 /** A pipe: opened anew, so that it is non-blocking for us and for nobody else who holds it. */
 function pipeTarget(): Target {
   const fd = openSync(`/proc/self/fd/${STDOUT}`, constants.O_WRONLY | constants.O_NONBLOCK)
-  return waitingTarget(fd, (bytes, from, to) => {
-    try {
-      return writeSync(fd, bytes, from, to - from)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0
-      throw error
-    }
-  })
+  return waitingTarget(
+    fd,
+    (bytes, from, to) => {
+      try {
+        return writeSync(fd, bytes, from, to - from)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0
+        throw error
+      }
+    },
+    closeSync,
+  )
 }
 
 function socketTarget(): Target {
   const fd = native.dup(STDOUT)
-  return waitingTarget(fd, (bytes, from, to) => {
+  const attempt = (bytes: Uint8Array, from: number, to: number) => {
     const sent = native.send(fd, bytes.subarray(from, to), MSG_DONTWAIT | MSG_NOSIGNAL)
     if (sent === -EAGAIN) return 0
     if (sent < 0) throw new KernelError('sendto', -sent)
     return sent
-  })
+  }
+  return waitingTarget(fd, attempt, (fd) => native.close(fd))
 }
 
-/** Writes when the event loop says that there is room. */
-function waitingTarget(fd: number, attempt: (bytes: Uint8Array, from: number, to: number) => number): Target {
+/** Writes when the event loop says that there is room. `release` closes the descriptor: whoever opened it has to know. */
+function waitingTarget(
+  fd: number,
+  attempt: (bytes: Uint8Array, from: number, to: number) => number,
+  release: (fd: number) => void,
+): Target {
   let watcher: NativeWatcher | undefined
   let copy = -1
   const unwatch = () => {
@@ -116,7 +125,7 @@ function waitingTarget(fd: number, attempt: (bytes: Uint8Array, from: number, to
     takeBack: () => Promise.resolve(false),
     close() {
       unwatch()
-      closeSync(fd)
+      release(fd)
       return Promise.resolve()
     },
   }

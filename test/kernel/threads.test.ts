@@ -204,3 +204,45 @@ test('a thread has its own id', async () => {
   assert.notEqual(id, threadId())
   assert.equal(threadId(), process.pid)
 })
+
+for (const how of ['throws', 'exits', 'is terminated'] as const) {
+  test(`what a thread has opened is closed when it ${how}, and nothing else`, async (t) => {
+    const name = unique(`left-${how.replaceAll(' ', '-')}`)
+    const address = [...Buffer.from(`\x01\x00\x00${name}`)]
+    const mine = native.socket(AF_UNIX, SOCK_DGRAM, 0)
+    t.after(() => native.close(mine))
+    const worker = new Worker(
+      `const { workerData, parentPort } = require('node:worker_threads')
+       import(workerData.module).then(({ native }) => {
+         const closed = native.socket(1, 2, 0)
+         const fds = [native.socket(1, 2, 0), native.memfd('left', 1), native.dup(0)]
+         native.bind(fds[0], Buffer.from(workerData.address))
+         fds.push(native.dup(fds[0]))
+         native.close(closed)
+         parentPort.postMessage({ fds, closed })
+         parentPort.once('message', (how) => {
+           if (how === 'throws') throw new Error('on purpose')
+           if (how === 'exits') process.exit(0)
+         })
+       })`,
+      { eval: true, workerData: { module: moduleUrl, address } },
+    )
+    worker.on('error', () => undefined)
+    const [{ closed }] = (await once(worker, 'message')) as [{ closed: number }]
+    const ended = new Promise((resolve) => worker.once('exit', resolve))
+    // The number that the thread has closed is this one's now, and stays open.
+    const opened: number[] = []
+    t.after(() => opened.forEach((fd) => native.close(fd)))
+    while (!opened.includes(closed) && opened.length < 64) opened.push(native.socket(AF_UNIX, SOCK_DGRAM, 0))
+    assert.ok(opened.includes(closed), 'the number is free again')
+    if (how === 'is terminated') await worker.terminate()
+    else worker.postMessage(how)
+    await ended
+    const again = native.socket(AF_UNIX, SOCK_DGRAM, 0)
+    t.after(() => native.close(again))
+    assert.equal(native.bind(again, Buffer.from(address)), 0, 'the socket of the thread is gone')
+    for (const fd of [mine, ...opened]) {
+      assert.match(readlinkSync(`/proc/self/fd/${fd}`), /^socket:/)
+    }
+  })
+}

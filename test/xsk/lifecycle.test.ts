@@ -1,6 +1,8 @@
 // Opening and closing, again and again, under load, by force: nothing stays attached, and the queue is free at once.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { describe, it } from 'node:test'
+import { Worker } from 'node:worker_threads'
 import { detachXdp, objectIds } from '../../src/bpf/index.js'
 import { setInterfaceUp } from '../../src/kernel/interfaces.js'
 import { Umem, XdpGroup, XdpSocket } from '../../src/xsk/index.js'
@@ -267,4 +269,52 @@ describe('opening and closing', { skip: needsRoot }, () => {
     await group.close()
     await until('the program is gone', () => !mine('program').includes(second))
   })
+})
+
+describe('the end of a thread that has a socket open', { skip: needsRoot }, () => {
+  for (const how of ['an exception', 'terminate'] as const) {
+    it(`by ${how} leaves nothing attached, and its queue free`, async (t) => {
+      const lab = createTestLab(t)
+      const before = openDescriptors()
+      const worker = new Worker(
+        `const { workerData, parentPort } = require('node:worker_threads')
+         const open = async () => {
+           const { Namespace } = await import(workerData.kernel)
+           const { XdpSocket } = await import(workerData.xsk)
+           const namespace = Namespace.open(workerData.namespace)
+           const socket = await XdpSocket.open({ interface: workerData.interface, namespace })
+           void socket.run(() => undefined)
+           parentPort.postMessage('open')
+           parentPort.once('message', () => { throw new Error('on purpose') })
+         }
+         open()`,
+        {
+          eval: true,
+          workerData: {
+            kernel: new URL('../../src/kernel/index.js', import.meta.url).href,
+            xsk: new URL('../../src/xsk/index.js', import.meta.url).href,
+            interface: lab.a.interface,
+            namespace: lab.a.namespace?.name,
+          },
+        },
+      )
+      worker.on('error', () => undefined)
+      const ended = new Promise((resolve) => worker.once('exit', resolve))
+      await once(worker, 'message')
+      assert.equal(attachedAt(lab.a).length, 1)
+      if (how === 'terminate') await worker.terminate()
+      else worker.postMessage('now')
+      await ended
+      assert.deepEqual(attachedAt(lab.a), [])
+      const kinds = /bpf|socket|memfd/
+      assert.deepEqual(
+        openDescriptors().filter((what) => kinds.test(what)),
+        before.filter((what) => kinds.test(what)),
+      )
+      // As long as a busy queue is waited for, no longer.
+      const socket = await openAt(t, lab.a)
+      assert.equal(attachedAt(lab.a).length, 1)
+      await assertAllHome(socket)
+    })
+  }
 })
