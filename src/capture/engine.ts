@@ -288,7 +288,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
 
   async #stop(): Promise<void> {
     // What is to be stopped is the source that there is then.
-    await this.#switching?.catch(() => undefined)
+    if (this.#switching) await this.#switching.catch(() => undefined)
     if (this.#state !== 'running') return
     // What was paused comes in all the same: that is bounded by the kernel's rings, and what the queue refuses is counted.
     await this.#source.stop()
