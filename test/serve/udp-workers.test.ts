@@ -50,6 +50,22 @@ const ask = (lab: Lab, host: string, port: number, sockets: number, times = 1, t
     say(answers)`,
   )
 
+/** Asks from so many sockets, again and again until an answer comes. */
+const askAgain = (lab: Lab, host: string, port: number, sockets: number) =>
+  script<string[]>(
+    lab,
+    'b',
+    `const answers = []
+    for (let i = 0; i < ${sockets}; i++) {
+      const socket = await open('${host}')
+      const again = setInterval(() => socket.send('hello', ${port}, '${host}'), 50)
+      answers.push((await ask(socket, 'hello', ${port}, '${host}')).message.toString())
+      clearInterval(again)
+      socket.close()
+    }
+    say(answers)`,
+  )
+
 const receivedBy = (server: UdpWorkerServer) =>
   server.group.workers.map((worker) => server.countsOf(worker).received)
 
@@ -112,19 +128,7 @@ describe('a UDP server with workers', { skip: needsRoot }, () => {
       assert.equal(server.counts.received, 20)
       const restarted = once(group, 'restart')
       // What the thread has in its hands or its ring is lost, and asked again.
-      const load = script<string[]>(
-        lab,
-        'b',
-        `const answers = []
-        for (let i = 0; i < 60; i++) {
-          const socket = await open('${lab.a.ipv4}')
-          const again = setInterval(() => socket.send('hello', ${port}, '${lab.a.ipv4}'), 50)
-          answers.push((await ask(socket, 'hello', ${port}, '${lab.a.ipv4}')).message.toString())
-          clearInterval(again)
-          socket.close()
-        }
-        say(answers)`,
-      )
+      const load = askAgain(lab, lab.a.ipv4, port, 60)
       if (how === 'throw') {
         // Nobody answers that.
         await script(
@@ -212,6 +216,16 @@ describe('a UDP server with workers', { skip: needsRoot }, () => {
       child.kill('SIGKILL')
     })
   }
+
+  it('follows the interface to another hardware address', async (t) => {
+    const { lab, port } = await serve(t)
+    const mac = '02:00:00:00:00:42'
+    await run(lab, 'a', 'ip', 'link', 'set', lab.a.interface, 'address', mac)
+    await run(lab, 'b', 'ip', 'neigh', 'replace', lab.a.ipv4, 'lladdr', mac, 'dev', lab.b.interface)
+    // What threads drop that do not know it yet is asked again.
+    const answers = await askAgain(lab, lab.a.ipv4, port, 20)
+    assert.deepEqual([...new Set(answers)].sort(), ['0 xdp hello', '1 xdp hello'])
+  })
 
   it('spreads the flows of one queue over several workers', async (t) => {
     const { lab, server, port } = await serve(t, { workersPerQueue: 3 }, {})
