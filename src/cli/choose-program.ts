@@ -8,6 +8,7 @@ import {
   type ObjectProgram,
 } from '../bpf/index.js'
 import { printable } from '../bpf/elf/error.js'
+import { dataName } from '../bpf/elf/load-maps.js'
 import { sourceLines } from '../bpf/elf/load-records.js'
 import { OptionError, UnsupportedError } from '../kernel/index.js'
 import { shippedPrograms, type ShippedProgram } from '../programs/index.js'
@@ -16,8 +17,10 @@ import { givenSettings, setVariables, type ProgramFlags } from './program-option
 /** A loaded program, to attach or pin and then to let go of. */
 export interface LoadedProgram {
   readonly program: BpfProgram
-  /** By name: those it uses, without the global variables of an object. */
+  /** By name: those it uses, and what is called from it; without the global variables of an object. */
   readonly maps: ReadonlyMap<string, BpfMap>
+  /** The maps of an object's global variables, by the names that libbpf pins them by: `filter.bss`. */
+  readonly variables: ReadonlyMap<string, BpfMap>
   close(): void
 }
 
@@ -137,7 +140,8 @@ function fromShipped(choice: string, { section, set = [], filter }: ProgramFlags
       try {
         fill?.(loaded)
         const maps = [...definition.maps].map(([name, map]) => [name, loaded.map(map) as BpfMap] as const)
-        return { program: loaded.program, maps: new Map(maps), close: () => loaded.close() }
+        const { program } = loaded
+        return { program, maps: new Map(maps), variables: new Map(), close: () => loaded.close() }
       } catch (error) {
         loaded.close()
         throw error
@@ -176,9 +180,14 @@ function fromObject(path: string, { section, set = [], filter }: ProgramFlags): 
     },
     load: ({ isTrial = false } = { queues: 1 }) => {
       const loaded = object.load({ only: name, ...(isTrial ? { pinFolder: false } : {}) })
-      const variables = new Set(object.maps.filter(({ role }) => role !== 'map').map((map) => map.name))
-      const maps = [...loaded.maps].filter(([map]) => !variables.has(map))
-      return { program: loaded.program(name), maps: new Map(maps), close: () => loaded.close() }
+      const sections = new Set(object.maps.filter(({ role }) => role !== 'map').map((map) => map.name))
+      const variables = [...loaded.maps].filter(([section]) => sections.has(section))
+      return {
+        program: loaded.program(name),
+        maps: new Map([...loaded.maps].filter(([map]) => !sections.has(map))),
+        variables: new Map(variables.map(([section, map]) => [dataName(object.name, section), map])),
+        close: () => loaded.close(),
+      }
     },
   }
 }

@@ -12,7 +12,8 @@ import {
 import { XdpError } from '../kernel/index.js'
 import { countQueues } from '../nic/queues.js'
 import { chooseProgram, programHelp, requireForInterface, type LoadedProgram } from './choose-program.js'
-import { Pins, linkPath, openPinnedLink } from './pins.js'
+import { keepArrays, releaseArrays } from './kept-arrays.js'
+import { Pins, linkPath, openPinnedLink, pinName } from './pins.js'
 import { addProgramOptions, type ProgramFlags } from './program-options.js'
 import { findReplaceable } from './replace.js'
 import { requireConsent } from './take-traffic.js'
@@ -70,6 +71,7 @@ export function loadCommand(): Command {
           `${program} runs on ${name} in ${attachment.mode} mode by ${attachment.kind}${why}${place}`,
         )
         attachment.close()
+        releaseArrays(name, old ? [old] : [])
       } finally {
         loaded.close()
       }
@@ -98,10 +100,11 @@ function attachAndPin(
     if (folder !== undefined) {
       pins.folder(folder)
       pins.pin(loaded.program, `${folder}/program`)
-      if (loaded.maps.size > 0) pins.folder(`${folder}/maps`)
-      // As libbpf has it: names in a BPF file system have no dots.
-      for (const [map, it] of loaded.maps) pins.pin(it, `${folder}/maps/${map.replaceAll('.', '_')}`)
+      const maps = [...loaded.maps, ...loaded.variables]
+      if (maps.length > 0) pins.folder(`${folder}/maps`)
+      for (const [map, it] of maps) pins.pin(it, `${folder}/maps/${pinName(map)}`)
     }
+    keepArrays(pins, name, loaded)
     if (there) {
       if (folder !== undefined && there.link) pins.pin(there.link, `${folder}/link`)
       return { attachment: there.put(loaded.program), old: there.old } // Last: it cannot be taken back.

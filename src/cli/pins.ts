@@ -1,17 +1,21 @@
-// Where `xdp load` pins: the link of an interface, so that it stays; a program and its maps, where the user says.
+// Where `xdp load` pins: what keeps a program at work on an interface; a program and its maps, where the user says.
 import { mkdirSync, readlinkSync, rmdirSync, statSync } from 'node:fs'
 import { BPF_FILE_SYSTEM, XdpAttachment, ensureBpfFileSystem, unpin } from '../bpf/index.js'
 import { KernelError, NotFoundError, StateError, UnsupportedError, XdpError } from '../kernel/index.js'
 
-/** The folder with the pinned link of an interface. */
-function folderOf(name: string): string {
-  // Names in a BPF file system have no dots; those of interfaces may (eth0.100).
-  return `${BPF_FILE_SYSTEM}/xdp/${name.replaceAll('.', '_')}`
+/** The folder of what `xdp load` pins for an interface. */
+export function pinFolderOf(name: string): string {
+  return `${BPF_FILE_SYSTEM}/xdp/${pinName(name)}`
+}
+
+/** Names in a BPF file system have no dots (libbpf has it so too); those of interfaces (eth0.100) and maps may. */
+export function pinName(name: string): string {
+  return name.replaceAll(/[./]/g, '_')
 }
 
 /** The path that keeps a link of `xdp load` attached to an interface. */
 export function linkPath(name: string): string {
-  return `${folderOf(name)}/link`
+  return `${pinFolderOf(name)}/link`
 }
 
 /**
@@ -36,7 +40,7 @@ export function openPinnedLink(name: string): XdpAttachment | undefined {
 /** Takes the pin of an interface's link away, and its folder. */
 export function unpinLink(name: string): void {
   unpin(linkPath(name))
-  removeEmpty(folderOf(name))
+  removeEmpty(pinFolderOf(name))
 }
 
 /** Something with a descriptor to pin. */
@@ -48,9 +52,12 @@ interface Pinnable {
 export class Pins {
   readonly #made: (() => void)[] = []
 
-  /** Makes a folder in a BPF file system, with those above it. Throws `KernelError`, `UnsupportedError`, `XdpError` `XDP_EXISTS` where a file stands in its way. */
-  folder(path: string): void {
-    if (path.startsWith(`${BPF_FILE_SYSTEM}/`) && ensureBpfFileSystem()) requireLastingMount()
+  /**
+   * Makes a folder in a BPF file system, with those above it. Throws `KernelError`, `XdpError` `XDP_EXISTS` where a file stands in its
+   * way, `UnsupportedError` where pins would not last; `instead` says what to do then.
+   */
+  folder(path: string, instead?: string): void {
+    if (path.startsWith(`${BPF_FILE_SYSTEM}/`) && ensureBpfFileSystem()) requireLastingMount(instead)
     try {
       const first = mkdirSync(path, { recursive: true })
       if (first !== undefined) this.#made.push(() => removeBetween(first, path))
@@ -69,6 +76,16 @@ export class Pins {
   pin(object: Pinnable, path: string): void {
     object.pin(path)
     this.#made.push(() => unpin(path))
+  }
+
+  /** What `make` answers; when it throws, everything is taken away again. */
+  orUndo<T>(make: () => T): T {
+    try {
+      return make()
+    } catch (error) {
+      this.undo()
+      throw error
+    }
   }
 
   /** Takes everything away again, the last first. */
@@ -92,12 +109,14 @@ function requireFolders(path: string): void {
 }
 
 // `ip netns exec` gives its command mounts of its own: a file system just mounted there, and its pins, go with the command.
-function requireLastingMount(): void {
+function requireLastingMount(
+  instead = 'Attach by netlink, without pins, or use `nsenter --net=…` in the place of `ip netns exec`.',
+): void {
   const starter = mountNamespaceOf(process.ppid)
   if (starter === undefined || starter === mountNamespaceOf(process.pid)) return
   throw new UnsupportedError(
     `What is pinned under ${BPF_FILE_SYSTEM} would go with this command, which has mounts of its own`,
-    'Attach by netlink, without pins, or use `nsenter --net=…` in the place of `ip netns exec`.',
+    instead,
   )
 }
 
@@ -114,8 +133,8 @@ function removeBetween(first: string, last: string): void {
   for (let path = last; path.startsWith(first); path = path.slice(0, path.lastIndexOf('/'))) removeEmpty(path)
 }
 
-// Left alone when somebody else's pin has come into it.
-function removeEmpty(path: string): void {
+/** Removes a folder; left alone when a pin is in it, somebody else's say. */
+export function removeEmpty(path: string): void {
   try {
     rmdirSync(path)
   } catch {

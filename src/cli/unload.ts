@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { XdpBusyError, describeAttached, detachXdp, queryXdp } from '../bpf/index.js'
 import { getInterface } from '../kernel/interfaces.js'
+import { releaseArrays } from './kept-arrays.js'
 import { openPinnedLink, unpinLink } from './pins.js'
 
 export function unloadCommand(): Command {
@@ -28,6 +29,7 @@ export function unloadCommand(): Command {
         pinned?.close()
       }
       detachXdp(name)
+      releaseArrays(name, attached)
       for (const program of attached) console.log(`took ${describeAttached(program)} off ${name}`)
       if (attached.length === 0) console.log(`no XDP program attached to ${name}`)
     })

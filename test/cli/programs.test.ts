@@ -1,6 +1,7 @@
 // Commands that take a program, by name or as an object that clang made: judged by ip, bpftool and ping.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { basename } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { exit, mov, r0 } from '../../src/bpf/asm.js'
 import { BpfProgram, attachXdp } from '../../src/bpf/index.js'
@@ -213,6 +214,31 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
     assert.ok(existsSync(`${folder}/maps/xdp_stats_map`))
     assertRefused(await xdp(['load', lab.name, 'pass', '--pin', folder]), 1, /pinned at .*\/program already/)
     assert.equal(await attachedTo(lab.name), undefined)
+  })
+
+  it('pin the maps of global variables too, by the names that libbpf gives them', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    const folder = pinFolder(t)
+    linkFolder(t, lab.name)
+    const object = objectFile('globals')
+    await xdpOk('load', lab.name, object, '--pin', folder)
+    const theirs = pinFolder(t)
+    mkdirSync(theirs)
+    const bpftool = ['bpftool', 'prog', 'loadall', object, `${theirs}/p`, 'pinmaps', `${theirs}/maps`]
+    assert.equal((await run(bpftool)).status, 0)
+    const prefix = basename(object).split('.')[0].slice(0, 8)
+    const names = [
+      '_data_extra',
+      '_rodata_special',
+      ...['bss', 'data', 'rodata'].map((it) => `${prefix}_${it}`),
+    ]
+    assert.deepEqual(readdirSync(`${folder}/maps`).sort(), names)
+    assert.deepEqual(readdirSync(`${theirs}/maps`).sort(), names)
+    assert.match(
+      (await run(['bpftool', 'map', 'dump', 'pinned', `${folder}/maps/${prefix}_data`])).stdout,
+      /"total": 100/,
+    )
+    await xdpOk('unload', lab.name)
   })
 
   it('leave nothing behind when they fail', async (t) => {
@@ -733,6 +759,103 @@ describe('--program of any command with sockets', { skip: needsRoot || needsClan
       1,
       /lo is what .* Add --take-traffic/,
     )
+  })
+})
+
+describe('a program that is split by tail calls', { skip: needsRoot || needsClang }, () => {
+  const verdict = (name: 'drop' | 'pass') => ['--set', `verdict=${{ drop: 1, pass: 2 }[name]}`]
+
+  /** Whether a ping from the other end is answered; the last part says so, and the first passes what gets no further. */
+  async function isAnswered(name: string): Promise<boolean> {
+    const { status } = await run(['ip', 'netns', 'exec', `xdp-${name}-b`, 'ping', '-c1', '-W1', labOf(name)])
+    return status === 0
+  }
+  const addresses = new Map<string, string>()
+  const labOf = (name: string) => addresses.get(name)!
+
+  function setUp(t: TestContext) {
+    const lab = createTestLab(t, { isolated: false })
+    addresses.set(lab.name, lab.a.ipv4)
+    const folder = linkFolder(t, lab.name)
+    const object = objectFile('tail')
+    const arrays = () => (existsSync(folder) ? readdirSync(folder).filter((entry) => entry !== 'link') : [])
+    const ids = async () => {
+      const programs = await json<{ id: number; name?: string }[]>('bpftool', '-j', 'prog', 'show')
+      return programs.map(({ id }) => id)
+    }
+    return { name: lab.name, folder, object, arrays, ids }
+  }
+
+  for (const attach of ['netlink', 'link']) {
+    it(`goes on calling after the command has ended, until it is replaced or taken off (${attach})`, async (t) => {
+      const { name, folder, object, arrays, ids } = setUp(t)
+      const load = (...more: string[]) => xdpOk('load', name, object, '-s', 'first', ...more)
+      await load('--attach', attach, ...verdict('drop'))
+      const first = (await attachedTo(name))!.id
+      assert.deepEqual(arrays(), [`program-${first}`])
+      assert.deepEqual(readdirSync(`${folder}/program-${first}`).sort(), ['first_jumps', 'last_jumps'])
+      assert.equal(await isAnswered(name), false, 'the last part drops')
+
+      await load('--replace', ...verdict('pass'))
+      const second = (await attachedTo(name))!.id
+      assert.deepEqual(arrays(), [`program-${second}`])
+      assert.equal(await isAnswered(name), true)
+      await load('--replace', ...verdict('drop'))
+      assert.equal(await isAnswered(name), false)
+      const third = (await attachedTo(name))!.id
+      const called = await calledFrom(`${folder}/program-${third}/first_jumps`)
+
+      assertRefused(await xdp(['load', name, object, '-s', 'first']), 1, /has an XDP program already/)
+      assert.deepEqual(arrays(), [`program-${third}`])
+      await xdpOk('unload', name)
+      assert.ok(!existsSync(folder))
+      // Nothing keeps the arrays, nor the programs in them; the kernel clears up behind the command's back.
+      const isLeft = async () => (await ids()).some((id) => [first, second, third, called].includes(id))
+      for (let tries = 0; await isLeft(); tries++) assert.ok(tries < 100, 'a program is still there')
+    })
+  }
+
+  /** The id of the program in a program array, as bpftool tells it. */
+  async function calledFrom(path: string): Promise<number> {
+    const [{ value }] = await json<{ value: string[] }[]>('bpftool', '-j', 'map', 'dump', 'pinned', path)
+    return Buffer.from(value.map(Number)).readUInt32LE()
+  }
+
+  it('has the pins of what was taken off otherwise cleared away by the next load', async (t) => {
+    const { name, object, arrays } = setUp(t)
+    await xdpOk('load', name, object, '-s', 'second')
+    await run(['ip', 'link', 'set', 'dev', name, 'xdp', 'off'])
+    // It calls itself, so that its own array keeps it: only what is gone can be told from what another namespace has.
+    const kept = arrays()
+    assert.equal(kept.length, 1)
+    await xdpOk('load', name, object, '-s', 'first')
+    await run(['ip', 'link', 'set', 'dev', name, 'xdp', 'off'])
+    await xdpOk('load', name, 'pass')
+    assert.deepEqual(arrays(), kept)
+    await xdpOk('unload', name)
+  })
+
+  it('works in a lab too', async (t) => {
+    const { name, object, arrays } = setUp(t)
+    await xdpOk('lab', 'load', name, object, '-s', 'first', ...verdict('drop'))
+    assert.equal(await isAnswered(name), false)
+    await xdpOk('lab', 'load', name, object, '-s', 'first', '--replace', ...verdict('pass'))
+    assert.equal(await isAnswered(name), true)
+    assert.equal(arrays().length, 1)
+    await xdpOk('lab', 'unload', name)
+    assert.deepEqual(arrays(), [])
+  })
+
+  it('is refused where its arrays could not be kept', async (t) => {
+    const { name, object } = setUp(t)
+    const namespace = `xdp-${name}-b`
+    assertRefused(
+      await xdp(['load', 'veth-b', object, '-s', 'first'], { prefix: ['ip', 'netns', 'exec', namespace] }),
+      1,
+      /would go with this command.* Tail calls need their program array pinned/,
+    )
+    const links = await json<{ xdp?: unknown }[]>('ip', '-n', namespace, '-j', 'link', 'show', 'veth-b')
+    assert.equal(links[0].xdp, undefined)
   })
 })
 

@@ -141,9 +141,13 @@ function entriesOf({ type, maxEntries }: MapSpec): number {
   return size
 }
 
-/** `.rodata` of `filter.o` is `filter.rodata`, as bpftool users know it; the kernel keeps 15 characters. */
-function dataName(object: string, section: string): string {
-  return `${object.replace(/\.o$/, '').slice(0, 8)}${section}`
+/**
+ * The map of a section of global variables, as libbpf calls it: `.rodata` of `filter.xdp.o` is `filter.rodata`, sections of names of
+ * their own (`.data.mine`) keep these. The kernel keeps 15 characters.
+ */
+export function dataName(object: string, section: string): string {
+  const isUsual = ['.data', '.rodata', '.bss'].includes(section)
+  return isUsual ? `${object.split('.')[0].slice(0, 8)}${section}` : section
 }
 
 /** Keys and values by their C types; where there are none, numbers for what is an index or a descriptor, else bytes. */

@@ -57,7 +57,11 @@ export class LoadedObject {
     place.codec.encode(view, place.offset, value)
   }
 
-  /** Lets go of the programs and of the maps that were made for them. What is attached or pinned stays. */
+  /**
+   * Lets go of the programs and of the maps that were made for them. What is attached or pinned stays, but for what program arrays
+   * hold: the kernel empties one that nobody has open or pinned, though a program uses it (kernel/bpf/arraymap.c:
+   * bpf_fd_array_map_clear). Pin such a map where the attachment is to stay.
+   */
   close(): void {
     for (const region of this.#regions.values()) region.close()
     for (const program of this.programs.values()) program.close()

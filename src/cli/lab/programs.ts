@@ -5,6 +5,8 @@ import { XdpError, inNamespace } from '../../kernel/index.js'
 import type { EndId } from '../../lab/index.js'
 import { chooseProgram, programHelp, requireForInterface } from '../choose-program.js'
 import { addProgramOptions, type ProgramFlags } from '../program-options.js'
+import { keepArrays, releaseArrays } from '../kept-arrays.js'
+import { Pins } from '../pins.js'
 import { findReplaceable, type Replaceable } from '../replace.js'
 import { endOption, labArgument, withLab } from './common.js'
 
@@ -38,14 +40,19 @@ export function addProgramCommands(parent: Command): void {
         const loaded = inNamespace(namespace, () => chosen.load({ queues }))
         const { mode } = flags
         let there: Replaceable | undefined
+        const pins = new Pins()
         try {
           if (flags.replace) there = findReplaceable(link, { namespace, mode })
           // By netlink: it is to stay when this process ends, and to go with the interface.
-          const attachment =
-            there?.put(loaded.program) ??
-            explained(name, end, () =>
-              attachXdp(loaded.program, { interface: link, namespace, mode: mode!, attach: 'netlink' }),
+          const attachment = pins.orUndo(() => {
+            keepArrays(pins, link, loaded)
+            return (
+              there?.put(loaded.program) ??
+              explained(name, end, () =>
+                attachXdp(loaded.program, { interface: link, namespace, mode: mode!, attach: 'netlink' }),
+              )
             )
+          })
           const why = attachment.fallbackReason === undefined ? '' : ` (${attachment.fallbackReason})`
           const what = `program ${attachment.programId} "${loaded.program.name}"`
           console.log(
@@ -53,6 +60,7 @@ export function addProgramCommands(parent: Command): void {
               (there ? `, in the place of ${describeAttached(there.old)}` : ''),
           )
           attachment.close()
+          releaseArrays(link, there ? [there.old] : [])
         } finally {
           there?.close()
           loaded.close()
@@ -70,6 +78,7 @@ export function addProgramCommands(parent: Command): void {
       withLab(name, (lab) => {
         const { namespace, interface: link } = lab[end]
         const taken = detachXdp(link, { namespace })
+        releaseArrays(link, taken)
         for (const program of taken) console.log(`took ${describeAttached(program)} off ${link}`)
         if (taken.length === 0)
           console.log(`no XDP program attached to ${link}, end ${end} of the lab ${name}`)

@@ -33,23 +33,17 @@ SEC("xdp") int first(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-SEC("xdp/second") int second(struct xdp_md *ctx)
+SEC("xdp") int second(struct xdp_md *ctx)
 {
 	__sync_fetch_and_add(&reached[1], 1);
 	bpf_tail_call(ctx, &last_jumps, 0);
 	return XDP_PASS;
 }
 
-SEC("xdp/third") int third(struct xdp_md *ctx)
+SEC("xdp") int third(struct xdp_md *ctx)
 {
 	__sync_fetch_and_add(&reached[2], 1);
 	return verdict;
-}
-
-/* Not part of it. */
-SEC("?xdp") int other(struct xdp_md *ctx)
-{
-	return XDP_ABORTED;
 }
 
 char _license[] SEC("license") = "GPL";
