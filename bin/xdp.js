@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 import { existsSync } from 'node:fs'
 
+// Node opens its debugger at one that nobody listens to; a capture prints its statistics then.
+process.on('SIGUSR1', () => undefined)
+
 const main = new URL('../dist/src/cli/main.js', import.meta.url)
 if (existsSync(main)) {
   const { main: run } = await import(main.href)

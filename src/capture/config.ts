@@ -60,6 +60,7 @@ const captureKeys = {
   take_traffic: switchOf,
   filter: v.string('is no text'),
   snap_length: whole(1, 262_144),
+  ring_bytes: whole(65_536, 2 ** 30),
   buffer_size: whole(1, 1 << 24),
   batch_size: whole(1, 65_536),
   timeout: duration(60_000),
@@ -255,6 +256,7 @@ export function configOptions(config: CaptureConfig): { options: CaptureOptions;
     mode: modesOf(capture.mode, capture.use_xdp),
     filter: capture.filter,
     snapLength: capture.snap_length,
+    ringBytes: capture.ring_bytes === undefined ? undefined : 2 ** Math.ceil(Math.log2(capture.ring_bytes)),
     takeTraffic: capture.take_traffic,
     buffer: capture.buffer_size,
     batch: capture.batch_size,
@@ -279,7 +281,7 @@ export function configOptions(config: CaptureConfig): { options: CaptureOptions;
   return { options, warnings }
 }
 
-/** The keys of `xdp:` that were given and say nothing to a capture in this mode. */
+/** The keys that were given and say nothing to a capture in this mode. */
 export function idleKeys({ capture, xdp }: CaptureConfig, mode: string): ConfigWarning[] {
   const idle: string[] = []
   for (const key of Object.keys(given(xdp))) {
@@ -288,7 +290,13 @@ export function idleKeys({ capture, xdp }: CaptureConfig, mode: string): ConfigW
   }
   if (mode === 'packet' && capture.xdp_queue_id !== undefined && capture.xdp_queue_id !== 'all')
     idle.push('capture.xdp_queue_id')
-  return idle.map((key) => ({ key, message: `${key} has no effect in mode ${mode}` }))
+  if (mode === 'divert' && capture.ring_bytes !== undefined) idle.push('capture.ring_bytes')
+  const warnings = idle.map((key) => ({ key, message: `${key} has no effect in mode ${mode}` }))
+  if (capture.enable_stats === false && capture.stats_interval !== undefined) {
+    const key = 'capture.stats_interval'
+    warnings.push({ key, message: `${key} has no effect while capture.enable_stats is false` })
+  }
+  return warnings
 }
 
 /**

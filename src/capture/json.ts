@@ -12,8 +12,9 @@ import {
   isVlanType,
   Headers,
   parseHeaders,
+  parseIpHeaders,
 } from '../packet/index.js'
-import { LINKTYPE_ETHERNET, type PacketRecord } from '../packet/pcap-record.js'
+import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PacketRecord } from '../packet/pcap-record.js'
 import { applicationOf, dnsPrefix, firstLine } from './format/application.js'
 import { printDns } from './format/dns.js'
 import { Line } from './format/line.js'
@@ -58,7 +59,7 @@ const noSequences = new SequenceTable(1)
 /** The object for a packet. Never throws for what a packet holds. */
 export function packetToJson(packet: PacketRecord, options: JsonOptions = {}): JsonPacket {
   const name = options.interfaces?.[packet.interfaceId]
-  const { layers, problem } = packet.linkType === LINKTYPE_ETHERNET ? decodeLayers(packet) : { layers: [] }
+  const { layers, problem } = decodeLayers(packet)
   return {
     time: timeText(packet),
     length: packet.length,
@@ -104,7 +105,21 @@ function plain(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, plain(field)]))
 }
 
-function decodeLayers({ bytes, offset, length }: PacketRecord): { layers: JsonLayer[]; problem?: string } {
+interface Decoded {
+  layers: JsonLayer[]
+  problem?: string
+}
+
+function decodeLayers(packet: PacketRecord): Decoded {
+  const { bytes, offset, length, linkType } = packet
+  if (linkType === LINKTYPE_ETHERNET) return decodeFrame(packet)
+  if (linkType !== LINKTYPE_RAW) return { layers: [] }
+  const h = parseIpHeaders(bytes, offset, length, new Headers())
+  const layers = networkLayers(bytes, h, h.etherType)
+  return h.problem === 'none' ? { layers } : { layers, problem: h.problem }
+}
+
+function decodeFrame({ bytes, offset, length }: PacketRecord): Decoded {
   const h = parseHeaders(bytes, offset, length, new Headers())
   const ethernet = decodeEthernet(bytes, offset, h.end)
   const layers = layerOf('ethernet', ethernet)

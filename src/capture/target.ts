@@ -1,5 +1,17 @@
 // Where a writer's bytes go: regular files, pipes, sockets and devices, without ever blocking the event loop.
-import { close, constants, fstatSync, ftruncate, open, openSync, write, writeSync, closeSync } from 'node:fs'
+import {
+  close,
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncate,
+  open,
+  openSync,
+  statSync,
+  write,
+  writeSync,
+} from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import {
   DISCONNECT,
@@ -35,9 +47,11 @@ export interface Target {
 
 /** Opens `path` anew, or takes standard output for `-`. */
 export async function openTarget(path: string): Promise<Target> {
+  if (isNamedPipe(path)) return pipeTarget(await openNamedPipe(path))
   if (path !== '-') return descriptorTarget(await openFile(path, 'w', 0o644), true)
   const kind = fstatSync(STDOUT)
-  if (kind.isFIFO()) return pipeTarget()
+  // Opened anew, so that it is non-blocking for us and for nobody else who holds it.
+  if (kind.isFIFO()) return pipeTarget(openWithoutBlocking(`/proc/self/fd/${STDOUT}`))
   if (kind.isSocket()) return socketTarget()
   return descriptorTarget(STDOUT, false)
 }
@@ -62,9 +76,45 @@ function descriptorTarget(fd: number, isOurs: boolean): Target {
   }
 }
 
-/** A pipe: opened anew, so that it is non-blocking for us and for nobody else who holds it. */
-function pipeTarget(): Target {
-  const fd = openSync(`/proc/self/fd/${STDOUT}`, constants.O_WRONLY | constants.O_NONBLOCK)
+const isNamedPipe = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFIFO() ?? false
+
+const openWithoutBlocking = (path: string): number =>
+  openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
+
+/** How often a named pipe is looked at for a reader: nothing tells of one. */
+const LOOK_MS = 50
+
+/** Resolves when somebody reads it; -1 when the signal aborts before that. */
+async function openNamedPipe(path: string, signal?: AbortSignal, onWait?: () => void): Promise<number> {
+  for (let looks = 0; !signal?.aborted; looks++) {
+    try {
+      return openWithoutBlocking(path)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error
+    }
+    if (looks === 0) onWait?.()
+    await delay(LOOK_MS)
+  }
+  return -1
+}
+
+/**
+ * Where `path` is a named pipe, waits until somebody reads it, after calling `onWait` if nobody does yet. What it resolves with
+ * lets go of the pipe: call it when the pipe has been opened for writing.
+ */
+export async function waitForReader(
+  path: string,
+  signal: AbortSignal,
+  onWait: () => void,
+): Promise<() => void> {
+  const fd = isNamedPipe(path) ? await openNamedPipe(path, signal, onWait) : -1
+  return () => {
+    if (fd >= 0) closeSync(fd)
+  }
+}
+
+/** A pipe, opened for us alone. */
+function pipeTarget(fd: number): Target {
   return waitingTarget(
     fd,
     (bytes, from, to) => {

@@ -36,6 +36,8 @@ export interface CaptureFlags extends Omit<SteeringFlags, 'filter'> {
   rotateFiles?: number
   interval?: number
   queue?: number[] | 'all'
+  /** KiB. */
+  ring?: number
   buffer?: number
 }
 
@@ -90,7 +92,11 @@ function addOwnFlags(command: Command): Command {
       new Option('-l, --line-buffered', 'as in tcpdump: lines are printed as they come anyway').hideHelp(),
     )
     .option('-U, --immediate', 'write packets to the file as they come')
-    .option('-C, --rotate-size <size>', 'begin the next file at this size: 100M', parseSize)
+    .option(
+      '-C, --rotate-size <size>',
+      'begin the next file at this size: 100M, or a number of millions of bytes as in tcpdump',
+      parseSize,
+    )
     .option('-G, --rotate-seconds <seconds>', 'begin the next file after so long', seconds)
     .option('-W, --rotate-files <n>', 'keep so many files', wholeNumber(1, 1_000_000))
     .option('--config <file>', 'read the configuration; what the command line says goes before')
@@ -105,7 +111,12 @@ function addOwnFlags(command: Command): Command {
       'queues that divert takes: all, one, or several as in 0,2',
       parseQueueList,
     )
-    .option('-B, --buffer <packets>', 'packets that may wait to be processed', wholeNumber(1, 1 << 24))
+    .option(
+      '-B, --ring <KiB>',
+      "the kernel's ring: in mode packet 4096 unless said, in mirror 8192",
+      wholeNumber(64, 1 << 20),
+    )
+    .option('--buffer <packets>', 'packets that may wait to be processed', wholeNumber(1, 1 << 24))
 }
 
 /** How packets are to look as text. */
@@ -131,13 +142,16 @@ export function textOptions(flags: CaptureFlags): FormatOptions {
   }
 }
 
-const UNITS: Record<string, number> = { '': 1, k: 1e3, K: 1e3, M: 1e6, G: 1e9 }
+// A number alone is in tcpdump's unit.
+const UNITS: Record<string, number> = { '': 1e6, k: 1e3, K: 1e3, M: 1e6, G: 1e9 }
+/** A file costs an open, a close and a buffer of its own. */
+const LEAST_FILE = 4096
 
 function parseSize(text: string): number {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)([kKMG]?)$/.exec(text) ?? []
   const bytes = Number(number) * UNITS[unit]
-  if (bytes >= 1) return Math.floor(bytes)
-  throw new InvalidArgumentError('Use bytes, as in 500k, 100M or 2G.')
+  if (bytes >= LEAST_FILE) return Math.floor(bytes)
+  throw new InvalidArgumentError(`Use 500k, 100M or 2G, and ${LEAST_FILE} bytes at least.`)
 }
 
 function parseQueueList(text: string): number[] | 'all' {

@@ -18,6 +18,7 @@ import { FilterError, compileFilter } from '../filter/index.js'
 import { NotFoundError, OptionError } from '../kernel/index.js'
 import { addCaptureFlags, type CaptureFlags } from './capture-flags.js'
 import { Capture, checkOutput } from './capture-run.js'
+import { waitForReader } from '../capture/target.js'
 import { untilInterrupted } from './interrupt.js'
 
 export function captureCommand(): Command {
@@ -37,8 +38,6 @@ export function captureCommand(): Command {
 }
 
 async function run(words: readonly string[], flags: CaptureFlags): Promise<void> {
-  // It prints statistics later; at one that nobody listens to, Node would open its debugger.
-  process.on('SIGUSR1', () => undefined)
   // Once, some ten seconds after the start, V8 would collect all there is to get back memory that starting took: 50 ms and
   // more on several processors, in which packets wait, for 16 MB that are within the bounds.
   setFlagsFromString('--no-memory-reducer')
@@ -68,6 +67,11 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
     xdpStatistics: xdp.enable_stats ?? false,
   }
   await untilInterrupted(async (signal) => {
+    // Before anything is attached.
+    const release = await waitForReader(flags.write ?? '-', signal, () =>
+      console.error(`xdp: waiting for a reader of ${flags.write}`),
+    )
+    if (signal.aborted) return
     const engine =
       flags.read === undefined
         ? await CaptureEngine.open({
@@ -76,13 +80,14 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
             ...program,
             promiscuous: flags.promiscuous,
             // A file is for many hosts; what was typed is for this one.
-            lenient: flags.config !== undefined,
+            lenient: flags.config !== undefined && flags.queue === undefined,
           })
         : await openFile(flags.read, options)
     try {
       for (const { message } of [...warnings, ...idleKeys(config, engine.mode)]) warn(message)
       await new Capture(engine, flags, settings).run(signal)
     } finally {
+      release()
       await engine.close()
     }
   })
@@ -132,8 +137,9 @@ function flagConfig(words: readonly string[], flags: CaptureFlags, file: Capture
       // As tcpdump has it, 0 is everything.
       snap_length: flags.snapLength === 0 ? 262_144 : flags.snapLength,
       xdp_queue_id: flags.queue,
+      ring_bytes: flags.ring === undefined ? undefined : flags.ring * 1024,
       buffer_size: flags.buffer,
-      stats_interval: flags.interval === undefined ? undefined : flags.interval * 1000,
+      ...(flags.interval !== undefined && { enable_stats: true, stats_interval: flags.interval * 1000 }),
     },
     xdp: {},
   }

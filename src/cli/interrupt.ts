@@ -2,14 +2,29 @@
 
 const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Runs `work`, whose signal aborts at the first SIGINT, SIGTERM or SIGHUP. A second of the kind ends the process where it is. */
+/** So long after the first a signal is the same request: `timeout` and many supervisors signal a process and its group at once. */
+const SAME_MS = 1000
+
+/** Runs `work`, whose signal aborts at the first SIGINT, SIGTERM or SIGHUP. One that comes a second later ends the process where it is. */
 export async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const control = new AbortController()
-  const stop = () => control.abort()
-  for (const signal of STOPS) process.once(signal, stop)
+  let first: number | undefined
+  const leave = () => {
+    for (const signal of STOPS) process.off(signal, stop)
+  }
+  const stop = (signal: NodeJS.Signals) => {
+    first ??= performance.now()
+    if (performance.now() - first > SAME_MS) {
+      leave()
+      process.kill(process.pid, signal)
+    }
+    control.abort()
+  }
+  for (const signal of STOPS) process.on(signal, stop)
   try {
     return await work(control.signal)
   } finally {
-    for (const signal of STOPS) process.off(signal, stop)
+    // The second of two may come while the process ends.
+    if (!control.signal.aborted) leave()
   }
 }

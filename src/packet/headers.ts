@@ -86,6 +86,20 @@ export function parseHeaders(bytes: Uint8Array, offset: number, length: number, 
   return parseAny(bytes, offset, end, into)
 }
 
+const NOTHING = new Headers()
+
+/**
+ * The same for a packet without a link header, which begins with IPv4 or IPv6: `etherType` is what would have stood before it.
+ * Not for hot paths.
+ */
+export function parseIpHeaders(bytes: Uint8Array, offset: number, length: number, into: Headers): Headers {
+  const end = Math.min(offset + length, bytes.length)
+  const h = Object.assign(into, NOTHING, { offset, end })
+  if (offset < 0 || end <= offset) return stop(h, 'short-ipv4')
+  h.etherType = bytes[offset] >>> 4 === 6 ? 0x86dd : 0x0800
+  return parseNetwork(viewOf(bytes), offset, end, h.etherType, h)
+}
+
 function parseAny(bytes: Uint8Array, offset: number, end: number, into: Headers): Headers {
   const h = into
   h.problem = 'none'

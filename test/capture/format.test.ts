@@ -10,7 +10,7 @@ import { PacketFormatter, type FormatOptions } from '../../src/capture/format.js
 import { packetToJson, packetToJsonLine } from '../../src/capture/json.js'
 import { loadServices } from '../../src/capture/services.js'
 import { buildPacket, type PacketDescription } from '../../src/packet/index.js'
-import type { PacketRecord } from '../../src/packet/pcap-record.js'
+import { LINKTYPE_RAW, type PacketRecord } from '../../src/packet/pcap-record.js'
 import { hostileFrame } from '../packet/generate.js'
 import { pcapFile, record } from '../packet/pcap-files.js'
 import { described, dnsMessages, random, tlsPackets } from './format-packets.js'
@@ -211,6 +211,18 @@ suite('JSON', () => {
     assert.equal(layers[2]['dst'], '192.0.2.2')
     assert.equal(layers[3]['dstPort'], 53)
     assert.equal(layers[4]['text'], '4660+ A? www.example.com. (33)')
+  })
+
+  test('begins with IP where there is no link header', () => {
+    for (const ip of [
+      { ipv4: { src: '192.0.2.1', dst: '192.0.2.2' } },
+      { ipv6: { src: 'fd00::1', dst: 'fd00::2' } },
+    ]) {
+      const frame = buildPacket({ ...ip, udp: { srcPort: 40000, dstPort: 53 }, payload: dnsMessages[0] })
+      const raw = packetToJson(record(frame.subarray(14), { linkType: LINKTYPE_RAW }))
+      assert.deepEqual(raw.layers, packetToJson(record(frame)).layers.slice(1))
+    }
+    assert.equal(packetToJson(record(Uint8Array.of(), { linkType: LINKTYPE_RAW })).problem, 'short-ipv4')
   })
 
   test('gives the first line of messages, over UDP and TCP, and nothing of their middles', () => {

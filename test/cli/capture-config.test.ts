@@ -14,7 +14,12 @@ function directoryOf(t: TestContext): string {
 
 it('what --print-config shows is taken as it is, and comes to the same', async (t) => {
   const path = join(directoryOf(t), 'capture.yaml')
-  for (const args of [[], ['-m', 'divert'], ['-m', 'mirror', '-B', '10', '-Q', '0,2'], ['-s', '96', 'udp']]) {
+  for (const args of [
+    [],
+    ['-m', 'divert'],
+    ['-m', 'mirror', '-B', '1024', '--buffer', '10', '-Q', '0,2'],
+    ['-s', '96', 'udp'],
+  ]) {
     const printed = await xdpOk('capture', '-i', 'eth7', ...args, '--print-config')
     writeFileSync(path, printed)
     assert.equal(await xdpOk('capture', '--config', path, '--print-config'), printed)

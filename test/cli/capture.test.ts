@@ -400,6 +400,57 @@ xdp: {umem_size: 1048576, num_frames: 512, frame_size: 2048, rx_ring_size: 256, 
     assert.match(wrong.stderr, /^xdp: .*capture\.yaml: xdp\.rx_ring_size \(100\) is no power of two\n$/)
   })
 
+  it('the command line goes before the configuration: statistics, queues that are not there', async (t) => {
+    const lab = hostLab(t)
+    const path = join(directoryOf(t), 'capture.yaml')
+    writeFileSync(path, `capture: {interface: ${lab.a.interface}, enable_stats: false, stats_interval: 1h}`)
+    const silent = await startXdp(t, ['capture', '--config', path], READY)
+    const { stderr } = await silent.stop()
+    assert.match(
+      stderr,
+      /warning: capture\.stats_interval has no effect while capture\.enable_stats is false/,
+    )
+    assert.doesNotMatch(stderr, /Capture statistics/)
+    const asked = await startXdp(t, ['capture', '--config', path, '--interval', '0.05'], READY)
+    await asked.waitFor('stderr', /Capture statistics/)
+    await asked.stop()
+    const refused = await xdp(['capture', '--config', path, '-m', 'divert', '-Q', '7'])
+    assert.deepEqual([refused.status, refused.stdout], [2, ''])
+    assert.match(refused.stderr, /has no queue 7/)
+  })
+
+  it('two signals at once are one request: the file is whole, the statistics are said', async (t) => {
+    const lab = hostLab(t)
+    const path = join(directoryOf(t), 'two.pcapng')
+    const capturing = await startXdp(
+      t,
+      ['capture', lab.a.interface, '-m', 'packet', '-w', path, 'udp'],
+      READY,
+    )
+    senderAt(t, lab.b)(udp(lab, 9))
+    capturing.child.kill('SIGINT')
+    capturing.child.kill('SIGTERM')
+    const { status, stderr } = await capturing.end
+    assert.deepEqual([status, statisticsOf(stderr)['packets_processed']], [0, '1'], stderr)
+    assert.match(execFileSync('capinfos', ['-Mc', path], { encoding: 'utf8' }), /Number of packets:\s+1\n/)
+  })
+
+  it('waits for the reader of a named pipe before anything is attached, and can be interrupted there', async (t) => {
+    const lab = hostLab(t)
+    const path = join(directoryOf(t), 'pipe')
+    execFileSync('mkfifo', [path])
+    const args = ['capture', lab.a.interface, '-m', 'mirror', '-c', '1', '-w', path, 'udp']
+    const alone = await startXdp(t, args, /waiting for a reader of/)
+    assert.deepEqual(queryXdp(lab.a.interface), [])
+    assert.deepEqual([(await alone.stop()).status], [0])
+    const read = await startXdp(t, args, /waiting for a reader of/)
+    const reader = run(['tshark', '-r', path, '-T', 'fields', '-e', 'udp.dstport'])
+    await read.waitFor('stderr', READY)
+    senderAt(t, lab.b)(udp(lab, 1234))
+    assert.equal((await read.end).status, 0)
+    assert.equal((await reader).stdout, '1234\n')
+  })
+
   it('use_xdp mirrors on the interface of the default route, and says why it does not divert', async (t) => {
     const lab = createTestLab(t)
     await lab.exec('a', 'ip', ['route', 'add', 'default', 'via', lab.b.ipv4])
@@ -426,6 +477,7 @@ xdp: {umem_size: 1048576, num_frames: 512, frame_size: 2048, rx_ring_size: 256, 
       [['lo', '-m', 'divert'], 1, /--take-traffic/],
       [['lo', 'udp', 'prot', '53'], 2, /prot/],
       [['lo', '-w', '-', '-C', '10k'], 2, /cannot be rotated/],
+      [['lo', '-w', 'x.pcap', '-C', '0.5k'], 2, /4096 bytes at least/],
       [['lo', '-w', 'x.pcap', '--json'], 2, /not written as json/],
       [['lo', '-W', '3', '-w', 'x.pcap'], 2, /-C or -G/],
       [['lo', '-m', 'sideways'], 2, /sideways/],
