@@ -1,6 +1,6 @@
 // What every kind of group is made of: devices, their queues, one memory cut into slices, a program a device.
-import { KernelError, OptionError, inNamespace, type Namespace } from '../kernel/index.js'
-import type { XdpAttachment } from '../bpf/index.js'
+import { KernelError, OptionError, getInterface, inNamespace, type Namespace } from '../kernel/index.js'
+import { queryXdp, type XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
 import { BalanceProgram } from '../programs/balance.js'
 import { RedirectProgram } from '../programs/redirect.js'
@@ -68,8 +68,8 @@ export class OpenDevice {
   readonly namespace: Namespace | undefined
   readonly queues: readonly number[]
   readonly program: SteeringProgram
-  /** How the program is attached; undefined with `attach: 'none'`. */
-  attachment: XdpAttachment | undefined
+  #attachment: XdpAttachment | undefined
+  #attachProgram: (() => XdpAttachment) | undefined
 
   constructor(device: GroupDevice, queues: readonly number[], shape: ProgramShape) {
     const load =
@@ -80,12 +80,34 @@ export class OpenDevice {
     this.program = inNamespace(device.namespace, () => load(shape))
   }
 
+  /** How the program is attached; undefined with `attach: 'none'`. */
+  get attachment(): XdpAttachment | undefined {
+    return this.#attachment
+  }
+
+  /** Attaches the program, as `attachProgram` does. */
+  attach(attachProgram: () => XdpAttachment): void {
+    this.#attachProgram = attachProgram
+    this.#attachment = attachProgram()
+  }
+
+  /** Attaches the program again when the device is another one by now, made anew under its name. Throws as the first time. */
+  attachAnew(): void {
+    const { interface: name, namespace } = this
+    if (this.#attachment === undefined || this.#attachProgram === undefined) return
+    const { index } = getInterface(name, { namespace })
+    // The index may be the same; what has a program is the one, or somebody has put another in the place of ours.
+    if (index === this.#attachment.ifindex && queryXdp(index, { namespace }).length > 0) return
+    this.#attachment.close()
+    this.#attachment = this.#attachProgram()
+  }
+
   close(): void {
     try {
-      this.attachment?.detach()
+      this.#attachment?.detach()
     } finally {
       // Also when the program could not be detached, because its namespace is closed, say.
-      this.attachment?.close()
+      this.#attachment?.close()
       this.program.close()
     }
   }
@@ -268,14 +290,16 @@ export class GroupParts {
     const { attach = 'auto', mode = 'auto', multiBuffer = false } = this.#options
     if (attach === 'none') return
     for (const device of this.devices) {
-      device.attachment = attachSteering(device.program, {
-        multiBuffer,
-        interface: device.interface,
-        namespace: device.namespace,
-        // Only a program in the driver can give packets to a zero-copy socket.
-        mode: zeroCopy(device) ? 'native' : mode,
-        attach,
-      })
+      device.attach(() =>
+        attachSteering(device.program, {
+          multiBuffer,
+          interface: device.interface,
+          namespace: device.namespace,
+          // Only a program in the driver can give packets to a zero-copy socket.
+          mode: zeroCopy(device) ? 'native' : mode,
+          attach,
+        }),
+      )
     }
   }
 

@@ -82,6 +82,8 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   // What there is to tell before `open` has answered: nobody can listen yet.
   #untold: (() => void)[] | undefined = []
   #failure: Error | undefined
+  // Set once `stop` was called, until the next `start`.
+  #stopping: Promise<void> | undefined
   #closing: Promise<void> | undefined
   // Those who wait in `run`.
   #waiting: { resolve: () => void; reject: (error: Error) => void }[] = []
@@ -172,6 +174,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   async start(): Promise<void> {
     if (this.#closing) throw new StateError('The group is closed')
     this.#failure = undefined
+    this.#stopping = undefined
     await this.#parts.openAll(
       [...this.#teams.keys()],
       async (seat) => {
@@ -188,16 +191,23 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
    * the kernel until `start`.
    */
   async stop(): Promise<void> {
+    this.#stopping = this.#stop()
+    await this.#stopping
+  }
+
+  async #stop(): Promise<void> {
     await Promise.all([...this.#teams.values()].map((team) => team.stop()))
     this.#settle()
   }
 
   /**
-   * Waits until the group is stopped or closed; `signal` stops it. Rejects once there is no worker left that works, or
-   * with `strict` when one has failed.
+   * Waits until the group is stopped or closed; `signal` stops it. Resolves at once when it is stopped already. Rejects once there
+   * is no worker left that works, or with `strict` when one has failed; throws `StateError` when the group is closed.
    */
   async run({ signal }: Pick<RunOptions, 'signal'> = {}): Promise<void> {
+    if (this.#closing) throw new StateError('The group is closed')
     if (this.#failure) throw this.#failure
+    if (this.#stopping) return this.#stopping
     const stop = () => void this.stop()
     const ended = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }))
     signal?.addEventListener('abort', stop, { once: true })

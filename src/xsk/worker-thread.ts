@@ -179,6 +179,7 @@ export class GroupWorker {
   /** @internal Lets the packets of its queue come to the socket: in the program's map, at the place of the seat. */
   steer(): void {
     const { device, mapIndex } = this.#plan.seat
+    device.attachAnew()
     device.program.sockets.update(mapIndex, (this.#bound as BoundSocket).fd)
   }
 

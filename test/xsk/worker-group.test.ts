@@ -3,8 +3,10 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync, readdirSync } from 'node:fs'
 import { describe, it, type TestContext } from 'node:test'
-import { getAffinity } from '../../src/kernel/index.js'
+import { getAffinity, getInterface, setInterfaceUp } from '../../src/kernel/index.js'
+import { createVeth, deleteLink } from '../../src/kernel/netlink/index.js'
 import type { Lab } from '../../src/lab/index.js'
+import { parseMac } from '../../src/packet/index.js'
 import {
   PRESETS,
   XdpGroup,
@@ -18,7 +20,7 @@ import {
 import { startFlood } from '../support/flood.js'
 import { createQuietLab, needsRoot, openDescriptors } from '../support/lab.js'
 import type { QueueWorkerData, QueueWorkerOrder, QueueWorkerReport } from '../support/queue-worker.js'
-import { attachedAt, frameOf, linkPackets, until } from '../support/xsk.js'
+import { attachedAt, frameOf, linkPackets, until, watchPromise } from '../support/xsk.js'
 
 const worker = new URL('../support/queue-worker.js', import.meta.url)
 const small = {
@@ -524,5 +526,61 @@ describe('a group of workers', { skip: needsRoot }, () => {
     )
     assertWhole(group.statistics())
     assert.equal(group.statistics().frames.free, 2 * 256)
+  })
+
+  for (const number of ['the same', 'another'] as const) {
+    it(`attaches its program to a device that was deleted and made anew, with ${number} number`, async (t) => {
+      const lab = createQuietLab(t, { queues: 2 })
+      const restart = { limit: 100_000, delayMs: 5, maxDelayMs: 5 }
+      const group = await openWorkers(t, lab, { restart })
+      const first = group.attachment
+      const crashed = once(group, 'crash')
+      deleteLink(lab.a.interface, { namespace: lab.a.namespace })
+      await crashed
+      const end = (which: 'a' | 'b') => {
+        const { interface: name, namespace, mac } = lab[which]
+        return { name, namespace, mac: parseMac(mac), mtu: 1200, queues: 2 }
+      }
+      const index = lab.a.ifindex + (number === 'another' ? 7 : 0)
+      createVeth({ ...end('a'), index }, end('b'), { namespace: lab.a.namespace })
+      for (const { interface: name, namespace } of [lab.b, lab.a]) setInterfaceUp(name, true, { namespace })
+      const works = (w: GroupWorker) => w.state === 'running' && w.restarts > 0
+      await until('all work again', () => group.workers.every(works))
+      assert.deepEqual(
+        attachedAt(lab.a).map(({ id }) => id),
+        [group.attachment?.programId],
+      )
+      assert.notEqual(group.attachment, first)
+      assert.equal(group.attachment?.ifindex, index)
+      await until('the link is up', () => getInterface(lab.b.interface, lab.b).operState === 'up')
+      const senders = await openSenders(t, lab)
+      await senders.send(20)
+      for (const [queue, w] of group.workers.entries()) {
+        let numbers: number[] = []
+        while (numbers.length < 20) ({ numbers } = await ask(w, group))
+        assert.deepEqual(numbers, senders.sent[queue])
+      }
+      await group.close()
+      assert.deepEqual(attachedAt(lab.a), [])
+    })
+  }
+
+  it('does not wait for the end of what is stopped or closed', { timeout: 60_000 }, async (t) => {
+    const lab = createQuietLab(t)
+    const group = await openWorkers(t, lab)
+    const stopping = group.stop()
+    await group.run()
+    assert.equal(group.workers[0].state, 'stopped')
+    await stopping
+    await group.run()
+    await group.start()
+    const running = watchPromise(group.run())
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.ok(!running.settled(), 'it runs again')
+    const closing = group.close()
+    await running.promise
+    await assert.rejects(group.run(), { code: 'XDP_STATE' })
+    await closing
+    await assert.rejects(group.run(), { code: 'XDP_STATE' })
   })
 })
