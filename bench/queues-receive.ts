@@ -33,7 +33,7 @@ const QUEUES = [1, 2] as const
 const EQUAL = 1.05
 // How long the link gathers packets before it tells the receiver: as devices moderate their interrupts. Without it a veth wakes the
 // receiver for nearly each packet of a sending socket, and waking up is all that is measured.
-const GATHER_NS = 100_000
+export const GATHER_NS = 100_000
 const WORKERS = 'node-xdp, a thread a queue'
 const ONE_THREAD = 'node-xdp, one thread'
 const C = 'C (libxdp), a process a queue'
@@ -96,7 +96,7 @@ export async function benchReceive({ rounds, say, reference }: QueuesOptions): P
 }
 
 /** Has NAPI of end `a` run by the timer while packets flow (Documentation/networking/napi.rst, "Software IRQ coalescing"). */
-async function moderate(lab: Lab): Promise<void> {
+export async function moderate(lab: Lab): Promise<void> {
   const device = `/sys/class/net/${lab.a.interface}`
   const set = `echo ${GATHER_NS} > ${device}/gro_flush_timeout && echo 2 > ${device}/napi_defer_hard_irqs`
   const { status, stderr } = await lab.exec('a', 'sh', ['-c', set])

@@ -8,6 +8,7 @@ import { median, type Figure, type Section } from './figures.js'
 import { Generator, Measured, onCpu } from './processes.js'
 import { buildReference } from './reference.js'
 import type { LatencyResult } from './udp-client.js'
+import { benchUdpQueues } from './udp-queues.js'
 import type { UdpServerResult } from './udp-server.js'
 
 export interface UdpOptions {
@@ -38,7 +39,7 @@ const node =
   (library: string): Subject['command'] =>
   (job) => [process.execPath, script('udp-server'), library, job]
 
-export async function benchUdp({ rounds, say }: UdpOptions): Promise<Section> {
+export async function benchUdp({ rounds, say }: UdpOptions): Promise<Section[]> {
   const notes: string[] = []
   const subjects: Subject[] = [
     { name: 'node-xdp', command: node('xdp') },
@@ -67,7 +68,8 @@ export async function benchUdp({ rounds, say }: UdpOptions): Promise<Section> {
       'at the headers, verifies both checksums, and answers with new ones, as node-xdp does.',
     `Latency: one echo at a time asked for, ${LATENCY.rate} a second, by a client that polls busily on the other processor.`,
   )
-  return { title: `UDP on a veth pair, native mode, copy, packets of ${SIZE} bytes`, figures, notes }
+  const title = `UDP on a veth pair, native mode, copy, packets of ${SIZE} bytes`
+  return [{ title, figures, notes }, await benchUdpQueues({ rounds, say })]
 }
 
 async function benchLoad(
