@@ -189,6 +189,16 @@ describe('the forms of a filter', () => {
     assert.ok(!large.matches(toHost(LARGE)))
   })
 
+  it('take thousands of addresses', () => {
+    const hosts = Array.from({ length: 1500 }, (_, host) => `host 10.0.${host >> 8}.${host & 255}`)
+    const filter = compileFilter(hosts.join(' or '))
+    const from = (third: number, fourth: number): Uint8Array =>
+      packet({ ipv4: { src: Uint8Array.of(10, 0, third, fourth), dst: Uint8Array.of(9, 9, 9, 9) } })
+    assert.ok(filter.matches(from(0, 0)))
+    assert.ok(filter.matches(from(1499 >> 8, 1499 & 255)))
+    assert.ok(!filter.matches(from(1500 >> 8, 1500 & 255)))
+  })
+
   it('say whether they ask for VLAN tags', () => {
     assert.ok(compileFilter('ip or not (vlan 5 and tcp)').asksForTags)
     assert.ok(!compileFilter('ip or mpls').asksForTags)

@@ -19,6 +19,7 @@ import {
   operationOf,
   sourceOf,
 } from '../graph.js'
+import { Tree } from './dominators.js'
 
 /** The code of a statement that has been taken out. It keeps its place: rewriting looks at neighbours. */
 export const GONE = -1
@@ -30,10 +31,13 @@ export const ATOMS = 18
 /** Both registers. */
 export const A_AND_X = 18
 
+/** No edge has led here so far. */
+const UNKNOWN = -2
+
 export const isIn = (atoms: number, atom: number): boolean => ((atoms >>> atom) & 1) === 1
 
-/** More than any filter has that the kernel would take; what is known of blocks grows with the square of their number. */
-const MOST_BLOCKS = 16384
+/** More than any filter has that the kernel would take. */
+const MOST_BLOCKS = 65536
 
 /** A graph with more blocks than can be looked through in reasonable time. */
 export class GraphTooLarge extends Error {
@@ -49,10 +53,6 @@ export class Edge {
   readonly from: Node
   readonly isTrue: boolean
   to: Node | undefined
-  /** The comparison at the end of `from` as it was when last looked at. */
-  code = 0
-  /** Ids of the edges that every way over this one has gone over, itself included. */
-  dominators = new Uint32Array(0)
 
   constructor(from: Node, isTrue: boolean) {
     this.from = from
@@ -71,8 +71,6 @@ export class Node {
   /** How far from the returns, which are at level 0. */
   level = 0
   incoming: Edge[] = []
-  /** Ids of the blocks that every way here has come through, itself included. */
-  dominators = new Uint32Array(0)
   /** Atoms whose values on entry are used here or further on, and on leaving further on. A bit each. */
   usedInside = 0
   usedAfter = 0
@@ -100,7 +98,6 @@ export class Flow {
   root: Node
   /** In the order in which they are met from the root. */
   readonly nodes: readonly Node[]
-  readonly edges: readonly Edge[]
   /** The blocks that are still reached, from the root's level to that of the returns. */
   downwards: Node[] = []
   /** Those that are no returns, from the lowest level to the root's. */
@@ -126,11 +123,9 @@ export class Flow {
     }
     this.root = nodes[0]
     this.nodes = nodes
-    this.edges = [...nodes.map(({ yes }) => yes), ...nodes.map(({ no }) => no)]
-    for (const node of nodes) node.dominators = new Uint32Array((nodes.length >>> 5) + 1)
-    for (const [id, edge] of this.edges.entries()) {
-      edge.id = id
-      edge.dominators = new Uint32Array((this.edges.length >>> 5) + 1)
+    for (const [id, node] of nodes.entries()) {
+      node.yes.id = id
+      node.no.id = nodes.length + id
     }
   }
 
@@ -185,29 +180,38 @@ export class Flow {
     for (const node of this.nodes) node.incoming.reverse()
   }
 
-  findDominators(): void {
-    for (const node of this.nodes) node.dominators.fill(0xffffffff)
-    this.root.dominators.fill(0)
-    for (const node of this.downwards) {
-      insert(node.dominators, node.id)
-      if (node.isReturn) continue
-      intersect(node.yes.to!.dominators, node.dominators)
-      intersect(node.no.to!.dominators, node.dominators)
+  /** Which blocks every way to a block has come through, by their ids. */
+  dominators(): Tree {
+    const tree = new Tree(this.nodes.length)
+    const parents = new Int32Array(this.nodes.length).fill(UNKNOWN)
+    parents[this.root.id] = -1
+    const arrive = (from: number, { id }: Node): void => {
+      parents[id] = parents[id] === UNKNOWN ? from : tree.common(parents[id], from)
     }
+    for (const node of this.downwards) {
+      tree.add(node.id, parents[node.id])
+      if (node.isReturn) continue
+      arrive(node.id, node.yes.to!)
+      arrive(node.id, node.no.to!)
+    }
+    tree.number()
+    return tree
   }
 
-  findEdgeDominators(): void {
-    for (const edge of this.edges) edge.dominators.fill(0xffffffff)
-    this.root.yes.dominators.fill(0)
-    this.root.no.dominators.fill(0)
+  /** Which edges every way over an edge has gone over, by their ids. */
+  edgeDominators(): Tree {
+    const tree = new Tree(this.nodes.length * 2)
+    const parents = new Int32Array(this.nodes.length).fill(UNKNOWN)
+    parents[this.root.id] = -1
     for (const node of this.downwards) {
-      for (const edge of [node.yes, node.no]) {
-        insert(edge.dominators, edge.id)
-        if (!edge.to) continue
-        intersect(edge.to.yes.dominators, edge.dominators)
-        intersect(edge.to.no.dominators, edge.dominators)
+      if (node.isReturn) continue
+      for (const { id, to } of [node.yes, node.no]) {
+        tree.add(id, parents[node.id])
+        parents[to!.id] = parents[to!.id] === UNKNOWN ? id : tree.common(parents[to!.id], id)
       }
     }
+    tree.number()
+    return tree
   }
 
   /** Which atoms are used where. */
@@ -218,16 +222,6 @@ export class Flow {
       node.usedInside |= node.usedAfter & ~node.overwritten
     }
   }
-}
-
-function insert(set: Uint32Array, id: number): void {
-  set[id >>> 5] |= 1 << (id & 31)
-}
-
-export const contains = (set: Uint32Array, id: number): boolean => (set[id >>> 5] & (1 << (id & 31))) !== 0
-
-function intersect(set: Uint32Array, other: Uint32Array): void {
-  for (let i = 0; i < set.length; i++) set[i] &= other[i]
 }
 
 /** The atom a statement reads, or `A_AND_X`. */

@@ -4,8 +4,10 @@
 // limits are those of libpcap 1.10 (optimize.c, "BPF+" of Begel, McCanne and Graham): any other optimiser would be as right on
 // whole packets, and would differ on cut ones.
 import { BPF_RET, type Block } from '../graph.js'
-import { mergeEqual, pullUp, shorten, skipIdleRoot } from './branches.js'
+import { mergeEqual, shorten, skipIdleRoot } from './branches.js'
+import { Chains } from './chains.js'
 import { Flow } from './flow.js'
+import { Outcomes } from './outcomes.js'
 import type { Progress } from './progress.js'
 import { StatementPass } from './statements.js'
 import { Values } from './values.js'
@@ -45,21 +47,24 @@ function pass(flow: Flow, isLate: boolean, progress: Progress): void {
   flow.findLevels()
   flow.findUses()
   flow.findIncoming()
-  if (!isLate) {
-    // Of the graph as it is now: rewriting statements may lead ways elsewhere.
-    flow.findDominators()
-    flow.findEdgeDominators()
-  }
   const statements = new StatementPass(new Values(), isLate, progress)
+  if (isLate) {
+    for (const node of flow.downwards) statements.run(node)
+    return
+  }
+  // Of the graph as it is now: rewriting statements may lead ways elsewhere.
+  const dominators = flow.dominators()
+  const edgeDominators = flow.edgeDominators()
   for (const node of flow.downwards) statements.run(node)
-  if (isLate) return
+  const outcomes = new Outcomes(edgeDominators, flow.upwards)
   for (const node of flow.upwards) {
-    shorten(node.yes, flow, progress)
-    shorten(node.no, flow, progress)
+    shorten(node.yes, outcomes, progress)
+    shorten(node.no, outcomes, progress)
   }
   flow.findIncoming()
+  const chains = new Chains(flow, dominators, progress)
   for (const node of flow.upwards) {
-    pullUp(node, 'yes', progress)
-    pullUp(node, 'no', progress)
+    chains.pullUp(node, 'yes')
+    chains.pullUp(node, 'no')
   }
 }

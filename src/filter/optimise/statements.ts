@@ -73,8 +73,6 @@ export class StatementPass {
     }
     const { code, k } = node.last
     node.operand = sourceOf(code) === BPF_K ? this.#values.constant(k) : node.values[X]
-    node.yes.code = code
-    node.no.code = code
   }
 
   /** Notes a new value of an atom; the statement goes if the atom has it already. */
