@@ -48,9 +48,9 @@ export class Simplifier implements Known {
   readonly #definitions: (Inst | undefined)[] = []
   readonly #replacements: (Operand | undefined)[] = []
   readonly #bits: (bigint | undefined)[] = []
-  /** What has been computed where, by its first operand. */
+  /** What has been computed where, by its first operand, and loads by how far they are from it: see `#place`. */
   readonly #computed: (Made[] | undefined)[] = []
-  /** Tests, by what they test. */
+  /** Tests, by what they test and with what. */
   readonly #facts: (Fact[] | undefined)[] = []
   /** How much is known to be in the packet, by the address that it is from. */
   readonly #bounds: (Bound[] | undefined)[] = []
@@ -190,7 +190,7 @@ export class Simplifier implements Known {
 
   /** The value that is the same and was computed on every way here; where there is none, this one is there from now on. */
   #earlier(inst: Computed, block: Block): number | undefined {
-    const key = firstOperand(inst)
+    const key = inst.op === 'load' ? this.#place(inst.base, inst.offset) : firstOperand(inst)
     const list = this.#computed[key]
     if (!list) {
       this.#computed[key] = [{ block, inst }]
@@ -202,6 +202,15 @@ export class Simplifier implements Known {
     }
     list.push({ block, inst })
     return undefined
+  }
+
+  /** A place in a list for a value and a number: filters of thousands of tests look at the same few values. */
+  #place(value: number, other: number): number {
+    return (value + (other & 0xffff) * 31) % this.#definitions.length
+  }
+
+  #placeOfTest(a: number, b: Operand): number {
+    return this.#place(a, typeof b === 'number' ? b : Number(BigInt.asUintN(16, b)))
   }
 
   #terminator(original: Terminator, block: Block): Terminator {
@@ -260,16 +269,16 @@ export class Simplifier implements Known {
 
   #learn(test: Fact['test'], block: Block, holds: boolean): void {
     if (typeof test.a !== 'number' || this.#flow.predecessors(block).length !== 1) return
-    ;(this.#facts[test.a] ??= []).push({ block, test, holds })
+    ;(this.#facts[this.#placeOfTest(test.a, test.b)] ??= []).push({ block, test, holds })
   }
 
   #fact({ a, b, bits, comparison }: Fact['test'], block: Block): boolean | undefined {
-    const list = typeof a === 'number' ? this.#facts[a] : undefined
+    const list = typeof a === 'number' ? this.#facts[this.#placeOfTest(a, b)] : undefined
     if (!list) return undefined
     const contrary: Comparison = opposite(comparison)
     for (let at = 0; at < list.length; at++) {
       const { test, holds, block: where } = list[at]
-      if (test.b !== b || test.bits !== bits) continue
+      if (test.a !== a || test.b !== b || test.bits !== bits) continue
       if (test.comparison !== comparison && test.comparison !== contrary) continue
       if (this.#flow.dominates(where, block)) return test.comparison === comparison ? holds : !holds
     }
@@ -278,8 +287,7 @@ export class Simplifier implements Known {
 }
 
 /** A value that it reads; what reads none is folded. */
-function firstOperand(inst: Computed): number {
-  if (inst.op === 'load') return inst.base
+function firstOperand(inst: Computed & { op: 'alu' | 'swap' }): number {
   if (typeof inst.a === 'number') return inst.a
   return inst.op === 'alu' ? (inst.b as number) : 0
 }
