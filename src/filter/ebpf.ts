@@ -4,8 +4,6 @@ import { type Condition, Value, type Xdp, type XdpDefinition, defineXdp } from '
 import { disassemble } from '../bpf/disassemble.js'
 import { withoutLocations } from '../bpf/builder/location.js'
 import type { VariableKey } from '../bpf/builder/trace.js'
-import { AssemblerError } from '../bpf/assembler.js'
-import { tooLarge } from './error.js'
 import type { FilterCode } from './linear.js'
 import { Translation } from './translate.js'
 
@@ -67,21 +65,9 @@ export function defineFilterProgram(filter: FilterCode, { match, otherwise }: Fi
   )
 }
 
-/**
- * The code of a program that passes what matches and drops the rest. Throws `FilterError` (`XDP_FILTER_TOO_LARGE`) when one of its
- * jumps would reach further than 16 bits say.
- */
+/** The code of a program that passes what matches and drops the rest. */
 export function ebpfCode(filter: FilterCode): Uint8Array {
-  try {
-    return defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' }).assembled.bytes
-  } catch (error) {
-    if (!(error instanceof AssemblerError)) throw error
-    throw tooLarge(
-      filter.expression,
-      'The filter comes to more eBPF than a jump can reach over, 32767 instructions',
-      'Take fewer tests, or look for long lists of addresses in a map: see the shipped program `acl`.',
-    )
-  }
+  return defineFilterProgram(filter, { match: 'pass', otherwise: 'drop' }).assembled.bytes
 }
 
 /** The instructions of such a program, as text. */

@@ -148,15 +148,15 @@ export class Filter implements FilterCode {
   }
 
   /**
-   * The filter as eBPF, 8 bytes an instruction: of a program that passes what matches and drops the rest. Throws `FilterError`
-   * (`XDP_FILTER_TOO_LARGE`) when a jump would reach further than 32767 of them. Whether the verifier takes it is known when it is
-   * loaded: it follows at most 8192 comparisons in a row, and a million steps (kernel/bpf/verifier.c).
+   * The filter as eBPF, 8 bytes an instruction: of a program that passes what matches and drops the rest. One with a jump over more
+   * than 32767 of them is for kernel 6.6 and later. Whether the verifier takes it is known when it is loaded: it follows at most
+   * 8192 comparisons in a row, and a million steps (kernel/bpf/verifier.c).
    */
   toEbpf(): Uint8Array {
     return ebpfCode(this)
   }
 
-  /** Every stage on the way from the expression to its forms, as text. Throws as `toEbpf` when it is asked for eBPF. */
+  /** Every stage on the way from the expression to its forms, as text. */
   explain(): Explanation {
     const { tokens, tree, checked, graph, optimised, program } = this.#stages
     const listed = (): string => ebpfListing(this.toEbpf())

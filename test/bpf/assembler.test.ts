@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
 import {
   type Code,
+  type Operation,
   callLocal,
   exit,
   jump,
@@ -107,6 +108,53 @@ test('a jump reaches 32767 slots and no further, a long one does', () => {
   assert.equal(texts(over(40000, jumpLong('far')))[0], 'gotol pc+40000')
   const back: Code = [label('top'), Array.from({ length: 32768 }, () => mov(r0, 0)), jump('top')]
   assert.throws(() => assemble(back), AssemblerError)
+})
+
+test('a jump that does not reach can be written as a long one', () => {
+  const over = (slots: number, jumping: Operation): string[] => {
+    const code = [jumping, Array.from({ length: slots }, () => mov(r0, 0)), label('far'), exit()]
+    const assembled = assemble(code, { farJumps: 'long' })
+    assert.equal(assembled.hasLongJumps ?? false, slots > 32767)
+    return disassemble(assembled.bytes)
+      .slice(0, 3)
+      .map(({ text }) => text)
+  }
+  assert.equal(over(32767, jump('far'))[0], 'goto pc+32767')
+  assert.deepEqual(over(32768, jump('far')).slice(0, 2), ['gotol pc+32768', 'r0 = 0'])
+  // What has a condition jumps over the long jump where the condition fails.
+  assert.deepEqual(over(32768, jumpIf(r1, 's<', 7, 'far')), [
+    'if r1 s>= 0x7 goto pc+1',
+    'gotol pc+32768',
+    'r0 = 0',
+  ])
+  // There is no jump for "none of these bits".
+  assert.deepEqual(over(32768, jumpIf(r1, '&', 7, 'far')), [
+    'if r1 & 0x7 goto pc+1',
+    'goto pc+1',
+    'gotol pc+32768',
+  ])
+})
+
+test('jumps that become long move others out of reach, and labels with them', () => {
+  // The first reaches its label only as long as the second is short.
+  const code = [
+    jumpIf(r2, '==', 0, 'near'),
+    jumpIf(r1, '==', 0, 'end'),
+    Array.from({ length: 32766 }, () => mov(r0, 0)),
+    label('near'),
+    mov(r0, 1),
+    mov(r0, 2),
+    label('end'),
+    exit(),
+  ]
+  const { bytes, labels } = assemble(code, { farJumps: 'long' })
+  assert.deepEqual(
+    disassemble(bytes)
+      .slice(0, 4)
+      .map(({ text }) => text),
+    ['if r2 != 0x0 goto pc+1', 'gotol pc+32768', 'if r1 != 0x0 goto pc+1', 'gotol pc+32768'],
+  )
+  assert.deepEqual(Object.fromEntries(labels), { near: 32770, end: 32772 })
 })
 
 test('captured sources name this file and the line each instruction stands on', () => {

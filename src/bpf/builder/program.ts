@@ -1,5 +1,5 @@
 // XDP programs from definition to kernel: trace, compile, make the maps, load.
-import { OptionError } from '../../kernel/errors.js'
+import { OptionError, UnsupportedError } from '../../kernel/errors.js'
 import { kernelAtLeast } from '../../kernel/version.js'
 import type { Code, MapHandle } from '../asm.js'
 import { type AssembledProgram, assemble } from '../assembler.js'
@@ -116,9 +116,9 @@ export class XdpDefinition {
     this.code = code
   }
 
-  /** The program as bytes. */
+  /** The program as bytes. Where a jump must reach over more than 32767 instructions they are for kernel 6.6 and later. */
   get assembled(): AssembledProgram {
-    return (this.#assembled ??= assemble(this.code))
+    return (this.#assembled ??= assemble(this.code, { farJumps: 'long' }))
   }
 
   /**
@@ -144,13 +144,19 @@ export class XdpDefinition {
 
   /**
    * Makes its maps and loads it. The caller closes what comes back. Throws `VerifierError`, with the TypeScript line, when the
-   * kernel rejects it.
+   * kernel rejects it; `UnsupportedError` where it is so long that this kernel has no jumps for it.
    */
   load(options: XdpLoadOptions = {}): LoadedXdp {
     const { maps: given = {}, ...rest } = options
     const stranger = Object.keys(given).find((name) => !this.maps.has(name))
     if (stranger !== undefined) {
       throw new OptionError('maps', `The program "${this.name}" has no map "${stranger}"`)
+    }
+    if (this.assembled.hasLongJumps && !kernelAtLeast(6, 6)) {
+      throw new UnsupportedError(
+        `The program "${this.name}" jumps over more than 32767 instructions, which needs kernel 6.6`,
+        'Make it smaller: look for long lists in a map, as the shipped program `acl` does.',
+      )
     }
     const made = new Map<string, MapOf<MapDefinition>>()
     const types = this.#loadTypes()

@@ -13,6 +13,8 @@ import {
 } from '../../../src/bpf/builder/index.js'
 import { be16, bytes, counter, struct, u32, u64, u8 } from '../../../src/bpf/codec.js'
 import { RingBuffer, prefixKey } from '../../../src/bpf/index.js'
+import { kernelAtLeast } from '../../../src/kernel/version.js'
+import { ETH_P_IP } from '../../../src/packet/ethernet.js'
 
 const packet = (length = 64): Uint8Array => Uint8Array.from({ length }, (_, at) => at)
 
@@ -50,6 +52,22 @@ describe('control', () => {
       ),
       'drop',
     )
+  })
+  test('a branch over more instructions than 16 bits can count', (t) => {
+    if (!kernelAtLeast(6, 6)) return t.skip('long jumps came with kernel 6.6')
+    const program = defineXdp('far', (x) => {
+      const bytes = x.packet.bytes(0, 64)
+      x.if(bytes.field(12, 'be16').eq(ETH_P_IP), () => {
+        for (let at = 0; at < 33_000; at++) bytes.field(at % 8, 'u8').set(at & 0xff)
+        return 'drop'
+      })
+      return 'tx'
+    })
+    assert.equal(program.assembled.hasLongJumps, true)
+    const ip = packet()
+    ip.set([8, 0], 12)
+    assert.equal(verdict(t, program, ip), 'drop')
+    assert.equal(verdict(t, program), 'tx')
   })
   test('a header that does not fit ends the program with `otherwise`', (t) => {
     const define = (otherwise: 'aborted' | 'tx') =>
