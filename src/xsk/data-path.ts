@@ -8,6 +8,7 @@ import { FragmentList, type Fragments } from './fragments.js'
 import type { FramePool } from './frame-pool.js'
 import { Lending } from './lending.js'
 import type { PacketHandler } from './packet.js'
+import type { PacketRows, RowsHandler } from './packet-rows.js'
 import { Receiving } from './receiving.js'
 import { Sending } from './sending.js'
 import type { FrameLink } from './shared-frames.js'
@@ -64,6 +65,12 @@ export class DataPath {
   receive(handler: PacketHandler, budget: number = this.#parts.batch): number {
     this.#assertOpen()
     return this.#receiving.receive(handler, budget)
+  }
+
+  /** See `XdpSocket.receiveBatch`. */
+  receiveBatch(into: PacketRows, handler: RowsHandler): number {
+    this.#assertOpen()
+    return this.#receiving.receiveBatch(into, handler)
   }
 
   /** After a batch: what is to be sent goes to the kernel, and free frames too. */

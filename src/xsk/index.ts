@@ -12,6 +12,7 @@ export {
   type XdpGroupOptions,
 } from './group.js'
 export { XdpPacket, type PacketHandler, type Verdict } from './packet.js'
+export type { PacketRows, RowsHandler } from './packet-rows.js'
 export { PRESETS, type Preset, type PresetValues } from './presets.js'
 export { XdpSocket } from './socket.js'
 export type { FrameCensus, KernelStatistics, SocketStatistics, Traffic } from './statistics.js'

@@ -6,6 +6,7 @@ import { PacketTail } from './fragments.js'
 import type { FramePool } from './frame-pool.js'
 import type { Lending } from './lending.js'
 import { XdpPacket, type PacketHandler, type Verdict } from './packet.js'
+import { checkRows, readRows, returnFrames, type PacketRows, type RowsHandler } from './packet-rows.js'
 import { RxRing } from './rx-ring.js'
 import type { Sending } from './sending.js'
 import { COUNTER } from './statistics.js'
@@ -34,6 +35,9 @@ export class Receiving {
   readonly #packet: XdpPacket
   // What the packet in hand has behind its first frame.
   readonly #tail = new PacketTail()
+  // The last batch of `receiveBatch`, and how many packets of it its handler has in hand.
+  readonly #rows = { packets: 0, bytes: 0 }
+  #batch = 0
   readonly #multiBuffer: boolean
   readonly #frameMask: number
 
@@ -150,6 +154,30 @@ export class Receiving {
     return packets
   }
 
+  /** See `XdpSocket.receiveBatch`. */
+  receiveBatch(into: PacketRows, handler: RowsHandler): number {
+    checkRows(into)
+    if (this.isReceiving) throw new StateError('receive was called from within a packet handler')
+    const rx = this.rx
+    const read = this.#rows
+    readRows(rx, rx.peek(rx.size), into, read)
+    const { packets, bytes } = read
+    if (packets === 0) {
+      this.#path.handOver()
+      return 0
+    }
+    this.isReceiving = true
+    this.taken = this.#batch = packets
+    try {
+      handler(packets)
+    } finally {
+      this.#batch = 0
+      const recycled = returnFrames(rx, packets, this.#lending.ring, this.#pool, this.#frameMask)
+      this.#endBatch(packets, packets, bytes, recycled)
+    }
+    return packets
+  }
+
   // Gives the descriptors of a batch back, counts it, and hands over what came of it.
   #endBatch(taken: number, packets: number, bytes: number, recycled: number): void {
     this.isReceiving = false
@@ -193,14 +221,15 @@ export class Receiving {
     }
   }
 
-  /** Frames of the packet in hand. */
+  /** Frames of the packet in hand, or of the batch. */
   get inHand(): number {
-    return this.isReceiving ? 1 + this.#tail.count : 0
+    if (!this.isReceiving) return 0
+    return this.#batch > 0 ? this.#batch : 1 + this.#tail.count
   }
 
   /** Notes that, if the packet in hand is in this frame, the frame is not its handler's any more. */
   giveAway(address: number): void {
-    if (!this.isReceiving) return
+    if (!this.isReceiving || this.#batch > 0) return
     const frame = (address & this.#frameMask) >>> 0
     if (frame === this.#packet.frame) this.#packet.frame = GIVEN
     else if (this.#tail.count > 0) this.#tail.giveAway(frame, this.#frameMask)

@@ -17,6 +17,7 @@ import {
   type XdpSocketOptions,
 } from './options.js'
 import type { PacketHandler } from './packet.js'
+import type { PacketRows, RowsHandler } from './packet-rows.js'
 import type { LocalLink } from './shared-frames.js'
 import { takeSeat, type SharedQueue, type SharedQueueSeat } from './shared-queue.js'
 import {
@@ -226,6 +227,15 @@ export class XdpSocket implements AsyncDisposable {
    */
   receive(handler: PacketHandler, budget?: number): number {
     return this.#path.receive(handler, budget)
+  }
+
+  /**
+   * As `receive`, for whoever wants many packets at once and keeps none of their frames: writes where the packets are into `rows`,
+   * as many as there is room for, and calls `handler` once. The frames are free when it returns, or throws. Answers how many
+   * packets that were: 0 when there were none, and also when the next one is in several frames, which is for `receive` to take.
+   */
+  receiveBatch(rows: PacketRows, handler: RowsHandler): number {
+    return this.#path.receiveBatch(rows, handler)
   }
 
   /**
