@@ -223,14 +223,14 @@ const DEFAULT_CAPTURE: CaptureConfig['capture'] = {
 }
 
 const DEFAULT_XDP: CaptureConfig['xdp'] = {
-  umem_size: 4096 * 4096,
-  num_frames: 4096,
-  frame_size: 4096,
-  rx_ring_size: 4096,
+  umem_size: 8192 * 2048,
+  num_frames: 8192,
+  frame_size: 2048,
+  rx_ring_size: 8192,
   tx_ring_size: 64,
-  fill_ring_size: 4096,
+  fill_ring_size: 8192,
   comp_ring_size: 64,
-  batch_size: 64,
+  batch_size: 1024,
   flags: 0,
   bind_flags: XDP_USE_NEED_WAKEUP,
   enable_stats: false,

@@ -1,8 +1,19 @@
 // The packets of one queue of a diverting capture: from the socket's ring into a batch, their frames kept until it was seen.
-import { INBOUND } from '../packet/pcap-batch.js'
-import type { RunOptions, XdpPacket, XdpSocket } from '../xsk/index.js'
+import { check, native } from '../kernel/index.js'
+import {
+  INBOUND,
+  ROW,
+  ROW_DIRECTION,
+  ROW_LENGTH,
+  ROW_NANOSECONDS,
+  ROW_OFFSET,
+  ROW_QUEUE,
+  ROW_SECONDS,
+  ROW_WIRE_LENGTH,
+} from '../packet/pcap-batch.js'
+import type { PacketRows, RunOptions, XdpPacket, XdpSocket } from '../xsk/index.js'
 import { STAMP_BYTES } from './divert-program.js'
-import type { LiveSource } from './engine-live.js'
+import { BATCH, BATCH_BYTES, type LiveSource } from './engine-live.js'
 
 /** Room for what veth and GRO make of TCP; grows for longer ones. */
 const GATHER_BYTES = 65_536 + 256
@@ -14,6 +25,11 @@ const DISORDER = 1e6
 export class DivertQueue {
   readonly #socket: XdpSocket
   readonly #live: LiveSource
+  /** Where the batch has its packets, and their times of arrival. */
+  readonly #rows: PacketRows
+  readonly #moves: Uint32Array
+  readonly #stamps: Uint32Array
+  readonly #stampBytes: Uint8Array
   /** Frames of the packets that were handed on last: free again when the next ones come. */
   readonly #held: Uint32Array
   #holds = 0
@@ -25,19 +41,29 @@ export class DivertQueue {
   /** Called behind what `run` handed on. */
   #handedOn = (): void => undefined
 
-  constructor(socket: XdpSocket, live: LiveSource) {
+  /** `batch`: packets handed on at a time, at most. */
+  constructor(socket: XdpSocket, live: LiveSource, batch: number = BATCH) {
     this.#socket = socket
     this.#live = live
     this.#held = new Uint32Array(live.batch.capacity)
     this.#last = live.clock.now()
+    const rows = live.batch.rows.subarray(0, batch * ROW)
+    this.#rows = { rows, stride: ROW, bytes: BATCH_BYTES }
+    this.#moves = new Uint32Array(3 * live.batch.capacity)
+    this.#stamps = new Uint32Array((STAMP_BYTES / 4) * live.batch.capacity)
+    this.#stampBytes = new Uint8Array(this.#stamps.buffer)
   }
 
-  /** Hands on what is there, a batch of the socket at most; how many packets that was. */
+  /** Hands on a batch of what is there; how many packets that was. */
   receive(): number {
-    if (this.#socket.closed) return 0
-    const count = this.#socket.receive(this.#onPacket)
-    this.#handOn()
-    return count
+    const socket = this.#socket
+    if (socket.closed) return 0
+    const count = socket.receiveBatch(this.#rows, this.#onBatch)
+    if (count > 0) return count
+    // There is nothing, or it is in several frames.
+    const long = socket.receive(this.#onPacket, 1)
+    if (long > 0) this.#handOn()
+    return long
   }
 
   /** Hands on packets as they come, and calls `handedOn` each time. See `XdpSocket.run`. */
@@ -45,6 +71,50 @@ export class DivertQueue {
     if (this.#socket.closed) return
     this.#handedOn = handedOn
     await this.#socket.run(this.#onReady, options)
+  }
+
+  /** Completes the rows of a batch; three loops over numbers, and no call for a packet. */
+  readonly #onBatch = (count: number): void => {
+    const live = this.#live
+    if (live.hasEnded) return
+    this.#begin()
+    this.#readStamps(count)
+    const { batch, clock, snapLength } = live
+    const { rows } = batch
+    const { queue } = this.#socket
+    const stamps = this.#stamps
+    let captured = 0
+    let wire = 0
+    for (let i = 0; i < count; i++) {
+      clock.read(this.#arrival(stamps[2 * i + 1] * 0x1_0000_0000 + stamps[2 * i]))
+      const row = i * ROW
+      const length = rows[row + ROW_LENGTH]
+      const kept = length < snapLength ? length : snapLength
+      rows[row + ROW_LENGTH] = kept
+      rows[row + ROW_WIRE_LENGTH] = length
+      rows[row + ROW_SECONDS] = clock.seconds
+      rows[row + ROW_NANOSECONDS] = clock.nanoseconds
+      rows[row + ROW_QUEUE] = queue
+      rows[row + ROW_DIRECTION] = INBOUND
+      captured += kept
+      wire += length
+    }
+    batch.count = count
+    batch.captured = captured
+    batch.wire = wire
+    this.#handOn()
+  }
+
+  /** Copies what the program wrote in front of packets to where it is read at once: each is far from the next, and cold. */
+  #readStamps(count: number): void {
+    const { rows } = this.#live.batch
+    const moves = this.#moves
+    for (let i = 0; i < count; i++) {
+      moves[3 * i] = i * STAMP_BYTES
+      moves[3 * i + 1] = rows[i * ROW + ROW_OFFSET] - STAMP_BYTES
+      moves[3 * i + 2] = STAMP_BYTES
+    }
+    check(native.gather(this.#stampBytes, this.#socket.bytes, moves, count), 'gather')
   }
 
   /** As `#onPacket`; the batch ends when the socket's turn does. */
@@ -65,7 +135,7 @@ export class DivertQueue {
     if (live.hasEnded) return undefined
     const { batch, clock } = live
     if (batch.count === 0) this.#begin()
-    clock.read(this.#arrivalOf(received))
+    clock.read(this.#stampOf(received))
     const wireLength = received.totalLength
     if (received.length < wireLength) {
       this.#takeLong(received, wireLength)
@@ -88,10 +158,14 @@ export class DivertQueue {
     this.#holds = 0
   }
 
-  /** What the program wrote in front of the packet, if that can be: before now, and not far before the last packet. */
-  #arrivalOf({ view, offset }: XdpPacket): number {
+  /** What the program wrote in front of the packet. */
+  #stampOf({ view, offset }: XdpPacket): number {
     const at = offset - STAMP_BYTES
-    const time = view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true)
+    return this.#arrival(view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true))
+  }
+
+  /** `time`, if a packet can have come then: before now, and not far before the last packet. */
+  #arrival(time: number): number {
     const last = this.#last
     if (time > this.#now) this.#now = this.#live.clock.now()
     if (time > this.#now || time < last - DISORDER) return (this.#last = this.#now)

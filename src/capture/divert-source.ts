@@ -43,17 +43,18 @@ export interface DivertSourceOptions extends DivertSocketOptions {
 const LATENCY_MS = 20
 /** Fewer are worth being woken up for. */
 const MANY = 8
-/** What the kernel has room for unless it is described otherwise. Nothing is ever sent. */
-const RINGS = { rx: 4096, fill: 4096, tx: 64, completion: 64 }
-
-/** Bytes of a frame unless the memory is described otherwise: room for 3840 bytes of a packet. */
-const FRAME_SIZE = 4096
+/** The memory of a queue unless it is described otherwise: 16 MiB. */
+const FRAMES = { frames: 8192, frameSize: 2048 }
+/** The same for devices whose packets, by their MTU, have no room in such a frame. */
+const LARGE_FRAMES = { frames: 4096, frameSize: 4096 }
+/** Nothing is ever sent. */
+const SEND_RING = 64
+/** In front of what the MTU counts: an Ethernet header with two VLAN tags. */
+const LINK_HEADER = 22
 /** What the kernel keeps of a frame for itself (XDP_PACKET_HEADROOM). */
 const KERNEL_HEADROOM = 256
 /** What a packet in a frame is taken for, when it is about how long the frames last. */
 const PACKET_BYTES = 500
-/** Packets taken from a queue at a time. */
-const PACKETS = 256
 // include/uapi/linux/bpf.h: enum xdp_action
 const XDP_REDIRECT = 4
 
@@ -95,16 +96,24 @@ export class DivertSource implements PacketSource {
       program: given,
       ...others
     } = options
-    // A preset has rings of its own.
-    const rest =
-      options.preset === undefined
-        ? { batch: PACKETS, ...others, rings: { ...RINGS, ...options.rings } }
-        : others
     const device = xdpInterface(options.interface, options.namespace)
+    const { frames, frameSize, ...place } = (umem ?? {}) as Partial<typeof FRAMES> & { headroom?: number }
+    const usual = device.mtu + LINK_HEADER <= FRAMES.frameSize - KERNEL_HEADROOM ? FRAMES : LARGE_FRAMES
+    // A preset has frames and rings of its own.
+    const isOurs = options.preset === undefined
     const shape = {
-      frameSize: FRAME_SIZE,
-      ...(umem as { frameSize?: number; headroom?: number } | undefined),
+      ...place,
+      ...((frames !== undefined || isOurs) && { frames: frames ?? usual.frames }),
+      frameSize: frameSize ?? usual.frameSize,
     }
+    const rings = {
+      rx: usual.frames,
+      fill: usual.frames,
+      tx: SEND_RING,
+      completion: SEND_RING,
+      ...options.rings,
+    }
+    const rest = isOurs ? { ...others, rings } : others
     const longest = shape.frameSize - KERNEL_HEADROOM - (shape.headroom ?? 0)
     if (!(longest > 0))
       throw new OptionError('umem.frameSize', `Frames of ${shape.frameSize} bytes hold no packet`)
@@ -135,6 +144,7 @@ export class DivertSource implements PacketSource {
       program,
       new LiveSource(device, options.namespace, snapLength, XDP_REDIRECT),
       latency ?? LATENCY_MS,
+      options.batch,
     )
   }
 
@@ -143,13 +153,14 @@ export class DivertSource implements PacketSource {
     program: DivertProgram | undefined,
     live: LiveSource,
     latency: number,
+    batch: number | undefined,
   ) {
     this.group = group
     this.name = group.interface
     this.#program = program
     this.#live = live
     this.#kernel = group.statistics().kernel
-    this.#queues = group.sockets.map((socket) => new DivertQueue(socket, live))
+    this.#queues = group.sockets.map((socket) => new DivertQueue(socket, live, batch))
     this.#room = group.sockets.reduce((sum, socket) => sum + socket.frames().fill, 0)
     this.#pace = new Pace(
       {

@@ -181,7 +181,7 @@ test('the whole configuration, given in place of its parts, is the same capture'
       if (!/use_xdp: true|divert/.test(text)) assert.deepEqual(idleKeys(whole, mode), idleKeys(config, mode))
   }
   const { options } = configOptions(wholeConfig(parseConfig('capture: {mode: divert}')))
-  assert.deepEqual(options.sockets?.rings, { rx: 4096, tx: 64, fill: 4096, completion: 64 })
+  assert.deepEqual(options.sockets?.rings, { rx: 8192, tx: 64, fill: 8192, completion: 64 })
 })
 
 test('an empty section is none', () => {
