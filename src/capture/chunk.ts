@@ -10,6 +10,8 @@ export interface Chunk {
   readonly bytes: Uint8Array
   length: number
   packets: number
+  /** Bytes of it that are with the kernel already. */
+  written: number
   /** The first of its file. */
   begins: boolean
   /** The last of its file. */

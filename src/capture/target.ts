@@ -38,6 +38,8 @@ const writeSome = promisify(write)
 export interface Target {
   /** Writes some of `bytes[from .. to)`, at least a byte; resolves with how many. */
   write(bytes: Uint8Array, from: number, to: number): Promise<number>
+  /** As `write`, at once; throws. Only a regular file has it, for the kernel takes its bytes into memory. */
+  writeNow?(bytes: Uint8Array, from: number, to: number): number
   /** Takes the last `count` bytes back; false where that cannot be done. */
   takeBack(count: number): Promise<boolean>
   /** Calls `onEnd` once when whoever reads is gone, even while nothing is written; where that can be known. */
@@ -48,17 +50,23 @@ export interface Target {
 /** Opens `path` anew, or takes standard output for `-`. */
 export async function openTarget(path: string): Promise<Target> {
   if (isNamedPipe(path)) return pipeTarget(await openNamedPipe(path))
-  if (path !== '-') return descriptorTarget(await openFile(path, 'w', 0o644), true)
+  if (path !== '-') {
+    const fd = await openFile(path, 'w', 0o644)
+    return descriptorTarget(fd, true, fstatSync(fd).isFile())
+  }
   const kind = fstatSync(STDOUT)
   // Opened anew, so that it is non-blocking for us and for nobody else who holds it.
   if (kind.isFIFO()) return pipeTarget(openWithoutBlocking(`/proc/self/fd/${STDOUT}`))
   if (kind.isSocket()) return socketTarget()
-  return descriptorTarget(STDOUT, false)
+  return descriptorTarget(STDOUT, false, kind.isFile())
 }
 
-/** Regular files and devices: written by the thread pool, for a disk may take its time. */
-function descriptorTarget(fd: number, isOurs: boolean): Target {
+/** Regular files and devices: by the thread pool, for a disk may take its time. */
+function descriptorTarget(fd: number, isOurs: boolean, isFile: boolean): Target {
   return {
+    ...(isFile && {
+      writeNow: (bytes: Uint8Array, from: number, to: number) => writeSync(fd, bytes, from, to - from),
+    }),
     async write(bytes, from, to) {
       const { bytesWritten } = await writeSome(fd, bytes, from, to - from)
       return bytesWritten

@@ -32,6 +32,9 @@ const CHUNK = 512 * 1024
 // Leaves room for what begins a file; more than any packet takes.
 const MAX_RECORD = CHUNK - 65536
 const FLUSH_MS = 200
+/** A chunk that took longer to be written, in milliseconds: the event loop should not wait for the next ones so long after it. */
+const SLOW_MS = 20
+const WARY_MS = 10_000
 
 /** Writes packets to a file, a ring of files, or standard output. Needs `close()`. */
 export class CaptureWriter implements AsyncDisposable {
@@ -59,6 +62,8 @@ export class CaptureWriter implements AsyncDisposable {
   #path = ''
   readonly #kept: string[] = []
   #pump: Promise<void> | undefined
+  /** Nothing is written in the turn that it came in: `performance.now()`. */
+  #waryUntil = 0
   #timer: NodeJS.Timeout | undefined
   #immediate: NodeJS.Immediate | undefined
   #waiting: (() => void)[] = []
@@ -79,7 +84,14 @@ export class CaptureWriter implements AsyncDisposable {
     this.#isImmediate = (options.flush ?? (options.path === '-' ? 'immediate' : 'buffered')) === 'immediate'
     const chunks = Math.max(3, Math.floor((options.bufferSize ?? 4 << 20) / CHUNK))
     for (let i = 0; i < chunks; i++) {
-      this.#free.push({ bytes: new Uint8Array(CHUNK), length: 0, packets: 0, begins: false, ends: false })
+      this.#free.push({
+        bytes: new Uint8Array(CHUNK),
+        length: 0,
+        packets: 0,
+        written: 0,
+        begins: false,
+        ends: false,
+      })
     }
   }
 
@@ -261,6 +273,7 @@ export class CaptureWriter implements AsyncDisposable {
     if (!chunk) return undefined
     chunk.length = 0
     chunk.packets = 0
+    chunk.written = 0
     chunk.begins = isFile
     chunk.ends = false
     this.#current = chunk
@@ -327,8 +340,36 @@ export class CaptureWriter implements AsyncDisposable {
     const chunk = this.#current
     if (!chunk || (chunk.length === 0 && !chunk.ends)) return
     this.#current = undefined
+    if (!this.#pump && !chunk.ends && this.#writeNow(chunk)) return
     this.#queue.push(chunk)
     this.#pump ??= this.#writeQueue()
+  }
+
+  /**
+   * Writes a chunk in this turn, if that can be had: handing it to the thread pool, and being told, costs as much as much of the
+   * writing. False where there is something left to do, which may be an error to find again.
+   */
+  #writeNow(chunk: Chunk): boolean {
+    const target = this.#target
+    const start = performance.now()
+    if (!target?.writeNow || start < this.#waryUntil) return false
+    try {
+      while (chunk.written < chunk.length)
+        chunk.written += target.writeNow(chunk.bytes, chunk.written, chunk.length)
+    } catch {
+      return false
+    }
+    const end = performance.now()
+    if (end - start > SLOW_MS) this.#waryUntil = end + WARY_MS
+    this.#countWritten(chunk)
+    this.#free.push(chunk)
+    return true
+  }
+
+  #countWritten(chunk: Chunk): void {
+    this.#stats.written += chunk.packets
+    this.#stats.bytes += chunk.length
+    chunk.packets = 0
   }
 
   #schedule(): void {
@@ -362,18 +403,16 @@ export class CaptureWriter implements AsyncDisposable {
   }
 
   async #writeChunk(chunk: Chunk): Promise<unknown> {
-    let at = 0
     try {
       if (chunk.begins && !this.#target) await this.#openFile()
       const target = this.#target
-      while (target && at < chunk.length) at += await target.write(chunk.bytes, at, chunk.length)
-      this.#stats.written += chunk.packets
-      this.#stats.bytes += chunk.length
-      chunk.packets = 0
+      while (target && chunk.written < chunk.length)
+        chunk.written += await target.write(chunk.bytes, chunk.written, chunk.length)
+      this.#countWritten(chunk)
       if (chunk.ends) await this.#closeFile()
       return undefined
     } catch (error) {
-      if (at < chunk.length) await this.#takeBackHalf(chunk, at)
+      if (chunk.written < chunk.length) await this.#takeBackHalf(chunk)
       await this.#target?.close().catch(() => undefined)
       this.#target = undefined
       return error
@@ -381,7 +420,8 @@ export class CaptureWriter implements AsyncDisposable {
   }
 
   /** Leaves no half record at the end of a file. */
-  async #takeBackHalf(chunk: Chunk, written: number): Promise<void> {
+  async #takeBackHalf(chunk: Chunk): Promise<void> {
+    const { written } = chunk
     const whole = wholeRecords(chunk, written, this.#format)
     const wasTaken = await this.#target?.takeBack(written - whole.bytes).catch(() => false)
     this.#stats.bytes += wasTaken ? whole.bytes : written

@@ -1,5 +1,6 @@
 // Packets in batches: encoded to the same bytes as one by one, handed on to whoever wants them how, written across chunks and files.
 import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -204,10 +205,13 @@ suite('batches in files', () => {
   test('what a writer has no room for is lost and counted, the rest is whole', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
     t.after(() => rmSync(directory, { recursive: true }))
-    const path = join(directory, 'file.pcap')
+    // A named pipe is no regular file: nothing is written to it before the event loop has its turn.
+    const path = join(directory, 'pipe')
+    execFileSync('mkfifo', [path])
+    const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const read = reader.stdout.toArray() as Promise<Buffer[]>
     const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 })
     const batch = simple(1000, 1400)
-    // Nothing is written before the event loop has its turn.
     for (let round = 0; round < 4; round++) writer.writeBatch(batch)
     assert.equal(writer.hasRoom, false)
     await writer.close()
@@ -215,6 +219,24 @@ suite('batches in files', () => {
     assert.equal(given, 4000)
     assert.ok(lost > 0 && written > 0)
     assert.equal(written + lost, 4000)
-    assert.equal(readFileSync(path).length, 24 + written * (16 + 1400))
+    assert.equal(Buffer.concat(await read).length, 24 + written * (16 + 1400))
+  })
+
+  test('a regular file takes what comes at once, and memory is for one piece of it', async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
+    t.after(() => rmSync(directory, { recursive: true }))
+    const path = join(directory, 'file.pcap')
+    const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 })
+    const batch = simple(1000, 1400)
+    for (let round = 0; round < 8; round++) {
+      writer.writeBatch(batch)
+      assert.equal(writer.hasRoom, true)
+    }
+    await writer.close()
+    assert.deepEqual(
+      { ...writer.stats, bytes: 0 },
+      { given: 8000, written: 8000, bytes: 0, lost: 0, files: 1 },
+    )
+    assert.equal(readFileSync(path).length, 24 + 8000 * (16 + 1400))
   })
 })
