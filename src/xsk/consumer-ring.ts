@@ -1,4 +1,5 @@
 // The reading end of a ring: peek at what is there, read it, release it.
+import { load, store } from './ring-index.js'
 import type { RingMemory } from './ring-memory.js'
 
 /**
@@ -10,10 +11,11 @@ import type { RingMemory } from './ring-memory.js'
 export abstract class ConsumerRing {
   /** Slots of the ring. */
   readonly size: number
-  protected readonly entries: Uint32Array
-  protected readonly mask: number
-  /** Index of the first entry not released. */
-  protected next: number
+  /** The entries as words, for a loop that keeps it, `mask` and `next` in local variables: entry k begins at `(next + k) & mask`, in entries. */
+  readonly entries: Uint32Array
+  readonly mask: number
+  /** Index of the first entry not released, modulo 2^32. */
+  next: number
   readonly #producer: Uint32Array
   readonly #consumer: Uint32Array
   #seen: number
@@ -24,15 +26,15 @@ export abstract class ConsumerRing {
     this.entries = memory.entries
     this.#producer = memory.producer
     this.#consumer = memory.consumer
-    this.next = Atomics.load(memory.consumer, 0)
-    this.#seen = Atomics.load(memory.producer, 0)
+    this.next = load(memory.consumer)
+    this.#seen = load(memory.producer)
   }
 
   /** How many entries can be read now, at most `count`. */
   peek(count: number): number {
     let ready = (this.#seen - this.next) >>> 0
     if (ready < count) {
-      this.#seen = Atomics.load(this.#producer, 0)
+      this.#seen = load(this.#producer)
       ready = (this.#seen - this.next) >>> 0
     }
     return ready < count ? ready : count
@@ -44,16 +46,16 @@ export abstract class ConsumerRing {
       throw new RangeError(`release of ${count} entries that were not peeked`)
     if (count === 0) return
     this.next = (this.next + count) >>> 0
-    Atomics.store(this.#consumer, 0, this.next)
+    store(this.#consumer, this.next)
   }
 
   /** Entries waiting to be read. */
   get level(): number {
-    return (Atomics.load(this.#producer, 0) - this.next) >>> 0
+    return (load(this.#producer) - this.next) >>> 0
   }
 
   /** Entries the kernel has produced so far, modulo 2^32. */
   get producerIndex(): number {
-    return Atomics.load(this.#producer, 0)
+    return load(this.#producer)
   }
 }

@@ -1,4 +1,5 @@
 // The writing end of a ring: reserve slots, fill them, commit or cancel.
+import { load, store } from './ring-index.js'
 import type { RingMemory } from './ring-memory.js'
 import { XDP_RING_NEED_WAKEUP } from './uapi.js'
 
@@ -12,10 +13,11 @@ import { XDP_RING_NEED_WAKEUP } from './uapi.js'
 export abstract class ProducerRing {
   /** Slots of the ring. */
   readonly size: number
-  protected readonly entries: Uint32Array
-  protected readonly mask: number
-  /** Index of the first reserved slot. */
-  protected next: number
+  /** The entries as words, for a loop that keeps it, `mask` and `next` in local variables: slot k begins at `(next + k) & mask`, in entries. */
+  readonly entries: Uint32Array
+  readonly mask: number
+  /** Index of the first reserved slot, modulo 2^32. */
+  next: number
   readonly #producer: Uint32Array
   readonly #consumer: Uint32Array
   readonly #flags: Uint32Array
@@ -30,15 +32,15 @@ export abstract class ProducerRing {
     this.#producer = memory.producer
     this.#consumer = memory.consumer
     this.#flags = memory.flags
-    this.next = Atomics.load(memory.producer, 0)
-    this.#seen = Atomics.load(memory.consumer, 0)
+    this.next = load(memory.producer)
+    this.#seen = load(memory.consumer)
   }
 
   /** Reserves up to `count` slots and answers how many. */
   reserve(count: number): number {
     let free = this.size - ((this.next - this.#seen) >>> 0)
     if (free < count) {
-      this.#seen = Atomics.load(this.#consumer, 0)
+      this.#seen = load(this.#consumer)
       free = this.size - ((this.next - this.#seen) >>> 0)
     }
     return (this.#reserved = free < count ? free : count)
@@ -50,7 +52,7 @@ export abstract class ProducerRing {
     this.#reserved = 0
     if (count === 0) return
     this.next = (this.next + count) >>> 0
-    Atomics.store(this.#producer, 0, this.next)
+    store(this.#producer, this.next)
   }
 
   /** Gives the whole reservation back. */
@@ -60,7 +62,7 @@ export abstract class ProducerRing {
 
   /** Entries the kernel has not taken yet. */
   get level(): number {
-    return (this.next - Atomics.load(this.#consumer, 0)) >>> 0
+    return (this.next - load(this.#consumer)) >>> 0
   }
 
   /** Entries committed so far, modulo 2^32. */
@@ -70,6 +72,6 @@ export abstract class ProducerRing {
 
   /** The kernel waits for a system call before it looks at this ring again. */
   get needsWakeup(): boolean {
-    return (Atomics.load(this.#flags, 0) & XDP_RING_NEED_WAKEUP) !== 0
+    return (load(this.#flags) & XDP_RING_NEED_WAKEUP) !== 0
   }
 }
