@@ -73,7 +73,8 @@ export function runOnEvents({
     let pending = 0
     let batches = 0
     let serving = false
-    let isOver = false
+    // `signal.aborted` is a getter: this is looked at for every batch.
+    let isAborted = false
     let timer: NodeJS.Timeout | undefined
     // Nothing tells of completions. Frames that were sent outside of a batch would be away until the next packet comes.
     let reclaimTimer: NodeJS.Timeout | undefined
@@ -106,8 +107,8 @@ export function runOnEvents({
     }, LOOK_MS)
     handles?.add(watcher).add(look)
     const end = (error?: Error) => {
-      if (isOver) return
-      isOver = true
+      if (poller.isOver) return
+      poller.isOver = true
       leavePolling(poller)
       handles?.delete(watcher)
       handles?.delete(look)
@@ -122,15 +123,14 @@ export function runOnEvents({
     }
     // A handler that stops the run may still throw: the end of its batch is the end.
     const onAbort = () => {
+      isAborted = true
       if (!serving) end()
     }
     // The kernel has packets to send, or all frames.
     const isOwed = () => path.txPending > 0 || path.starved
     const poller: Poller = {
       fd,
-      get isOver() {
-        return isOver
-      },
+      isOver: false,
       begin() {
         pending = path.txPending
       },
@@ -138,24 +138,24 @@ export function runOnEvents({
         batches = 0
         serving = true
         try {
-          while (batches < BATCHES_A_TURN && !signal.aborted && path.receive(handler, budget) > 0) batches++
+          while (batches < BATCHES_A_TURN && !isAborted && path.receive(handler, budget) > 0) batches++
         } catch (error) {
           end(error as Error) // what a handler threw is passed on as it is
         } finally {
           serving = false
         }
-        if (signal.aborted) end()
+        if (isAborted) end()
         return batches
       },
       // What waits in the ring comes before that.
       isOwed: () => batches < BATCHES_A_TURN && isOwed(),
       unwatch() {
-        if (isOver || watched === 0) return
+        if (poller.isOver || watched === 0) return
         watcher.stop()
         watched = 0
       },
       settle() {
-        if (!isOver) wait(pending)
+        if (!poller.isOver) wait(pending)
       },
     }
     const service = () => {

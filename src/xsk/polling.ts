@@ -6,8 +6,8 @@ import { native } from '../kernel/index.js'
 export interface Poller {
   /** The socket's descriptor. */
   readonly fd: number
-  /** It has ended: it is asked for nothing any more. */
-  readonly isOver: boolean
+  /** It has ended: it is asked for nothing any more. A plain property: it is looked at for every batch. */
+  isOver: boolean
   /** Before it is served. */
   begin(): void
   /** Gives what is there to its handler, and answers how many batches that were. Does not throw. */
@@ -26,6 +26,8 @@ const TURN_MS = 20
 
 // Those of this thread.
 const pollers = new Set<Poller>()
+// The one there is, if it is alone: going through a set for it would take as long as what it is asked for.
+let only: Poller | undefined
 let waitForPackets = () => 0
 let isPolling = false
 
@@ -68,6 +70,8 @@ export function pollTogether(first: Poller): void {
 
 // False when there was nothing, or what there is to wait for is not only packets.
 function serveAll(): boolean {
+  const poller = only
+  if (poller !== undefined) return poller.serve() > 0 && (poller.isOver || !poller.isOwed())
   let batches = 0
   let isOwed = false
   for (const poller of pollers) {
@@ -78,9 +82,10 @@ function serveAll(): boolean {
 }
 
 function prepare(): void {
-  const [only, ...others] = pollers
-  if (only === undefined) waitForPackets = () => 0
-  else if (others.length === 0) waitForPackets = waiterFor(only.fd, POLLIN, TURN_MS)
+  const [first] = pollers
+  only = pollers.size === 1 ? first : undefined
+  if (first === undefined) waitForPackets = () => 0
+  else if (only !== undefined) waitForPackets = waiterFor(only.fd, POLLIN, TURN_MS)
   else waitForPackets = waiterForAll([...pollers].map(({ fd }) => fd))
 }
 
