@@ -84,7 +84,12 @@ export class Socket extends KernelSocket {
     if (event === 'listening' && this.#endpoint === undefined) {
       this.#open().then(
         () => this.#isClosed || super.emit('listening'),
-        (error: unknown) => this.#isClosed || super.emit('error', error),
+        (error: unknown) => {
+          if (this.#isClosed) return
+          // It keeps its port, for whoever closes it, and holds no process.
+          super.unref()
+          super.emit('error', error)
+        },
       )
       return true
     }

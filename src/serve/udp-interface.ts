@@ -1,4 +1,5 @@
 // UDP on one interface, shared by all servers of a thread: opened once, kept in step with the kernel, closed by the last one.
+import { isDeepStrictEqual } from 'node:util'
 import { OptionError, StateError, getInterface, type Namespace } from '../kernel/index.js'
 import type { RateLimit } from '../programs/rate-limit.js'
 import { XdpGroup, type RunOptions, type XdpGroupOptions } from '../xsk/index.js'
@@ -21,6 +22,9 @@ export interface UdpInterfaceOptions
 }
 
 const interfaces = new Map<string, Promise<UdpInterface>>()
+
+/** What the first server of an interface chooses for all. */
+const SHARED = ['vlans', 'queues', 'preset', 'wait'] as const
 
 /** An interface's UDP, shared by all servers of this thread on it. */
 export class UdpInterface {
@@ -126,7 +130,8 @@ export class UdpInterface {
   }
 
   // Who shares an interface gets it as it is; what was demanded must hold.
-  #requireGranted({ mode, copy, rateLimit, program }: UdpInterfaceOptions): void {
+  #requireGranted(given: UdpInterfaceOptions): void {
+    const { mode, copy, rateLimit, program } = given
     if (program && program !== this.#options.program) {
       throw new OptionError(
         'program',
@@ -139,6 +144,15 @@ export class UdpInterface {
         'rateLimit',
         `${this.name} is in use by a server of this thread already, and its limit cannot be changed`,
         'Give the limit to the first server, or this very object to all.',
+      )
+    }
+    for (const name of SHARED) {
+      const wanted = given[name]
+      if (wanted === undefined || isDeepStrictEqual(wanted, this.#options[name])) continue
+      throw new OptionError(
+        name,
+        `${this.name} is in use by a server of this thread already, and its ${name} cannot be changed`,
+        `Give ${name} to the first server.`,
       )
     }
     const got = this.group.attachment?.mode

@@ -4,6 +4,11 @@ import { EADDRINUSE, EADDRNOTAVAIL } from '../kernel/errno.js'
 import { KernelError, OptionError, check, inNamespace, native, type Namespace } from '../kernel/index.js'
 import { formatIp } from '../packet/index.js'
 
+// include/uapi/asm-generic/socket.h
+const SOL_SOCKET = 1
+const SO_BROADCAST = 6
+const SO_RCVBUF = 8
+const SO_RCVBUFFORCE = 33
 // include/linux/socket.h, include/uapi/linux/in6.h
 const AF_INET = 2
 const AF_INET6 = 10
@@ -28,6 +33,12 @@ export interface PortRequest {
   /** Without it nothing is bound. */
   kernelSocket: boolean
 }
+
+/**
+ * Bytes of what may wait in a socket, as the kernel counts them: behind a native program every fragment takes a page or more, and
+ * the default of 212992 is full after seven datagrams of 8 kB.
+ */
+const RECEIVE_BUFFER = 4 << 20
 
 const ANY = [new Uint8Array(4), new Uint8Array(16)]
 
@@ -157,8 +168,12 @@ function bindAll(
 function openSocket(address: Uint8Array): number {
   const family = address.length === 4 ? AF_INET : AF_INET6
   const fd = check(native.socket(family, SOCK_DGRAM, 0), 'socket', { about: 'UDP' })
-  if (family === AF_INET6)
-    native.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, new Uint8Array(Uint32Array.of(1).buffer))
+  const set = (level: number, option: number, value: number): number =>
+    native.setsockopt(fd, level, option, new Uint8Array(Uint32Array.of(value).buffer))
+  if (family === AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+  else set(SOL_SOCKET, SO_BROADCAST, 1)
+  // Beyond net.core.rmem_max only with CAP_NET_ADMIN in the first user namespace.
+  if (set(SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER) < 0) set(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
   return fd
 }
 

@@ -44,7 +44,7 @@ export interface CheckedUdpOptions {
 export function checkUdpOptions(options: UdpServerOptions): CheckedUdpOptions {
   const { port, addresses, kernelSocket = true, verifyChecksums = true } = options
   const listed = checkAddresses(addresses)
-  const ports = typeof port === 'number' ? [port] : port
+  const ports = Array.isArray(port) ? (port as readonly number[]) : [port as number]
   checkPorts(ports, kernelSocket)
   return {
     interface: options.interface ?? defaultInterface(options),
@@ -70,7 +70,7 @@ function checkPorts(ports: readonly number[], kernelSocket: boolean): void {
     throw new OptionError('port', 'No port was named', 'Name at least one, or 0 for a free one.')
   for (const one of ports) {
     if (!(Number.isInteger(one) && one >= 0 && one < 65_536))
-      throw new OptionError('port', `"${one}" is no port`)
+      throw new OptionError('port', `${JSON.stringify(one)} is no port`, 'Use a number from 0 to 65535.')
     if (one === 0 && !kernelSocket) {
       throw new OptionError(
         'port',

@@ -1,5 +1,5 @@
 // A UDP server over AF_XDP: its port's datagrams never meet the kernel's network stack, everything else does as before.
-import { StateError } from '../kernel/index.js'
+import { OptionError, StateError } from '../kernel/index.js'
 import type { RateLimit } from '../programs/rate-limit.js'
 import type { XdpGroup } from '../xsk/index.js'
 import { countsOf, dropsOf, makeCounters, type UdpCounts, type UdpDropCounts } from './udp-counters.js'
@@ -40,7 +40,14 @@ export async function createUdpServer(
   handler?: UdpHandler,
 ): Promise<UdpServer | UdpWorkerServer> {
   if ('worker' in options && options.worker !== undefined) return UdpWorkerServer.open(options)
-  return UdpServer.open(options, handler as UdpHandler)
+  if (typeof handler !== 'function') {
+    throw new OptionError(
+      'handler',
+      'Nothing says what becomes of a datagram',
+      'Hand in a function, or a worker.',
+    )
+  }
+  return UdpServer.open(options, handler)
 }
 
 /** See `createUdpServer`. */

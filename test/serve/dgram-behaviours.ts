@@ -229,6 +229,7 @@ export const behaviours: Record<string, (dgram: Dgram, peer: Peer) => Promise<un
     const wrong = socket.send.bind(socket) as (...values: unknown[]) => void
     const codes = [thrown(() => wrong('x', 0, 1, port, peer4)), thrown(() => socket.connect(port, peer4))]
     for (const send of [
+      () => socket.send('by two'),
       () => socket.send('one'),
       () => socket.send(Buffer.from('a two'), 2, 3),
       () => socket.send(['th', 'ree']),

@@ -4,6 +4,7 @@ import { describe, it, before, after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Lab } from '../../src/lab/index.js'
 import { needsRoot, uniqueName } from '../support/lab.js'
+import { startTcpdump } from '../support/tcpdump.js'
 import { until } from '../support/xsk.js'
 import { behaviours, type Peer } from './dgram-behaviours.js'
 
@@ -21,8 +22,13 @@ describe('a dgram socket over AF_XDP does what node:dgram does', { skip: needsRo
       process.execPath,
       [
         '-e',
-        `const socket = require('node:dgram').createSocket('udp6')
-        socket.on('message', (message, { port, address }) => socket.send(message, port, address))
+        `const { createSocket } = require('node:dgram')
+        const [socket, stranger] = [createSocket('udp6'), createSocket('udp6')]
+        socket.on('message', (message, { port, address }) => {
+          // Somebody else on this host says something first.
+          if (String(message) === 'by two') stranger.send('a stranger', port, address, () => socket.send(message, port, address))
+          else socket.send(message, port, address)
+        })
         socket.bind(0, () => console.log(socket.address().port))`,
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
@@ -84,6 +90,50 @@ describe('a dgram socket over AF_XDP does what node:dgram does', { skip: needsRo
     const { xdp, kernel } = JSON.parse(stdout || 'null') as { xdp: unknown; kernel: unknown }
     assert.deepEqual(xdp, { interface: lab.a.interface, mode: 'native', copy: 'copy' }, stderr)
     assert.deepEqual(kernel, [0, 0])
+  })
+
+  it('has the kernel send with a time to live', async () => {
+    const tcpdump = await startTcpdump(lab, 'b', [
+      '-n',
+      '-v',
+      '-l',
+      '-c',
+      '2',
+      'udp',
+      'and',
+      'src',
+      peer.own4,
+    ])
+    const script = `
+      import { createSocket } from ${JSON.stringify(OURS)}
+      import { once } from 'node:events'
+      const socket = createSocket('udp4')
+      socket.bind(0)
+      await once(socket, 'listening')
+      for (const ttl of [64, 7]) {
+        if (ttl !== 64) socket.setTTL(ttl)
+        socket.send('hello', ${peer.port}, '${peer.peer4}')
+        await once(socket, 'message')
+      }
+      socket.close()`
+    await lab.exec('a', process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...process.env, NODE_XDP_INTERFACE: lab.a.interface },
+    })
+    await tcpdump.ended
+    assert.deepEqual(
+      [...tcpdump.text.matchAll(/ttl (\d+)/g)].map(([, ttl]) => ttl),
+      ['64', '7'],
+    )
+  })
+
+  it('holds no process when it cannot have XDP', async () => {
+    const script = `
+      import { createSocket } from ${JSON.stringify(OURS)}
+      const socket = createSocket({ type: 'udp4', xdp: { interface: 'nothere0' } })
+      socket.on('error', ({ code }) => console.log(code))
+      socket.bind(0)`
+    const { stdout, status } = await lab.exec('a', process.execPath, ['--input-type=module', '-e', script])
+    assert.deepEqual([stdout, status], ['XDP_NOT_FOUND\n', 0])
   })
 
   it('drops what comes from a blocked address, also as it is written in IPv6', async () => {

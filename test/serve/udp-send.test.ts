@@ -77,6 +77,31 @@ describe('sending from a UDP server', { skip: needsRoot }, () => {
     there.stop()
   })
 
+  it("has the kernel send to everybody, and what is longer than a route's MTU", async (t) => {
+    const { lab, server } = await serve(t)
+    const seen = await dump(lab, 'udp', 'or', 'ip[6:2]', '&', '0x3fff', '!=', '0')
+    const everybody = lab.b.ipv4.replace(/\d+$/, '255')
+    assert.equal(server.send('to all', 9, everybody), true)
+    await until('it comes', () => seen.text().includes(`> ${everybody}.9: [udp sum ok] UDP, length 6`))
+    await run(lab, 'a', 'ip', 'route', 'add', '192.0.2.0/24', 'via', lab.b.ipv4, 'mtu', '600')
+    await until(
+      'the route is known',
+      () => server.send('x'.repeat(572), 9, '192.0.2.9') && server.counts.sent > 0,
+    )
+    const before = server.counts.sentByKernel
+    server.send('x'.repeat(573), 9, '192.0.2.9')
+    await until('the kernel has it', () => server.counts.sentByKernel === before + 1)
+    await until('it comes in two', () => /192\.0\.2\.9: udp\b/.test(seen.text()))
+    seen.stop()
+  })
+
+  it("gives the kernel's sockets room for large datagrams that come at once", async (t) => {
+    const { lab, port } = await serve(t)
+    const text = await run(lab, 'a', 'ss', '-uamnH', 'sport', '=', `:${port}`)
+    const rooms = [...text.matchAll(/rb(\d+)/g)].map(([, room]) => Number(room))
+    assert.deepEqual(rooms, [8 << 20, 8 << 20])
+  })
+
   it('gives up a neighbour that is not there, and keeps no more than 1024 waiting', async (t) => {
     const { lab, server } = await serve(t)
     const nobody = lab.b.ipv4.replace(/\d+$/, '200')
