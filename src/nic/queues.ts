@@ -1,7 +1,7 @@
 // How many receive queues a device has, from whoever knows best.
 import { readFileSync, readdirSync } from 'node:fs'
 import { getInterface } from '../kernel/interfaces.js'
-import { getChannels, type Channels, type NetlinkOptions } from '../kernel/netlink/index.js'
+import { getChannels, listDeviceQueues, type Channels, type NetlinkOptions } from '../kernel/netlink/index.js'
 
 /** Receive queues of a device. */
 export interface QueueCount {
@@ -10,10 +10,10 @@ export interface QueueCount {
   /** What the device could be set to: the size for a table indexed by queue. At least `rx`. */
   readonly maxRx: number
   /**
-   * Who said so: `channels` is the driver, `sysfs` /sys/class/net, `link` the number of queues allocated
-   * (an upper bound), `default` nobody.
+   * Who said so: `channels` is the driver, `sysfs` /sys/class/net, `netdev` the kernel by netlink, `link` the number of
+   * queues allocated (an upper bound), `default` nobody.
    */
-  readonly source: 'channels' | 'sysfs' | 'link' | 'default'
+  readonly source: 'channels' | 'sysfs' | 'netdev' | 'link' | 'default'
 }
 
 /**
@@ -28,6 +28,9 @@ export function countQueues(reference: string | number, options: NetlinkOptions 
   // /sys/class/net shows the namespace it was mounted in, so it says nothing about another one.
   const inSysfs = options.namespace === undefined ? countInSysfs(link.name, link.index) : 0
   if (inSysfs > 0) return { rx: inSysfs, maxRx: Math.max(inSysfs, link.rxQueues), source: 'sysfs' }
+  // Of a device that is up, by kernels from 6.8 on (net/core/netdev-genl.c: netdev_nl_queue_dump_one).
+  const listed = listDeviceQueues(link.index, options)?.filter(({ type }) => type === 'rx').length ?? 0
+  if (listed > 0) return { rx: listed, maxRx: Math.max(listed, link.rxQueues), source: 'netdev' }
   if (link.rxQueues > 0) return { rx: link.rxQueues, maxRx: link.rxQueues, source: 'link' }
   return { rx: 1, maxRx: 1, source: 'default' }
 }

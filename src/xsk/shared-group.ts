@@ -227,12 +227,16 @@ export class GroupParts {
     maxQueues: number
   } {
     const count = countQueues(name, { namespace })
-    if (queues === 'all' && count.source === 'default') {
-      const message = `Nobody says how many queues ${name} has: the group takes queue 0 alone`
+    const isKnown = count.source !== 'default' && (count.source !== 'link' || count.rx === 1)
+    if (queues === 'all' && !isKnown) {
+      const most = count.rx > 1 ? `, ${count.rx} at the most` : ''
+      const message = `Nobody says how many queues ${name} has${most}: the group takes queue 0 alone`
       this.warnings.push({ code: 'queue-count', message, interface: name })
     }
     const wanted =
-      queues === 'all' ? Array.from({ length: count.rx }, (_, queue) => queue) : [...new Set(queues)]
+      queues === 'all'
+        ? Array.from({ length: isKnown ? count.rx : 1 }, (_, queue) => queue)
+        : [...new Set(queues)]
     if (wanted.length === 0)
       throw new OptionError('queues', 'No queue was named', 'Use "all", or at least one number.')
     for (const queue of wanted) checkQueue(queue)

@@ -363,7 +363,7 @@ describe('netlink', { skip: needsRoot }, () => {
     assert.deepEqual(countQueues('left', a), { rx: 2, maxRx: 4, source: 'channels' })
     assert.throws(() => netlink.setChannels(index, { rx: 99 }, a), { code: 'EINVAL' })
     netlink.setChannels(index, { rx: 4, tx: 4 }, a)
-    // The loopback tells nothing but its link; in the test's own namespace /sys does.
+    // The loopback tells nothing but its link while it is down; in the test's own namespace /sys does.
     assert.deepEqual(countQueues('lo', a), { rx: 1, maxRx: 1, source: 'link' })
     assert.deepEqual(countQueues(1), { rx: 1, maxRx: 1, source: 'sysfs' })
     assert.equal(netlink.getRings(index, a), undefined)
