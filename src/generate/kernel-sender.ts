@@ -56,7 +56,8 @@ export async function sendFromKernel(order: Order): Promise<Sent> {
           'Send it from a socket.',
         )
       }
-      return { packet: bytes, shape: { layout, ifindex, stream, flows, firstPort, interval } }
+      const isTimed = order.seconds < Infinity
+      return { packet: bytes, shape: { layout, ifindex, stream, flows, firstPort, interval, isTimed } }
     }),
     count: order.count,
     seconds: order.seconds,

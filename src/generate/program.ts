@@ -24,13 +24,18 @@ export interface GeneratorShape {
   readonly flows: number
   /** Nanoseconds between two packets; 0 for as fast as it goes. */
   readonly interval: number
+  /** Look at the state's `end`. A run cannot be stopped: what is left of it then is dropped, which costs next to nothing. */
+  readonly isTimed?: boolean
 }
 
-/** The number of the next packet, and when it is due in nanoseconds of CLOCK_MONOTONIC. */
+/**
+ * The number of the next packet, when it is due, and from when on nothing is sent any more: in nanoseconds of
+ * CLOCK_MONOTONIC.
+ */
 export const stateMap = defineMap({
   type: 'array',
   name: 'generator',
-  value: struct({ sequence: u64, due: u64 }),
+  value: struct({ sequence: u64, due: u64, end: u64 }),
   maxEntries: 1,
 })
 
@@ -53,11 +58,13 @@ export function defineGenerator({
   flows,
   firstPort,
   interval,
+  isTimed = false,
   layout,
 }: GeneratorShape): XdpDefinition {
   return defineXdp('xdp_generate', { otherwise: 'aborted' }, (x) => {
     const state = x.lookup(stateMap, 0).orReturn()
     const now = x.let(x.time())
+    if (isTimed) x.if(now.value.ge(state.end), () => 'drop')
     if (interval > 0) {
       const { due } = state
       x.loop(MOST_LOOKS, (_, loop) => {

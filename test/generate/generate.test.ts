@@ -125,6 +125,19 @@ describe('generate', { skip: needsRoot }, () => {
     }
   })
 
+  it('ends in time, also in the middle of a run, and counts what was sent', async (t) => {
+    const lab = createTestLab(t)
+    const measurement = await measure(t, lab)
+    // A run is of a second's packets: without a look at the clock 10,000 would be sent. What is late is not made up for.
+    const options = { rate: 10_000, seconds: 0.2, templates: templates(lab, 4) }
+    const sent = await generate({ ...from(lab), ...options, by: 'kernel' })
+    assert.ok(sent.packets > 0 && sent.packets <= 2001, `${sent.packets} packets`)
+    assert.equal(sent.bytes, sent.packets * 60)
+    await until('all have come', () => measurement.report().received === sent.packets)
+    const { lost, reordered, duplicates } = measurement.report()
+    assert.deepEqual({ lost, reordered, duplicates }, { lost: 0, reordered: 0, duplicates: 0 })
+  })
+
   it('says what cannot be sent', async (t) => {
     const lab = createTestLab(t)
     const send = (options: Partial<GenerateOptions>) =>
