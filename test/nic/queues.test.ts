@@ -63,7 +63,7 @@ it(
     parts.closeRest()
 
     if (!kernelAtLeast(6, 8)) return t.diagnostic('up, kernels from 6.8 on say it')
-  setInterfaceUp(name, true, { namespace })
+    setInterfaceUp(name, true, { namespace })
     assert.deepEqual(countQueues(name, { namespace }), { rx: 1, maxRx: 256, source: 'netdev' })
     await using group = await XdpGroup.open({ ...options, strict: true })
     assert.deepEqual(group.warnings, [])
