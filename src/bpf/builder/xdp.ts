@@ -35,6 +35,8 @@ type KeyOf<M> = M extends MapDefinition<MapType, infer KC, AnyCodec> ? KC : neve
 type ValueOf<M> = M extends MapDefinition<MapType, AnyCodec, infer VC> ? VC : never
 /** include/uapi/linux/bpf.h: flags of map_update_elem. */
 const UPDATE_MODES = { any: 0n, create: 1n, replace: 2n } as const
+/** And what ringbuf_query is asked. */
+const BPF_RB_AVAIL_DATA = 0n
 /** The body of an XDP program (`R` is a verdict) or of a function (a value). */
 export class Xdp<R = XdpResult> extends Body<R> {
   readonly #subprograms: Subprograms
@@ -204,6 +206,12 @@ export class Xdp<R = XdpResult> extends Body<R> {
       tracer.call('ringbuf_submit', [pointer, 0n])
     })
     return this.branches(ends, no)
+  }
+
+  /** Bytes that wait in a ring buffer now, headers and records that are being written included (5.8). Others go on meanwhile. */
+  waiting(ring: MapDefinition<'ringbuf', AnyCodec, AnyCodec>): Value<'u64'> {
+    const { tracer } = this
+    return new Value(tracer, 'u64', tracer.call('ringbuf_query', [this.#map(ring), BPF_RB_AVAIL_DATA]))
   }
 
   /** Copies bytes of the packet, from `offset` on, into memory: also where packets come in several buffers (5.18). Gives 0 or a negative errno. */
