@@ -7,9 +7,9 @@ import { matchFilter, type Filter } from '../filter/index.js'
 import { inNamespace, type Namespace } from '../kernel/index.js'
 import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
-import { Mirror, mirrorHeader } from '../programs/mirror.js'
+import { DEFAULT_RING_BYTES, Mirror, mirrorHeader } from '../programs/mirror.js'
 import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './engine-live.js'
-import { Pace, boundedWait } from './pace.js'
+import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 export interface MirrorSourceOptions {
@@ -33,6 +33,8 @@ export interface MirrorSourceOptions {
 const BUDGET = 65_536
 /** Fewer are worth being woken up for. */
 const MANY = 8
+/** How full the ring is when it is looked at earlier than the timer says. */
+const FILLED = 1 / 4
 /** Packets of interfaces with an MTU up to this are in one buffer: a page without its headroom and what the kernel adds. */
 const ONE_BUFFER = 3000
 // include/uapi/linux/bpf.h: enum xdp_action
@@ -63,7 +65,8 @@ export class MirrorSource implements PacketSource {
   }
 
   private constructor(options: MirrorSourceOptions) {
-    const { namespace, ringBytes, xdpMode = 'auto', snapLength = MAX_CAPTURED_LENGTH } = options
+    const { namespace, xdpMode = 'auto' } = options
+    const { ringBytes = DEFAULT_RING_BYTES, snapLength = MAX_CAPTURED_LENGTH } = options
     const device = xdpInterface(options.interface, namespace)
     this.name = device.name
     // The program sees the length of a packet's first buffer only.
@@ -72,11 +75,7 @@ export class MirrorSource implements PacketSource {
     this.#judge = isJudgedHere ? options.filter : undefined
     const wanted = conditionOf(isJudgedHere ? { ...options, filter: undefined } : options)
     this.#mirror = inNamespace(namespace, () =>
-      Mirror.load({
-        snapLength,
-        ...(ringBytes !== undefined && { ringBytes }),
-        ...(wanted && { filter: wanted }),
-      }),
+      Mirror.load({ snapLength, ringBytes, bellAt: ringBytes * FILLED, ...(wanted && { filter: wanted }) }),
     )
     try {
       this.#live = new LiveSource(device, namespace, snapLength, XDP_PASS)
@@ -93,7 +92,7 @@ export class MirrorSource implements PacketSource {
         ignore: () => ring.unwatch(),
         failed: (error) => this.#live.end(error),
       },
-      boundedWait(options.latency ?? 20, ring.size),
+      options.latency ?? 20,
     )
   }
 
@@ -104,10 +103,11 @@ export class MirrorSource implements PacketSource {
 
   pause(): void {
     this.#isPaused = true
-    this.#pace.stop()
+    this.#rest()
   }
 
   resume(): void {
+    if (!this.#isPaused) return
     this.#isPaused = false
     this.#watch()
   }
@@ -116,7 +116,7 @@ export class MirrorSource implements PacketSource {
     if (!this.#isOpen) return
     this.attachment.detach()
     this.#isPaused = false
-    this.#pace.stop()
+    this.#rest()
     await turn()
     if (!this.#live.isStarted) return
     // A program that is running on another processor may still be about to commit its record.
@@ -140,7 +140,7 @@ export class MirrorSource implements PacketSource {
     if (this.#isOpen) {
       this.#count()
       this.#isOpen = false
-      this.#pace.stop()
+      this.#rest()
       this.#live.close()
       try {
         this.attachment.detach()
@@ -185,7 +185,24 @@ export class MirrorSource implements PacketSource {
 
   #watch(): void {
     if (this.#isPaused || !this.#isOpen || !this.#live.isStarted || this.#live.hasEnded) return
+    this.#mirror.bell?.watchReady(this.#onBell)
     this.#pace.start()
+  }
+
+  /** No looks until `#watch`. */
+  #rest(): void {
+    this.#mirror.bell?.unwatch()
+    this.#pace.stop()
+  }
+
+  /** The ring fills. First the bell is emptied, so that it rings again for what comes from now on. */
+  readonly #onBell = (): void => {
+    if (this.#live.hasEnded) {
+      this.#rest()
+      return
+    }
+    this.#mirror.bell?.consume(() => undefined)
+    this.#pace.hurry()
   }
 
   /** Puts what the program recorded into the batch: the numbers are those of `mirrorHeader`. */

@@ -69,6 +69,14 @@ export class Pace {
     this.#sleep()
   }
 
+  /** Something says that the ring fills: it is looked at now, if it would have been later. */
+  hurry(): void {
+    if (this.#state !== 'looking') return
+    clearTimeout(this.#timer)
+    clearImmediate(this.#immediate)
+    this.#look()
+  }
+
   #sleep(): void {
     if (this.#wait >= FIRST) this.#timer = setTimeout(this.#look, this.#wait)
     else this.#immediate = setImmediate(this.#look)

@@ -8,7 +8,7 @@ import {
   defineMap,
   defineXdp,
 } from '../bpf/builder/index.js'
-import { OptionError } from '../kernel/index.js'
+import { OptionError, PAGE_SIZE } from '../kernel/index.js'
 import { type ShippedProgram, oneNumber } from './shipped.js'
 
 /** What a mirrored packet begins with in the ring: 24 bytes, then `captured` bytes of packet, then whatever fills up its room. */
@@ -33,6 +33,7 @@ const ROOMS = [64, 128, 256, 512, 1024, 1536, 4096, 16_384]
 
 const ringMap = (ringBytes: number) =>
   defineMap({ type: 'ringbuf', name: 'mirrored', value: mirrorHeader, maxEntries: ringBytes })
+const bellMap = defineMap({ type: 'ringbuf', name: 'bell', value: counter, maxEntries: PAGE_SIZE })
 const lostMap = defineMap({ type: 'percpu_array', name: 'lost', value: counter, maxEntries: 1 })
 
 /** What is mirrored, and into what. */
@@ -41,6 +42,8 @@ export interface MirrorOptions {
   snapLength?: number
   /** The ring's size in bytes: a power of two, at least a page. Default 8 MiB. */
   ringBytes?: number
+  /** Bytes in the ring from which on the program rings a bell, for a consumer that looks seldom. Default: it has none. */
+  bellAt?: number
   /** Which packets are copied. Default all. */
   filter?: (x: Xdp) => Condition
 }
@@ -55,7 +58,7 @@ export interface MirrorOptions {
  * Takes packets in several buffers (jumbo frames) too. Kernel 5.18, for xdp_load_bytes.
  */
 export function defineMirror(options: MirrorOptions = {}): XdpDefinition {
-  const { snapLength = MAX_SNAP_LENGTH, ringBytes = DEFAULT_RING_BYTES, filter } = options
+  const { snapLength = MAX_SNAP_LENGTH, ringBytes = DEFAULT_RING_BYTES, bellAt, filter } = options
   if (!(Number.isInteger(snapLength) && snapLength >= 1 && snapLength <= MAX_SNAP_LENGTH)) {
     throw new OptionError(
       'snapLength',
@@ -80,6 +83,11 @@ export function defineMirror(options: MirrorOptions = {}): XdpDefinition {
     x.record(ring, header, (_, data) => void x.loadBytes(0, data, captured), { tail: room.value }).else(() =>
       x.lookup(lostMap, 0).orReturn().increment(),
     )
+    if (bellAt === undefined) return
+    // A record in an empty ring wakes whoever watches that. Once it has rung, nothing more until it was heard.
+    x.if(x.waiting(ring).ge(bellAt), () => {
+      x.if(x.waiting(bellMap).eq(0), () => void x.record(bellMap, 0))
+    })
   })
 }
 
@@ -102,24 +110,31 @@ export class Mirror {
   readonly program: BpfProgram
   /** Where records wait; see `mirrorHeader`. */
   readonly ring: RingBuffer
+  /** With `bellAt`: has a record when so much waits in the ring. To be emptied before the ring is. */
+  readonly bell: RingBuffer | undefined
   readonly #lost: BpfMap<number, number[]>
   readonly #packet = new MirroredPacket()
   readonly #loaded: LoadedXdp
   #words: DataView = new DataView(new ArrayBuffer(0))
 
-  private constructor(loaded: LoadedXdp, ring: RingBuffer) {
+  private constructor(loaded: LoadedXdp, ring: RingBuffer, bell: RingBuffer | undefined) {
     this.#loaded = loaded
     this.program = loaded.program
     this.ring = ring
+    this.bell = bell
     this.#lost = loaded.map(lostMap)
   }
 
   /** Loads the program. Throws `OptionError` for sizes that cannot be. */
   static load(options: MirrorOptions = {}): Mirror {
     const loaded = defineMirror(options).load()
+    let ring: RingBuffer | undefined
     try {
-      return new Mirror(loaded, new RingBuffer(loaded.map(ringMap(0))))
+      ring = new RingBuffer(loaded.map(ringMap(0)))
+      const bell = options.bellAt === undefined ? undefined : new RingBuffer(loaded.map(bellMap))
+      return new Mirror(loaded, ring, bell)
     } catch (error) {
+      ring?.close()
       loaded.close()
       throw error
     }
@@ -157,6 +172,7 @@ export class Mirror {
   /** Unmaps the ring, and lets go of the program and its maps: they live on while attached, and what is lost is counted. */
   close(): void {
     this.ring.close()
+    this.bell?.close()
     this.#loaded.close()
   }
 }

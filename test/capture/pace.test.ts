@@ -66,6 +66,24 @@ suite('pace', () => {
     assert.equal(looks(), 5)
   })
 
+  test('looks at once when it is told that the ring fills, if it would have looked later', (t) => {
+    const { pace, levels, looks, tick } = paced(t, 64)
+    pace.hurry()
+    pace.start()
+    pace.hurry()
+    assert.equal(looks(), 0)
+    pace.begin()
+    levels.push(0.2, 0.2)
+    pace.hurry()
+    assert.equal(looks(), 1)
+    // The timer began anew.
+    tick(1)
+    assert.equal(looks(), 2)
+    pace.stop()
+    pace.hurry()
+    assert.equal(looks(), 2)
+  })
+
   test('with no time to wait, every packet is waited for', (t) => {
     const { pace, log, tick } = paced(t, 0)
     pace.start()

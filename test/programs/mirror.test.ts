@@ -114,6 +114,34 @@ test(
   },
 )
 
+test(
+  'rings its bell once when as much waits as it was told, and anew when that was heard',
+  { skip: needsRoot },
+  (t) => {
+    const mirror = Mirror.load({ ringBytes: 65_536, bellAt: 16_384 })
+    t.after(() => mirror.close())
+    const { bell } = mirror
+    assert.ok(bell)
+    const heard = () => bell.consume(() => undefined)
+    const untilHeard = (most: number) => {
+      for (let i = 1; i <= most; i++) {
+        mirror.program.testRun({ packet: UDP })
+        if (bell.pending > 0) return i
+      }
+      return Infinity
+    }
+    const each = 8 + 24 + 64
+    const first = Math.ceil(16_384 / each)
+    assert.equal(untilHeard(2 * first), first)
+    for (let i = 0; i < 100; i++) mirror.program.testRun({ packet: UDP })
+    assert.equal(heard(), 1)
+    assert.equal(untilHeard(1), 1)
+    assert.equal(take(mirror).length, first + 101)
+    heard()
+    assert.equal(untilHeard(2 * first), first)
+  },
+)
+
 test('refuses what cannot be', () => {
   for (const snapLength of [0, 1.5, MAX_SNAP_LENGTH + 1]) {
     assert.throws(() => defineMirror({ snapLength }), { code: 'XDP_BAD_OPTION', option: 'snapLength' })
