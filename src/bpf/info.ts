@@ -71,6 +71,8 @@ export interface MapInfo {
   btfId: number
   btfKeyTypeId: number
   btfValueTypeId: number
+  /** `map_extra`, whose meaning is the type's (5.16). */
+  extra: number
 }
 
 /** A link: `struct bpf_link_info` (5.8). */
@@ -145,6 +147,7 @@ export function mapInfo(fd: number): MapInfo {
     btfId: view.getUint32(64, true),
     btfKeyTypeId: view.getUint32(68, true),
     btfValueTypeId: view.getUint32(72, true),
+    extra: Number(view.getBigUint64(80, true)),
   }
 }
 

@@ -106,6 +106,7 @@ export class BpfMap<K = unknown, V = unknown> {
       btfId: 0,
       btfKeyTypeId: options.btf?.keyTypeId ?? 0,
       btfValueTypeId: options.btf?.valueTypeId ?? 0,
+      extra: options.extra ?? 0,
     }
     return new BpfMap(fd, info, shape.key, storedCodec(type, shape.value)) as BpfMap<K, Stored<T, V>>
   }

@@ -2,6 +2,7 @@
 import { type AnyCodec, type Decoded, type IntegerCodec, u32 } from '../codec.js'
 import { MAP_TYPES, type MapType } from '../constants.js'
 import { BpfMap, type DefaultKey, type Stored } from '../map.js'
+import type { MapForm } from '../map-fit.js'
 import type { CreateMapOptions, IndexedMapType, ReferenceMapType } from '../map-options.js'
 import { OptionError } from '../../kernel/errors.js'
 import { shown } from './kinds.js'
@@ -71,6 +72,13 @@ export function defineMap<const T extends MapType, KC extends AnyCodec = never, 
     maxEntries: options.maxEntries,
     options: rest,
   } as unknown as MapDefinition<T, KeyCodec<T, KC>, ValueCodec<T, VC>>
+}
+
+/** What the program's instructions rely on. */
+export function formOf({ type, key, value }: MapDefinition): MapForm {
+  // What a ring buffer is declared with is the form of its records.
+  if (type === 'ringbuf') return { type, keySize: 0, valueSize: 0 }
+  return { type, keySize: key.size, valueSize: value.size }
 }
 
 /** Makes the map that was declared. `btf` says what its keys and values are. Throws what `BpfMap.create` throws. */

@@ -7,10 +7,11 @@ import type { Verdict } from '../constants.js'
 import type { LoadOptions } from '../load.js'
 import { BtfError } from '../btf/index.js'
 import { probeFrags } from '../features.js'
+import { requireForm } from '../map-fit.js'
 import { BpfProgram } from '../program.js'
 import { compile } from './compile.js'
 import type { Fn } from './ir.js'
-import { type MapDefinition, type MapOf, createMap } from './maps.js'
+import { type MapDefinition, type MapOf, createMap, formOf } from './maps.js'
 import { Subprograms } from './subprograms.js'
 import { Tracer } from './trace.js'
 import { type LoadedTypes, type Signature, loadTypes } from './types.js'
@@ -31,7 +32,10 @@ export interface XdpOptions {
 
 /** What it is loaded with. */
 export interface XdpLoadOptions extends Omit<LoadOptions, 'type' | 'code' | 'maps' | 'name'> {
-  /** Maps of yours in the place of declared ones, by name. The others are made. */
+  /**
+   * Maps of yours in the place of declared ones, by name: of the same type and sizes of keys and values, else `OptionError`. Where
+   * packets are redirected through one, another type of such maps will do. The others are made.
+   */
   maps?: Readonly<Record<string, MapHandle>>
 }
 
@@ -157,6 +161,9 @@ export class XdpDefinition {
         `The program "${this.name}" jumps over more than 32767 instructions, which needs kernel 6.6`,
         'Make it smaller: look for long lists in a map, as the shipped program `acl` does.',
       )
+    }
+    for (const [name, definition] of this.maps) {
+      if (Object.hasOwn(given, name)) requireForm(name, formOf(definition), given[name], `"${this.name}"`)
     }
     const made = new Map<string, MapOf<MapDefinition>>()
     const types = this.#loadTypes()

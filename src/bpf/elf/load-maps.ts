@@ -10,6 +10,7 @@ import { type Codec, bytes, cpumapValue, devmapValue, u32 } from '../codec.js'
 import type { MapType } from '../constants.js'
 import { possibleCpus } from '../cpus.js'
 import { BpfMap } from '../map.js'
+import { declaredOtherwise } from '../map-fit.js'
 import { isIndexed, isPerCpu, isReference } from '../map-options.js'
 import { BPF_FILE_SYSTEM } from '../pin.js'
 import type { BpfProgram } from '../program.js'
@@ -68,29 +69,27 @@ export function fillObjectMap(
 }
 
 /** Opens the map that is pinned there, if there is one. Throws `ElfError` when it is another than was declared. */
-export function openPinnedMap({ btf }: ObjectContents, spec: MapSpec, path: string): BpfMap | undefined {
+export function openPinnedMap(contents: ObjectContents, spec: MapSpec, path: string): BpfMap | undefined {
+  const another = (how: string): ElfError =>
+    new ElfError(
+      `What is pinned at ${path} is another map: ${how}`,
+      { symbol: spec.name },
+      `Take the pin away when nobody needs that map any more (rm ${path}).`,
+    )
   let map: BpfMap
   try {
-    const raw = BpfMap.openPinned(path, { ...codecs(btf, spec), perCpu: isPerCpu(spec.type) })
-    map = raw
+    map = BpfMap.openPinned(path, {
+      ...codecs(contents.btf, spec),
+      perCpu: isPerCpu(spec.type),
+    })
   } catch (error) {
     if (error instanceof NotFoundError) return undefined
-    if (error instanceof OptionError) {
-      throw new ElfError(
-        `What is pinned at ${path} is another map: ${error.message}`,
-        { symbol: spec.name },
-        'Unpin it.',
-      )
-    }
-    throw error
+    throw error instanceof OptionError ? another(error.message) : error
   }
-  if (map.type === spec.type && map.keySize === spec.keySize && map.valueSize === spec.valueSize) return map
+  const how = declaredOtherwise({ ...spec, maxEntries: entriesOf(contents, spec) }, map)
+  if (how === undefined) return map
   map.close()
-  throw new ElfError(
-    `What is pinned at ${path} is another map: ${map.type}, keys of ${map.keySize}, values of ${map.valueSize} bytes`,
-    { symbol: spec.name },
-    'Unpin it, or load with another pinFolder.',
-  )
+  throw another(how)
 }
 
 function addressesIn({ file }: ObjectContents, spec: MapSpec): boolean {
@@ -107,7 +106,7 @@ function create(contents: ObjectContents, spec: MapSpec, types: MapBtf | undefin
       name: spec.role === 'map' ? spec.name : dataName(contents.name, spec.name),
       key,
       value,
-      maxEntries: contents.maxEntries.get(spec.name) ?? entriesOf(spec),
+      maxEntries: entriesOf(contents, spec),
       flags: spec.flags,
       extra: spec.extra,
       ...(spec.numaNode > 0 && { numaNode: spec.numaNode }),
@@ -132,8 +131,10 @@ function create(contents: ObjectContents, spec: MapSpec, types: MapBtf | undefin
   }
 }
 
-/** As libbpf chooses where the object leaves it open: one entry a processor, ring buffers of whole pages. */
-function entriesOf({ type, maxEntries }: MapSpec): number {
+/** What was set; else as libbpf chooses where the object leaves it open: one entry a processor, ring buffers of whole pages. */
+function entriesOf(contents: ObjectContents, { name, type, maxEntries }: MapSpec): number {
+  const set = contents.maxEntries.get(name)
+  if (set !== undefined) return set
   if (type === 'perf_event_array' && maxEntries === 0) return possibleCpus()
   if (type !== 'ringbuf' && type !== 'user_ringbuf') return maxEntries
   let size = PAGE_SIZE

@@ -9,6 +9,7 @@ import type { AssembledProgram } from '../assembler.js'
 import type { ProgramType } from '../constants.js'
 import { programInfo } from '../info.js'
 import type { BpfMap } from '../map.js'
+import { requireForm } from '../map-fit.js'
 import type { LogLevel } from '../load.js'
 import { unpin } from '../pin.js'
 import { BpfProgram } from '../program.js'
@@ -18,7 +19,6 @@ import { ElfError, printable } from './error.js'
 import { resolveExterns } from './externs.js'
 import { type LinkedProgram, linkProgram } from './link.js'
 import { type MapBtf, createObjectMap, fillObjectMap, openPinnedMap, pinPath } from './load-maps.js'
-import type { MapSpec } from './maps.js'
 import type { ObjectContents } from './contents.js'
 import { objectBtf } from './object-btf.js'
 import { LoadedObject } from './loaded.js'
@@ -28,7 +28,7 @@ import { select } from './select.js'
 
 /** How to load an object. */
 export interface LoadObjectOptions {
-  /** Maps to use instead of making those of these names. They must be of the same type and sizes, and stay the caller's. */
+  /** Maps to use instead of making those of these names. They must be of the same type and sizes of keys and values, and stay the caller's. */
   maps?: Readonly<Record<string, BpfMap>>
   /**
    * Load only these, by the name of the section or of the function, and the programs that their program arrays name. Maps that they
@@ -161,7 +161,7 @@ class Loading {
       if (!used.has(spec.name)) continue
       const handed = Object.hasOwn(given, spec.name) ? given[spec.name] : undefined
       if (handed) {
-        checkReused(spec, handed)
+        requireForm(spec.name, spec, handed, 'the object')
         this.#maps.set(spec.name, handed)
         continue
       }
@@ -274,20 +274,6 @@ function requireTypes({ addresses, functions }: LinkedProgram): void {
     { section: program.section.name, symbol: program.name },
     'Compile with -g; strip with `llvm-strip -g`, which keeps .BTF.',
   )
-}
-
-/** A map that was handed in must be what the programs were compiled for. */
-function checkReused(spec: MapSpec, map: BpfMap): void {
-  const differences = (
-    [
-      ['type', spec.type, map.type],
-      ['size of keys', spec.keySize, map.keySize],
-      ['size of values', spec.valueSize, map.valueSize],
-    ] as const
-  ).filter(([, wanted, got]) => wanted !== got)
-  if (differences.length === 0) return
-  const what = differences.map(([name, wanted, got]) => `${name} ${got} instead of ${wanted}`).join(', ')
-  throw new OptionError('maps', `The map handed in as "${spec.name}" does not fit the object: ${what}`)
 }
 
 /** A verifier that met a poisoned instruction says "unknown function"; what it means is that the kernel lacks something. */

@@ -1,9 +1,9 @@
 // Objects made by clang, loaded into the kernel and run: at every level of optimisation, with and without types.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, rmdirSync } from 'node:fs'
 import { describe, test, type TestContext } from 'node:test'
-import { BpfMap, BpfProgram, VerifierError, kernelName, unpin } from '../../../src/bpf/index.js'
+import { BpfMap, BpfProgram, VerifierError, kernelName } from '../../../src/bpf/index.js'
 import { BpfObject, ElfError, type LoadObjectOptions, type LoadedObject } from '../../../src/bpf/elf/index.js'
 import type { KernelError } from '../../../src/kernel/errors.js'
 import { BPF_FILE_SYSTEM, ensureBpfFileSystem } from '../../../src/bpf/pin.js'
@@ -204,19 +204,41 @@ describe('objects on the kernel', { skip: needsRoot || needsClang }, () => {
     ensureBpfFileSystem()
     const folder = `${BPF_FILE_SYSTEM}/${uniqueName('elf')}`
     mkdirSync(folder)
-    t.after(() => {
-      unpin(`${folder}/shared`)
-      rmdirSync(folder)
-    })
+    t.after(() => rmSync(folder, { recursive: true }))
     const one = load(t, 'pinned', { pinFolder: folder })
     const two = load(t, 'pinned', { pinFolder: folder })
     assert.equal(one.map('shared').id, two.map('shared').id)
     run(one, 'pinned')
     run(two, 'pinned')
     assert.equal(one.map('shared').lookup(0), 2)
-    assert.throws(() => load(t, 'pinned', { pinFolder: folder, flags: ['-DVALUE=__u64'] }), {
-      code: 'XDP_ELF',
-    })
+    for (const [flag, says] of [
+      ['-DVALUE=__u64', /values of 4 bytes, the codec is for 8/],
+      ['-DENTRIES=2', /another map: max_entries 1 instead of 2 \(symbol "shared"\)/],
+      ['-DFLAGS=BPF_F_MMAPABLE', /another map: map_flags 0x0 instead of 0x400/],
+    ] as const) {
+      assert.throws(() => load(t, 'pinned', { pinFolder: folder, flags: [flag] }), {
+        code: 'XDP_ELF',
+        message: says,
+        hint: new RegExp(`rm ${folder}/shared`),
+      })
+    }
+    assert.throws(
+      () => load(t, 'pinned', { pinFolder: folder }, (object) => object.setMaxEntries('shared', 9)),
+      {
+        message: /max_entries 1 instead of 9/,
+      },
+    )
+  })
+
+  test('a pinned map is found again, also where the kernel or the loader chose its size or flags', (t) => {
+    ensureBpfFileSystem()
+    const folder = `${BPF_FILE_SYSTEM}/${uniqueName('elf')}`
+    mkdirSync(folder)
+    t.after(() => rmSync(folder, { recursive: true }))
+    const options = { pinFolder: folder, flags: ['-DKINDS'] }
+    const [one, two] = [load(t, 'pinned', options), load(t, 'pinned', options)]
+    assert.equal(one.maps.size, 9)
+    for (const [name, map] of one.maps) assert.equal(two.map(name).id, map.id, name)
   })
 
   test('nothing is pinned by a load that fails, or that only tries', (t) => {
