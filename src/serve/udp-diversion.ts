@@ -16,7 +16,7 @@ export interface UdpDiversionParts {
   /** Default: the kernel's announcements. */
   watch?: WatchNetwork
   /** Told the interface and the VLAN interfaces on it, as they are now, when something has changed. */
-  onLinks: (device: Interface, vlans: readonly Interface[]) => void
+  onLinks?: (device: Interface, vlans: readonly Interface[]) => void
   fail: (error: Error) => void
 }
 
@@ -53,7 +53,7 @@ export class UdpDiversion {
     try {
       const { device, vlans } = this.routes.links
       if (!device) return // The sockets say so too.
-      this.#parts.onLinks(device, vlans)
+      this.#parts.onLinks?.(device, vlans)
       const wanted = new Set(this.#parts.vlans ?? vlans.map(({ vlan }) => vlan?.id ?? 0))
       for (const id of wanted) if (!this.#vlans.has(id)) this.#program.addVlan(id)
       for (const id of this.#vlans) if (!wanted.has(id)) this.#program.removeVlan(id)

@@ -51,7 +51,6 @@ export interface UdpWorkerSetup {
   /** Address of the user's module, and what that is given. */
   module: string
   workerData: unknown
-  ifindex: number
   /** Path of the network namespace that the interface is in; undefined for the thread's own. */
   namespace: string | undefined
   /** Where to hear of the network's changes: see `watchChannel`. */

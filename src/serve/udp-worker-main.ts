@@ -1,5 +1,5 @@
 // A worker of a UDP server, inside its thread: from its queue's packets to datagrams, which the user's module is given.
-import { Namespace, OptionError, StateError } from '../kernel/index.js'
+import { Namespace, OptionError, StateError, getInterface } from '../kernel/index.js'
 import type { WorkerModule } from '../xsk/index.js'
 import { watchChannel } from './network-changes.js'
 import { RouteCache } from './route-cache.js'
@@ -27,7 +27,9 @@ const start: WorkerModule<UdpWorkerSetup> = async ({ socket, workerData: setup, 
     const { device, vlans } = routes.links
     if (device) receiver.setLinks(device, vlans)
   }
-  const routes: RouteCache = new RouteCache(setup.ifindex, namespace, takeLinks, watchChannel(channel))
+  // Not the one that the server was opened with, when that is gone and another has its name.
+  const { index } = getInterface(name, { namespace })
+  const routes: RouteCache = new RouteCache(index, namespace, takeLinks, watchChannel(channel))
   const sender = new UdpSender({ sockets: [socket], routes, counters, fail })
   const listeners = new UdpListeners(UNTOLD, name)
   const { bytes, frameSize } = socket.umem

@@ -1,6 +1,6 @@
 // A UDP server with a thread a queue, seen from the thread that opens it: it holds program, ports and sockets, and no datagram passes it.
 import { randomUUID } from 'node:crypto'
-import { getInterface } from '../kernel/index.js'
+import { NotFoundError, getInterface, type Namespace } from '../kernel/index.js'
 import type { RateLimit } from '../programs/rate-limit.js'
 import { XdpGroup, type GroupWorker, type XdpWorkerGroup, type XdpWorkerGroupOptions } from '../xsk/index.js'
 import { moduleAddress } from '../xsk/worker-group.js'
@@ -35,10 +35,15 @@ export interface UdpWorkerServerOptions
 /** What an open server is made of. */
 interface Parts {
   name: string
+  namespace: Namespace | undefined
   ports: readonly number[]
   bound: readonly BoundPort[]
   group: XdpWorkerGroup
-  diversion: UdpDiversion
+  /** Diverts the ports of the interface as it is now. */
+  divert: () => { index: number; diversion: UdpDiversion }
+  /** Rejects when the program cannot be told something: by `fail`. */
+  failed: Promise<never>
+  fail: (error: Error) => void
   rateLimit: RateLimit | undefined
   counters: readonly Float64Array[]
 }
@@ -66,6 +71,7 @@ export class UdpWorkerServer implements AsyncDisposable {
   /** Resolves when the server is closed; rejects when no worker is left that works, or with `strict` when one has failed. */
   readonly closed: Promise<void>
   readonly #parts: Parts
+  #diverted: ReturnType<Parts['divert']>
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
@@ -77,7 +83,9 @@ export class UdpWorkerServer implements AsyncDisposable {
     this.group = group
     this.rateLimit = parts.rateLimit
     this.#parts = parts
-    this.closed = group.run().then(
+    this.#diverted = parts.divert()
+    group.on('restart', () => this.#followDevice())
+    this.closed = Promise.race([group.run(), parts.failed]).then(
       () => this.close(),
       async (error: Error) => {
         await this.close().catch(() => undefined)
@@ -97,13 +105,11 @@ export class UdpWorkerServer implements AsyncDisposable {
     const program = new UdpProgram(options)
     const { ports, bound } = bindPorts(checked, { namespace, ifindex: device.index })
     let group: XdpWorkerGroup | undefined
-    let diversion: UdpDiversion | undefined
     try {
       const channel = `xdp ${randomUUID()}`
       const setup: UdpWorkerSetup = {
         module,
         workerData,
-        ifindex: device.index,
         namespace: namespace?.path,
         channel,
         ports,
@@ -125,32 +131,46 @@ export class UdpWorkerServer implements AsyncDisposable {
         workerData: setup,
         run: { ...(wait && { wait }), ...(budget !== undefined && { budget }) },
       })
-      diversion = new UdpDiversion({
-        interface: name,
-        index: device.index,
-        namespace,
-        program,
-        vlans: options.vlans,
-        watch: watchForAll(namespace, channel),
-        onLinks: () => undefined,
-        // The interface is gone: the workers find that out too, and say so.
-        fail: () => undefined,
-      })
-      diversion.update()
-      diversion.add({
-        ports,
-        addresses: (own) => (takesAny ? undefined : (listed ?? own)),
-        verifiesChecksums: verifyChecksums,
-        counters: makeCounters(),
-        deliver: () => undefined,
-        fail: () => undefined,
-        replyElsewhere: () => false,
-      })
+      let fail: (error: Error) => void = () => undefined
+      const failed = new Promise<never>((_, reject) => (fail = reject))
+      const divert = () => {
+        const { index } = getInterface(name, { namespace })
+        const watch = watchForAll(namespace, channel)
+        const { vlans } = options
+        const diversion = new UdpDiversion({ interface: name, index, namespace, program, vlans, watch, fail })
+        diversion.update()
+        try {
+          diversion.add({
+            ports,
+            addresses: (own) => (takesAny ? undefined : (listed ?? own)),
+            verifiesChecksums: verifyChecksums,
+            counters: makeCounters(),
+            // The workers have what is diverted.
+            deliver: () => undefined,
+            replyElsewhere: () => false,
+            fail,
+          })
+        } catch (error) {
+          diversion.close()
+          throw error
+        }
+        return { index, diversion }
+      }
       const counters = group.workers.map(({ index }) => sharedCounters(setup.counters, index))
       const rateLimit = program.limit
-      return new UdpWorkerServer({ name, ports, bound, group, diversion, rateLimit, counters })
+      return new UdpWorkerServer({
+        name,
+        namespace,
+        ports,
+        bound,
+        group,
+        divert,
+        failed,
+        fail,
+        rateLimit,
+        counters,
+      })
     } catch (error) {
-      diversion?.close()
       await group?.close()
       bound.forEach(closePort)
       throw error
@@ -160,6 +180,25 @@ export class UdpWorkerServer implements AsyncDisposable {
   /** The counts of one worker of `group.workers`. */
   countsOf({ index }: GroupWorker): Readonly<UdpCounts> {
     return countsOf(this.#parts.counters[index])
+  }
+
+  // Workers that start again may do so on another device of the same name.
+  #followDevice(): void {
+    const { divert, fail, name, namespace } = this.#parts
+    try {
+      if (this.#closing || getInterface(name, { namespace }).index === this.#diverted.index) return
+      this.#leave()
+      this.#diverted = divert()
+    } catch (error) {
+      // Gone once more: so are the workers, which start again, or give up.
+      if (!(error instanceof NotFoundError)) fail(error as Error)
+    }
+  }
+
+  #leave(): void {
+    const { diversion } = this.#diverted
+    for (const endpoint of diversion.listeners.all) diversion.remove(endpoint)
+    diversion.close()
   }
 
   /**
@@ -172,9 +211,8 @@ export class UdpWorkerServer implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    const { diversion, group, bound } = this.#parts
-    for (const endpoint of diversion.listeners.all) diversion.remove(endpoint)
-    diversion.close()
+    const { group, bound } = this.#parts
+    this.#leave()
     try {
       await group.close()
     } finally {

@@ -2,8 +2,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { describe, it, type TestContext } from 'node:test'
+import { getInterface, setInterfaceUp } from '../../src/kernel/index.js'
+import { createVeth, deleteLink } from '../../src/kernel/netlink/index.js'
 import type { Lab, LabOptions } from '../../src/lab/index.js'
+import { parseMac } from '../../src/packet/index.js'
 import { createUdpServer, type UdpWorkerServer, type UdpWorkerServerOptions } from '../../src/serve/index.js'
+import type { GroupWorker } from '../../src/xsk/index.js'
 import { createTestLab, descriptorsBeside, needsRoot, openDescriptors } from '../support/lab.js'
 import { attachedAt, until } from '../support/xsk.js'
 import { dump, ipv6, run, script } from './udp-lab.js'
@@ -225,6 +229,40 @@ describe('a UDP server with workers', { skip: needsRoot }, () => {
     // What threads drop that do not know it yet is asked again.
     const answers = await askAgain(lab, lab.a.ipv4, port, 20)
     assert.deepEqual([...new Set(answers)].sort(), ['0 xdp hello', '1 xdp hello'])
+  })
+
+  it('goes on when its device is deleted and made anew', async (t) => {
+    const restart = { limit: 100_000, delayMs: 5, maxDelayMs: 5 }
+    const { lab, server, port } = await serve(t, { restart })
+    const { group } = server
+    const crashed = once(group, 'crash')
+    deleteLink(lab.a.interface, { namespace: lab.a.namespace })
+    await crashed
+    const end = (which: 'a' | 'b') => {
+      const { interface: name, namespace, mac } = lab[which]
+      return { name, namespace, mac: parseMac(mac), mtu: 1500, queues: 2 }
+    }
+    createVeth({ ...end('a'), index: lab.a.ifindex + 7 }, end('b'), { namespace: lab.a.namespace })
+    const works = ({ state, restarts }: GroupWorker) => state === 'running' && restarts > 0
+    await until('all work again', () => group.workers.every(works))
+    // Another address than before: it is followed again.
+    const host = lab.a.ipv4.replace(/\d+$/, '99')
+    for (const [which, address] of [
+      ['a', host],
+      ['b', lab.b.ipv4],
+    ] as const) {
+      const { interface: name, namespace } = lab[which]
+      setInterfaceUp(name, true, { namespace })
+      await run(lab, which, 'ip', 'address', 'add', `${address}/24`, 'dev', name)
+    }
+    await until('the link is up', () => getInterface(lab.b.interface, lab.b).operState === 'up')
+    const before = server.counts.received
+    const answers = await askAgain(lab, host, port, 20)
+    assert.deepEqual([...new Set(answers.filter((answer) => answer.includes('xdp')))].sort(), [
+      '0 xdp hello',
+      '1 xdp hello',
+    ])
+    assert.ok(server.counts.received > before)
   })
 
   it('spreads the flows of one queue over several workers', async (t) => {
