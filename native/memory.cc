@@ -96,6 +96,8 @@ Napi::Value callFtruncate(const Napi::CallbackInfo& info) {
 // Packets lie far from each other and another processor wrote them: the first lines of the next ones are on their way
 // while one is copied. Where a long packet goes on, the processor fetches ahead by itself.
 constexpr uint32_t kAhead = 2;
+constexpr uint32_t kFarAhead = 16;
+constexpr size_t kShort = 256;
 constexpr size_t kLine = 64;
 constexpr size_t kMostAhead = 12 * kLine;
 
@@ -125,9 +127,12 @@ napi_value callGather(napi_env env, napi_callback_info info) {
   int32_t result = static_cast<size_t>(count) * 3 <= lengths[2] ? 0 : -EFAULT;
   for (uint32_t i = 0; i < count && result == 0; i++, move += 3) {
     size_t to = move[0], from = move[1], length = move[2];
-    if (i + kAhead < count) fetchAhead(source, lengths[1], move + 3 * kAhead);
+    uint32_t ahead = length > kShort ? kAhead : kFarAhead;
+    if (i + ahead < count) fetchAhead(source, lengths[1], move + 3 * ahead);
     if (to + length > lengths[0] || from + length > lengths[1]) {
       result = -EFAULT;
+    } else if (length == sizeof(uint64_t)) {
+      memcpy(target + to, source + from, sizeof(uint64_t));
     } else if (length > 0) {
       memcpy(target + to, source + from, length);
     }

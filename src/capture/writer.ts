@@ -32,9 +32,10 @@ const CHUNK = 512 * 1024
 // Leaves room for what begins a file; more than any packet takes.
 const MAX_RECORD = CHUNK - 65536
 const FLUSH_MS = 200
-/** A chunk that took longer to be written, in milliseconds: the event loop should not wait for the next ones so long after it. */
-const SLOW_MS = 20
-const WARY_MS = 10_000
+/** A chunk took longer to be written, in milliseconds: for so long the event loop shall not wait for others, and twice as long the next time. */
+const SLOW_MS = 50
+const WARY_MS = 1000
+const MOST_WARY_MS = 64_000
 
 /** Writes packets to a file, a ring of files, or standard output. Needs `close()`. */
 export class CaptureWriter implements AsyncDisposable {
@@ -64,6 +65,8 @@ export class CaptureWriter implements AsyncDisposable {
   #pump: Promise<void> | undefined
   /** Nothing is written in the turn that it came in: `performance.now()`. */
   #waryUntil = 0
+  /** For how long the next time: milliseconds. */
+  #wariness = WARY_MS
   #timer: NodeJS.Timeout | undefined
   #immediate: NodeJS.Immediate | undefined
   #waiting: (() => void)[] = []
@@ -360,7 +363,10 @@ export class CaptureWriter implements AsyncDisposable {
       return false
     }
     const end = performance.now()
-    if (end - start > SLOW_MS) this.#waryUntil = end + WARY_MS
+    if (end - start > SLOW_MS) {
+      this.#waryUntil = end + this.#wariness
+      this.#wariness = Math.min(2 * this.#wariness, MOST_WARY_MS)
+    }
     this.#countWritten(chunk)
     this.#free.push(chunk)
     return true

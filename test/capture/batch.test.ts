@@ -1,7 +1,7 @@
 // Packets in batches: encoded to the same bytes as one by one, handed on to whoever wants them how, written across chunks and files.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
@@ -222,21 +222,22 @@ suite('batches in files', () => {
     assert.equal(Buffer.concat(await read).length, 24 + written * (16 + 1400))
   })
 
-  test('a regular file takes what comes at once, and memory is for one piece of it', async (t) => {
+  test('a regular file is written before the event loop has its turn', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
     t.after(() => rmSync(directory, { recursive: true }))
     const path = join(directory, 'file.pcap')
     const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 })
     const batch = simple(1000, 1400)
-    for (let round = 0; round < 8; round++) {
+    writer.writeBatch(batch)
+    assert.ok(statSync(path).size > 500_000)
+    for (let round = 1; round < 8; round++) {
+      // A disk that does not keep up is left to the thread pool.
+      await writer.ready()
       writer.writeBatch(batch)
-      assert.equal(writer.hasRoom, true)
     }
     await writer.close()
-    assert.deepEqual(
-      { ...writer.stats, bytes: 0 },
-      { given: 8000, written: 8000, bytes: 0, lost: 0, files: 1 },
-    )
-    assert.equal(readFileSync(path).length, 24 + 8000 * (16 + 1400))
+    const size = 24 + 8000 * (16 + 1400)
+    assert.deepEqual({ ...writer.stats }, { given: 8000, written: 8000, bytes: size, lost: 0, files: 1 })
+    assert.equal(readFileSync(path).length, size)
   })
 })
