@@ -75,7 +75,6 @@ export class DivertSource implements PacketSource {
   /** Packets that the kernel has frames for. */
   readonly #room: number
   #isOpen = true
-  #isPaused = false
   #isStopped = false
   #isWatching = false
   #control = new AbortController()
@@ -191,16 +190,16 @@ export class DivertSource implements PacketSource {
 
   start(sink: PacketSink): void {
     this.#live.start(sink)
-    if (!this.#isPaused) this.#pace.start()
+    if (!this.#live.isPaused) this.#pace.start()
   }
 
   pause(): void {
-    this.#isPaused = true
+    this.#live.pause()
     this.#pace.stop()
   }
 
   resume(): void {
-    this.#isPaused = false
+    this.#live.resume()
     if (this.#isOpen && !this.#isStopped && this.#live.isStarted) this.#pace.start()
   }
 
@@ -211,11 +210,17 @@ export class DivertSource implements PacketSource {
     this.#pace.stop()
     await turn()
     await this.#run
-    if (!this.#live.isStarted) return
+    const live = this.#live
+    if (!live.isStarted) return
     try {
-      while (!this.#live.hasEnded && this.#isOpen && this.#receive() > 0) await turn()
+      while (!live.hasEnded && this.#isOpen) {
+        live.goOn()
+        if (this.#receive() === 0 && !live.isPaused) break
+        await turn()
+        await live.opened()
+      }
     } catch (error) {
-      this.#live.end(error as Error)
+      live.end(error as Error)
     }
   }
 
@@ -260,7 +265,7 @@ export class DivertSource implements PacketSource {
   /** Hands on what is there, and says how much of the room that was. */
   #take(): number {
     let taken = 0
-    while (!this.#isPaused && taken < this.#room) {
+    while (!this.#live.isPaused && taken < this.#room) {
       const count = this.#receive()
       if (count === 0) break
       taken += count
@@ -271,7 +276,9 @@ export class DivertSource implements PacketSource {
   /** Hands on a batch of each queue; how many packets that was. */
   #receive(): number {
     let taken = 0
-    for (const queue of this.#queues) if (this.#isOpen && !this.#live.hasEnded) taken += queue.receive()
+    const live = this.#live
+    for (const queue of this.#queues)
+      if (this.#isOpen && !live.hasEnded && !live.isPaused) taken += queue.receive()
     return taken
   }
 

@@ -10,7 +10,8 @@ import { PacketBatch } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
 import { WallClock } from './engine-clock.js'
 import { LinkWatch } from './engine-link.js'
-import { handOn, type PacketSink, type SourceStatistics } from './source.js'
+import { Handover } from './handover.js'
+import type { PacketSink, SourceStatistics } from './source.js'
 
 const CLOCK_MS = 1000
 
@@ -43,6 +44,7 @@ export class LiveSource {
   readonly snapLength: number
   readonly #device: Interface
   readonly #namespace: Namespace | undefined
+  readonly #handover = new Handover()
   #link: LinkWatch | undefined
   #sink: PacketSink | undefined
   #timer: NodeJS.Timeout | undefined
@@ -76,15 +78,50 @@ export class LiveSource {
     return this.batch.count === BATCH || this.batch.captured >= BATCH_BYTES
   }
 
+  /** Nothing is handed on until `resume`: what would be is kept. */
+  pause(): void {
+    this.#handover.gate.shut()
+  }
+
+  resume(): void {
+    this.#handover.gate.open()
+    if (this.#handover.isKeeping) setImmediate(() => this.goOn())
+  }
+
+  get isPaused(): boolean {
+    return this.#handover.gate.isShut
+  }
+
+  /** Whether packets are kept that the sink had no room for. */
+  get isKeeping(): boolean {
+    return this.#handover.isKeeping
+  }
+
+  /** Resolves when it is not paused. */
+  opened(): Promise<void> {
+    return this.#handover.gate.opened()
+  }
+
   /** Hands on what is in the batch. What the sink throws ends the source. */
   handOn(): void {
     const { batch, stats } = this
-    if (batch.count === 0 || !this.#sink || this.#hasEnded) return
+    const sink = this.#sink
+    if (batch.count === 0 || !sink || this.#hasEnded) return
     stats.packets += batch.count
     stats.bytes += batch.wire
     stats.batches++
+    this.#guarded(() => this.#handover.give(batch, sink))
+  }
+
+  /** Hands on what was kept. */
+  goOn(): void {
+    const sink = this.#sink
+    if (sink && !this.#hasEnded) this.#guarded(() => this.#handover.goOn(sink))
+  }
+
+  #guarded(give: () => void): void {
     try {
-      handOn(batch, this.#sink)
+      give()
     } catch (error) {
       this.end(error as Error)
     }
@@ -115,6 +152,7 @@ export class LiveSource {
   close(): void {
     this.#hasEnded = true
     this.batch.clear()
+    this.#handover.close()
     this.#link?.close()
     clearInterval(this.#timer)
   }

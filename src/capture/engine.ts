@@ -33,7 +33,8 @@ export interface EngineEvents {
   end: [error: Error | undefined]
 }
 
-type State = 'open' | 'running' | 'ended' | 'closed'
+/** `stopping`: no more packets are taken, but not all of those that were are with the consumer or in the queue. */
+type State = 'open' | 'running' | 'stopping' | 'ended' | 'closed'
 
 /** The source that was paused for a full queue goes on below this level. */
 const SPARE = 0.5
@@ -56,6 +57,12 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   #isTaken = false
   #switching: Promise<ModeSwitch> | undefined
   #pausedBy = new Set<'queue' | 'caller'>()
+  /** Why no pause reaches the source: the consumer has gone, or a new mode does not wait for it. */
+  #unpaused = new Set<'left' | 'switching'>()
+  /** Called when the queue is full. */
+  #onFull: (() => void) | undefined
+  /** Resolves when all that was caught before `stop` was handed on. */
+  #drained: Promise<void> | undefined
   readonly #past: SourceStatistics = noStatistics()
   readonly #numbers = new PacketNumbers()
   #errors = 0
@@ -128,11 +135,14 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   }
 
   /**
-   * Takes no more packets, and resolves when those that were caught before are in the queue or with the consumer; a queue
-   * may still be read to its end. A switch of modes that is under way is waited for. Throws `StateError` unless the engine runs.
+   * Takes no more packets; those that were caught before are handed on. Resolves when they are in the queue or with the
+   * consumer, or the queue is full: the rest goes there as it is read, until when the engine is `stopping`. While it is
+   * paused by `pause`, waits for `resume`. A switch of modes that is under way is waited for. Throws `StateError` unless
+   * the engine runs.
    */
   async stop(): Promise<void> {
-    if (this.#state !== 'running') throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
+    if (this.#state !== 'running' && this.#state !== 'stopping')
+      throw new StateError(`The capture of ${this.#source.name} ${this.#was()}`)
     this.#stopped ??= this.#stop()
     await this.#stopped
   }
@@ -140,7 +150,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   /** Ends everything at once; what waits is let go. Closing twice is harmless. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return
-    const hadEnded = this.#state !== 'running'
+    const hadEnded = !this.#isActive
     this.#state = 'closed'
     await this.#source.close()
     this.#queue.drop(this.#queue.length)
@@ -177,8 +187,8 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
 
   /**
    * Changes the mode while packets flow. Between `packet` and one of the XDP modes the new source opens before the old one
-   * ends, so that packets may come from both; between the XDP modes the old one ends first, and packets may be lost. When
-   * the new mode cannot be had, the engine is back in the old one and the error is thrown; `auto` chooses as `open` does.
+   * ends, so that packets may come from both; between the XDP modes the old one ends first, and packets may be lost. What
+   * the old one caught comes even if the engine is paused, and is lost and counted if the queue has no room for it. When the new mode cannot be had, the engine is back in the old one and the error is thrown; `auto` chooses as `open` does.
    */
   async switchMode(mode: 'auto' | LiveMode): Promise<ModeSwitch> {
     const from = this.mode
@@ -214,7 +224,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
       }
       if (queue.error) throw queue.error
     } finally {
-      if (this.#state === 'running') await this.stop()
+      if (this.#isActive) await this.#leave()
     }
   }
 
@@ -230,7 +240,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
         await handler(packets)
       } catch (error) {
         this.#errors++
-        if (this.#state === 'running') await this.stop()
+        if (this.#isActive) await this.#leave()
         throw error
       }
     }
@@ -243,9 +253,18 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   }
 
   #was(): string {
-    return { open: 'was not started', running: 'was started', ended: 'has ended', closed: 'is closed' }[
-      this.#state
-    ]
+    return {
+      open: 'was not started',
+      running: 'was started',
+      stopping: 'is being stopped',
+      ended: 'has ended',
+      closed: 'is closed',
+    }[this.#state]
+  }
+
+  /** Whether packets may still come from the source. */
+  get #isActive(): boolean {
+    return this.#state === 'running' || this.#state === 'stopping'
   }
 
   #takeQueue(): void {
@@ -267,7 +286,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     if (isHeld) this.#pausedBy.add(by)
     else this.#pausedBy.delete(by)
     const is = this.#pausedBy.size > 0
-    if (is === was || (this.#state !== 'open' && this.#state !== 'running')) return
+    if (is === was || this.#unpaused.size > 0 || !(this.#state === 'open' || this.#isActive)) return
     if (is) this.#source.pause()
     else this.#source.resume()
   }
@@ -276,7 +295,10 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     const numbers = this.#numbers
     const take = this.#consumer
       ? consumerSink(source, this.#consumer, numbers)
-      : queueSink(source, this.#queue, numbers, () => this.#hold('queue', true))
+      : queueSink(source, this.#queue, numbers, () => {
+          this.#hold('queue', true)
+          this.#onFull?.()
+        })
     return {
       ...take,
       linkChanged: (isUp) => this.emit('link', isUp),
@@ -290,13 +312,29 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     // What is to be stopped is the source that there is then.
     if (this.#switching) await this.#switching.catch(() => undefined)
     if (this.#state !== 'running') return
-    // What was paused comes in all the same: that is bounded by the kernel's rings, and what the queue refuses is counted.
+    this.#state = 'stopping'
+    this.#drained = this.#stopSource()
+    if (this.#unpaused.has('left')) return this.#drained
+    // Who is to make room in the queue may be who waits here.
+    const full = new Promise<void>((resolve) => (this.#onFull = resolve))
+    if (this.#pausedBy.has('queue')) this.#onFull?.()
+    await Promise.race([this.#drained, full])
+  }
+
+  async #stopSource(): Promise<void> {
     await this.#source.stop()
-    if (this.#state === 'running') this.#end(undefined)
+    this.#end(undefined)
+  }
+
+  /** The consumer takes no more: what was caught is not waited for. */
+  async #leave(): Promise<void> {
+    this.#unpaused.add('left')
+    if (this.#pausedBy.size > 0) this.#source.resume()
+    await (this.#drained ?? this.stop())
   }
 
   #end(error: Error | undefined): void {
-    if (this.#state !== 'running') return
+    if (!this.#isActive) return
     this.#state = 'ended'
     if (error) this.#errors++
     this.#queue.end(error)
@@ -322,8 +360,11 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
 
   /** Everything that a source caught is handed on, and its counts are kept. */
   async #drain(old: PacketSource): Promise<void> {
-    if (this.#state === 'running') await old.stop()
-    else await old.close()
+    if (this.#state !== 'running') return old.close()
+    // The new mode does not wait for a slow consumer, which may be who waits for it.
+    this.#unpaused.add('switching')
+    if (this.#pausedBy.size > 0) old.resume()
+    await old.stop().finally(() => this.#unpaused.delete('switching'))
   }
 
   async #replace(old: PacketSource, next: PacketSource): Promise<void> {
@@ -336,7 +377,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     this.#numbers.forget()
     this.#source = next
     await old.close()
-    if (this.#pausedBy.size > 0) next.pause()
+    if (this.#pausedBy.size > 0 && this.#unpaused.size === 0) next.pause()
     if (this.#state === 'running') next.start(this.#sinkOf(next))
   }
 }

@@ -1,6 +1,7 @@
 // A capture file as a packet source: read back through the same filter and printers as live packets.
 import { StateError } from '../kernel/errors.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from '../packet/pcap-record.js'
+import { Gate } from './gate.js'
 import { requireEthernet } from './link-type.js'
 import { CaptureReader } from './reader.js'
 import type { PacketFilter, PacketSink, PacketSource, SourceStatistics } from './source.js'
@@ -28,8 +29,7 @@ export class FileSource implements PacketSource {
   }
   #isStarted = false
   #isStopped = false
-  /** Settles when the reading may go on. */
-  #gate: { promise: Promise<void>; open: () => void } | undefined
+  readonly #gate = new Gate()
   #run: Promise<void> | undefined
 
   private constructor(reader: CaptureReader, options: FileSourceOptions) {
@@ -51,15 +51,11 @@ export class FileSource implements PacketSource {
   }
 
   pause(): void {
-    if (this.#gate) return
-    let open = () => {}
-    const promise = new Promise<void>((resolve) => (open = resolve))
-    this.#gate = { promise, open }
+    this.#gate.shut()
   }
 
   resume(): void {
-    this.#gate?.open()
-    this.#gate = undefined
+    this.#gate.open()
   }
 
   async stop(): Promise<void> {
@@ -86,7 +82,7 @@ export class FileSource implements PacketSource {
       await this.reader.read((packet) => {
         if (this.#isStopped) return false
         if (this.#isWanted(packet)) this.#handOn(packet, sink)
-        if (--left > 0 && !this.#gate) return true
+        if (--left > 0 && !this.#gate.isShut) return true
         left = BATCH
         return this.#turn(sink)
       })
@@ -102,7 +98,7 @@ export class FileSource implements PacketSource {
   async #turn(sink: PacketSink): Promise<boolean> {
     this.#endBatch(sink)
     await new Promise((resolve) => setImmediate(resolve))
-    while (this.#gate) await this.#gate.promise
+    await this.#gate.opened()
     return !this.#isStopped
   }
 

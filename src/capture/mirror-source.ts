@@ -53,8 +53,8 @@ export class MirrorSource implements PacketSource {
   readonly #judge: Filter | undefined
   readonly #pace: Pace
   readonly #records = new RecordBatch(BATCH)
-  #isPaused = false
   #isOpen = true
+  #isStopped = false
 
   /**
    * Loads and attaches the program; packets wait in the ring until `start`. Throws `NotFoundError`, `OptionError`,
@@ -102,27 +102,30 @@ export class MirrorSource implements PacketSource {
   }
 
   pause(): void {
-    this.#isPaused = true
+    this.#live.pause()
     this.#rest()
   }
 
   resume(): void {
-    if (!this.#isPaused) return
-    this.#isPaused = false
+    if (!this.#live.isPaused) return
+    this.#live.resume()
     this.#watch()
   }
 
   async stop(): Promise<void> {
     if (!this.#isOpen) return
     this.attachment.detach()
-    this.#isPaused = false
+    this.#isStopped = true
     this.#rest()
     await turn()
-    if (!this.#live.isStarted) return
+    const live = this.#live
+    if (!live.isStarted) return
     // A program that is running on another processor may still be about to commit its record.
-    while (this.#isOpen && !this.#live.hasEnded && this.#mirror.ring.pending > 0) {
+    while (this.#isOpen && !live.hasEnded && (live.isKeeping || this.#mirror.ring.pending > 0)) {
+      live.goOn()
       this.#drain()
       await turn()
+      await live.opened()
     }
   }
 
@@ -173,7 +176,7 @@ export class MirrorSource implements PacketSource {
   #drain(): number {
     const { ring } = this.#mirror
     let taken = 0
-    while (!this.#isPaused && this.#isOpen && !this.#live.hasEnded && taken < BUDGET) {
+    while (!this.#live.isPaused && this.#isOpen && !this.#live.hasEnded && taken < BUDGET) {
       if (ring.take(this.#records, BATCH_BYTES) === 0) break
       taken += this.#records.count
       this.#read(this.#records)
@@ -184,7 +187,8 @@ export class MirrorSource implements PacketSource {
   }
 
   #watch(): void {
-    if (this.#isPaused || !this.#isOpen || !this.#live.isStarted || this.#live.hasEnded) return
+    const { isPaused, isStarted, hasEnded } = this.#live
+    if (isPaused || !isStarted || hasEnded || !this.#isOpen || this.#isStopped) return
     this.#mirror.bell?.watchReady(this.#onBell)
     this.#pace.start()
   }

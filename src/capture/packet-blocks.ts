@@ -1,6 +1,7 @@
 // The blocks of a TPACKET_V3 ring as the kernel hands them over (net/packet/af_packet.c), and the packets in them.
 import { INBOUND, OUTBOUND, type PacketBatch } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
+import { BATCH_BYTES } from './engine-live.js'
 import type { PacketFilter } from './source.js'
 
 // Where the fields lie. Of a block (struct tpacket_block_desc), in words:
@@ -111,7 +112,7 @@ export class PacketBlocks {
     let room = batch.capacity
     let left = this.#left
     let head = this.#head
-    for (; left > 0 && room > 0; left--) {
+    for (; left > 0 && room > 0 && batch.captured < BATCH_BYTES; left--) {
       const at = head << 2
       let offset = at + (words[head + MAC_NET] & 0xffff)
       let length = words[head + SNAP_LENGTH]

@@ -1,5 +1,5 @@
 // AF_PACKET with a ring of blocks in mapped memory (TPACKET_V3): sees what arrives and leaves, disturbs nothing.
-import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import {
   ENODEV,
   KernelError,
@@ -18,6 +18,7 @@ import {
 } from '../kernel/index.js'
 import { PacketBatch } from '../packet/pcap-batch.js'
 import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
+import { Handover } from './handover.js'
 import { requireEthernet } from './link-type.js'
 import { Pace, boundedWait } from './pace.js'
 import { PacketBlocks } from './packet-blocks.js'
@@ -31,13 +32,7 @@ import {
   takeSocketError,
   takeStatistics,
 } from './packet-socket.js'
-import {
-  handOn,
-  type PacketFilter,
-  type PacketSink,
-  type PacketSource,
-  type SourceStatistics,
-} from './source.js'
+import type { PacketFilter, PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 export interface PacketRingOptions {
   interface: string
@@ -103,8 +98,10 @@ export class PacketRing implements PacketSource {
   readonly #pace: Pace
   #watcher: NativeWatcher | undefined
   #sink: PacketSink | undefined
-  #isPaused = false
+  readonly #handover = new Handover()
   #isOpen = true
+  #isStopped = false
+  #hasEnded = false
   #isUp = true
   #waits = false
 
@@ -187,30 +184,33 @@ export class PacketRing implements PacketSource {
       if (status < 0) this.#lookAfterError()
       else this.#onReady()
     })
-    if (!this.#isPaused) this.#pace.start()
+    if (!this.#handover.gate.isShut) this.#pace.start()
   }
 
   pause(): void {
-    this.#isPaused = true
+    this.#handover.gate.shut()
     this.#pace.stop()
   }
 
   resume(): void {
-    if (!this.#isPaused) return
-    this.#isPaused = false
-    if (this.#watcher) this.#pace.start()
+    if (!this.#handover.gate.isShut) return
+    this.#handover.gate.open()
+    if (this.#handover.isKeeping) setImmediate(() => this.#serviceOrEnd())
+    if (this.#watcher && !this.#isStopped && !this.#hasEnded) this.#pace.start()
   }
 
   async stop(): Promise<void> {
     if (!this.#isOpen || !this.#sink) return
     attachClassicFilter(this.#fd, REJECT_ALL)
-    this.#isPaused = false
+    this.#isStopped = true
     this.#pace.stop()
+    await turn()
     // The block that the kernel is filling is ours when its time is over.
-    for (let waits = 0; this.#isOpen && waits < 8; waits++) {
-      while (this.#service() > 0);
-      if (!this.#ring.isFilling) break
-      await delay(this.#blockTimeout)
+    for (let waits = 0; this.#isOpen && !this.#hasEnded && waits < 8;) {
+      while (this.#serviceOrEnd() > 0);
+      if (this.#handover.gate.isShut) await this.#handover.gate.opened()
+      else if (!this.#ring.isFilling) break
+      else waits += await delay(this.#blockTimeout, 1)
     }
   }
 
@@ -231,6 +231,7 @@ export class PacketRing implements PacketSource {
       this.#pace.stop()
       this.#watcher?.close()
       this.#batch.clear()
+      this.#handover.close()
       this.#region.close()
       native.close(this.#fd)
     }
@@ -243,16 +244,21 @@ export class PacketRing implements PacketSource {
     if (this.#stats.packets - before >= MANY) this.#pace.begin()
   }
 
-  #serviceOrEnd(): void {
+  /** As `#service`. What the sink throws ends the source. */
+  #serviceOrEnd(): number {
     try {
-      this.#service()
+      return this.#service()
     } catch (error) {
       this.#end(error as Error)
+      return 0
     }
   }
 
   #end(error: Error): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
     this.#pace.stop()
+    this.#handover.close()
     this.#sink?.ended?.(error)
   }
 
@@ -260,7 +266,10 @@ export class PacketRing implements PacketSource {
   #service(): number {
     const sink = this.#sink
     let done = 0
-    while (sink && done < this.#blocks && !this.#isPaused && this.#ring.take(this.#batch)) {
+    if (!sink || this.#hasEnded) return 0
+    const { gate } = this.#handover
+    this.#handover.goOn(sink)
+    while (done < this.#blocks && !gate.isShut && this.#ring.take(this.#batch)) {
       try {
         this.#handOn(sink)
       } finally {
@@ -277,7 +286,7 @@ export class PacketRing implements PacketSource {
     stats.packets += this.#batch.count
     stats.bytes += this.#batch.wire
     if (++stats.batches % BATCHES_A_COUNT === 0) this.#countKernel()
-    handOn(this.#batch, sink)
+    this.#handover.give(this.#batch, sink)
   }
 
   #countKernel(): void {

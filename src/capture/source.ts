@@ -1,6 +1,6 @@
 // Where packets come from: the one interface that every way of capturing implements, and a test's fake one.
 import type { PacketBatch } from '../packet/pcap-batch.js'
-import { PacketRecord } from '../packet/pcap-record.js'
+import type { PacketRecord } from '../packet/pcap-record.js'
 
 /** Decides which packets are wanted; what the filter floor compiles has this shape. */
 export interface PacketFilter {
@@ -17,30 +17,14 @@ export interface PacketFilter {
 export interface PacketSink {
   /** One packet: a view that is valid during the call only. */
   packet(packet: PacketRecord): void
-  /** After the packets that came together. */
+  /** After the packets that came together, and when the source was paused in the middle of them. */
   batchEnd?(): void
-  /** Packets that came together, all at once, in the place of `packet` and `batchEnd`: see `handOn`. */
+  /** Packets that came together, all at once, in the place of `packet` and `batchEnd`: 1024 at most. */
   batch?(batch: PacketBatch): void
   /** The interface went down, or came back. Packets come again by themselves. */
   linkChanged?(isUp: boolean): void
   /** The source ended by itself and gives no more packets: a file's end, or (with an error) a device that is gone, what the sink threw. */
   ended?(error?: Error): void
-}
-
-const record = new PacketRecord()
-
-/** Gives packets to a sink: all at once if it takes them so, else one after the other. */
-export function handOn(batch: PacketBatch, sink: Pick<PacketSink, 'packet' | 'batchEnd' | 'batch'>): void {
-  if (sink.batch) {
-    sink.batch(batch)
-    return
-  }
-  // Looked at anew each time: a sink may close the source, which ends the batch.
-  for (let i = 0; i < batch.count; i++) {
-    batch.read(i, record)
-    sink.packet(record)
-  }
-  sink.batchEnd?.()
 }
 
 /** Where packets can be lost before the sink sees them. */
@@ -78,10 +62,13 @@ export interface PacketSource {
   readonly linkType: number
   /** Gives packets to `sink` from the next turn of the event loop on. Throws `StateError` the second time. */
   start(sink: PacketSink): void
-  /** No packets until `resume`: they wait where the kernel keeps them, and are lost and counted there when it is full. */
+  /**
+   * No packets until `resume`, though it be called from `packet` in the middle of many: they wait where the kernel keeps
+   * them, and are lost and counted there when it is full.
+   */
   pause(): void
   resume(): void
-  /** Takes no more packets; resolves once those that arrived before are with the sink. */
+  /** Takes no more packets; resolves once those that arrived before are with the sink, which waits for `resume` if it is paused. */
   stop(): Promise<void>
   /** Packets lost in the kernel so far, of what `stats` tells as much as can be had quickly: for several times a second. */
   lost?(): number

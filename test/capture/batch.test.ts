@@ -11,7 +11,7 @@ import { BatchMoves, INBOUND, PacketBatch } from '../../src/packet/pcap-batch.js
 import { PacketRecord } from '../../src/packet/pcap-record.js'
 import { writePcapBatch, writePcapRecord } from '../../src/packet/pcap.js'
 import { writePacketBlock, writePacketBlocks } from '../../src/packet/pcapng-write.js'
-import { handOn } from '../../src/capture/source.js'
+import { Handover } from '../../src/capture/handover.js'
 import { CaptureWriter, type CaptureWriterOptions } from '../../src/capture/writer.js'
 import { hexOf, Keeper } from './support.js'
 
@@ -137,10 +137,13 @@ suite('batches', () => {
   test('come whole to who takes them so, and one by one to who does not, until the memory is gone', () => {
     const batch = simple(10)
     const whole: number[] = []
-    handOn(batch, { packet: () => assert.fail('one by one'), batch: ({ count }) => void whole.push(count) })
+    new Handover().give(batch, {
+      packet: () => assert.fail('one by one'),
+      batch: ({ count }) => void whole.push(count),
+    })
     assert.deepEqual(whole, [10])
     const keeper = new Keeper()
-    handOn(batch, keeper)
+    new Handover().give(batch, keeper)
     assert.deepEqual(keeper.packets.map(hexOf), Array.from(recordsOf(batch), hexOf))
     assert.equal(keeper.batches, 1)
     assert.deepEqual(
@@ -148,12 +151,49 @@ suite('batches', () => {
       keeper.packets.map((_, i) => [i, 'inbound']),
     )
     let seen = 0
-    handOn(batch, {
+    new Handover().give(batch, {
       packet: () => {
         if (++seen === 4) batch.clear()
       },
     })
     assert.equal(seen, 4)
+  })
+
+  test('wait for who pauses in the middle of them, in their order, though their memory is used again', () => {
+    const [batch, other] = [simple(10), simple(5)]
+    batch.bytes = batch.bytes.slice()
+    other.bytes = other.bytes.slice()
+    const expected = [...Array.from(recordsOf(batch), hexOf), ...Array.from(recordsOf(other), hexOf)]
+    const handover = new Handover()
+    const { gate } = handover
+    const keeper = new Keeper()
+    const take = {
+      packet: (packet: PacketRecord) => {
+        assert.equal(gate.isShut, false)
+        keeper.packet(packet)
+        if (keeper.packets.length % 4 === 0) gate.shut()
+      },
+      batchEnd: () => keeper.batchEnd(),
+    }
+    handover.give(batch, take)
+    assert.deepEqual([keeper.packets.length, keeper.batches, handover.isKeeping], [4, 1, true])
+    batch.bytes.fill(0)
+    // While it is paused nothing comes, and what is given waits behind what was kept.
+    handover.give(other, take)
+    other.bytes.fill(0)
+    handover.goOn(take)
+    assert.equal(keeper.packets.length, 4)
+    while (handover.isKeeping) {
+      gate.open()
+      handover.goOn(take)
+    }
+    assert.deepEqual(keeper.packets.map(hexOf), expected)
+    assert.equal(keeper.batches, 5)
+    gate.shut()
+    handover.give(simple(3), take)
+    handover.close()
+    handover.goOn(take)
+    assert.deepEqual([keeper.packets.length, handover.isKeeping, gate.isShut], [15, false, false])
   })
 })
 

@@ -320,6 +320,50 @@ suite('modes of capture', { skip: needsRoot }, () => {
     }
   })
 
+  test('a burst that the kernel has room for is lost to no queue and no pause, however small and slow', async (t) => {
+    const lab = createTestLab(t)
+    const send = senderAt(t, lab.b)
+    const frames = Array.from({ length: 1500 }, (_, i) => frameOf(100 + (i % 50), i))
+    const filter = 'ether proto 0x88b5'
+    for (const mode of MODES) {
+      const engine = await openAt(t, lab, { mode, filter, buffer: 50 })
+      engine.start()
+      for (const frame of frames) send(frame)
+      const seen: string[] = []
+      const done = engine.forEachBatch(async (packets) => {
+        seen.push(...packets.map(hexOf))
+        if (seen.length < 500) await new Promise((resolve) => setImmediate(resolve))
+      })
+      await until('some came', () => seen.length > 0)
+      await engine.stop()
+      await done
+      assert.deepEqual(seen, frames.map(toHex), mode)
+      assert.deepEqual(engine.stats().dropped, { interface: 0, kernel: 0, ring: 0, consumer: 0 })
+      await engine.close()
+
+      const other = await openAt(t, lab, { mode, filter })
+      const taken: string[] = []
+      let isPaused = false
+      other.start({
+        packet: (packet) => {
+          assert.equal(isPaused, false)
+          if (taken.push(hexOf(packet)) % 300 > 0) return
+          other.pause()
+          isPaused = true
+          setImmediate(() => {
+            isPaused = false
+            other.resume()
+          })
+        },
+      })
+      for (const frame of frames) send(frame)
+      await until('some came', () => taken.length > 0)
+      await other.stop()
+      await other.close()
+      assert.deepEqual(taken, frames.map(toHex), mode)
+    }
+  })
+
   test('several queues: those that are named, by every XDP mode', async (t) => {
     const lab = createTestLab(t, { queues: 4 })
     const send = senderAt(t, lab.b)

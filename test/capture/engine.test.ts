@@ -4,7 +4,7 @@ import { suite, test, type TestContext } from 'node:test'
 import { CaptureEngine } from '../../src/capture/engine.js'
 import type { CaptureOptions, LiveMode } from '../../src/capture/engine-options.js'
 import { KernelError, UnsupportedError } from '../../src/kernel/index.js'
-import { FakeSource, numberOf, numbered } from './fake-source.js'
+import { FakeSource, PausingSource, numberOf, numbered } from './fake-source.js'
 
 /** An engine whose sources are fakes, the last one made at the end. */
 async function fakeEngine(t: TestContext, options: Partial<CaptureOptions> = {}) {
@@ -25,6 +25,16 @@ async function fakeEngine(t: TestContext, options: Partial<CaptureOptions> = {})
   })
   t.after(() => engine.close())
   return { engine, sources, refused, first: sources[0] }
+}
+
+/** As `fakeEngine`; its source can be paused in the middle of a batch. */
+async function pausingEngine(t: TestContext, options: Partial<CaptureOptions> = {}) {
+  const first = new PausingSource()
+  const { engine } = await fakeEngine(t, {
+    ...options,
+    openSource: (mode) => (mode === 'packet' ? first : new FakeSource(mode)),
+  })
+  return { engine, first }
 }
 
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
@@ -258,6 +268,90 @@ suite('capture engine', () => {
       { packets, bytes, kernel: dropped.kernel, batches },
       { packets: 5, bytes: 300, kernel: 7, batches: 4 },
     )
+  })
+
+  test('a queue that is smaller than a batch loses nothing', async (t) => {
+    for (const buffer of [1, 2, 3, 7, 100]) {
+      const { engine, first } = await pausingEngine(t, { buffer })
+      engine.start()
+      const seen: number[] = []
+      const done = engine.forEachBatch((packets) => seen.push(...packets.map(numberOf)))
+      first.give(...range(0, 500).map((i) => numbered(i)))
+      first.give(...range(500, 600).map((i) => numbered(i)))
+      await engine.stop()
+      await done
+      assert.deepEqual(seen, range(0, 600))
+      const { processed, dropped } = engine.stats()
+      assert.deepEqual([processed, dropped.consumer, engine.state], [600, 0, 'ended'])
+    }
+  })
+
+  test('stopping hands on what was caught as the queue has room for it, though who reads it waits', async (t) => {
+    const { engine, first } = await pausingEngine(t, { buffer: 20 })
+    let ends = 0
+    engine.on('end', () => ends++)
+    engine.start()
+    first.give(...range(0, 200).map((i) => numbered(i)))
+    const seen: number[] = []
+    for await (const packet of engine) {
+      seen.push(numberOf(packet))
+      if (seen.length > 1) continue
+      await engine.stop()
+      assert.deepEqual([engine.state, first.isStopped, ends], ['stopping', true, 0])
+    }
+    assert.deepEqual(seen, range(0, 200))
+    assert.deepEqual([engine.state, ends, engine.stats().dropped.consumer], ['ended', 1, 0])
+  })
+
+  test('a consumer that leaves is waited for by nobody: what it did not take is counted', async (t) => {
+    for (const isStopped of [false, true]) {
+      const { engine, first } = await pausingEngine(t, { buffer: 20 })
+      engine.start()
+      first.give(...range(0, 200).map((i) => numbered(i)))
+      for await (const packet of engine) {
+        assert.equal(numberOf(packet), 0)
+        if (isStopped) await engine.stop()
+        break
+      }
+      const { processed, waiting, dropped } = engine.stats()
+      assert.deepEqual([engine.state, processed + waiting + dropped.consumer], ['ended', 200])
+    }
+  })
+
+  test('stopping waits for whoever paused it; closing does not', async (t) => {
+    const { engine, first } = await pausingEngine(t)
+    const seen: number[] = []
+    engine.start({ packet: (packet) => void (seen.push(numberOf(packet)) % 10 === 0 && engine.pause()) })
+    first.give(...range(0, 25).map((i) => numbered(i)))
+    assert.equal(seen.length, 10)
+    const stopped = engine.stop()
+    engine.resume()
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.deepEqual([seen.length, engine.state], [20, 'stopping'])
+    engine.resume()
+    await stopped
+    assert.deepEqual([seen, engine.state], [range(0, 25), 'ended'])
+
+    const other = await pausingEngine(t)
+    other.engine.start({ packet: () => other.engine.pause() })
+    other.first.give(numbered(0), numbered(1))
+    const isStopped = other.engine.stop()
+    await other.engine.close()
+    await isStopped
+    assert.equal(other.engine.state, 'closed')
+  })
+
+  test('a new mode does not wait for a slow consumer', async (t) => {
+    const { engine, first } = await pausingEngine(t, { buffer: 20 })
+    engine.start()
+    first.give(...range(0, 200).map((i) => numbered(i)))
+    for await (const packet of engine) {
+      assert.equal(numberOf(packet), 0)
+      assert.equal((await engine.switchMode('mirror')).to, 'mirror')
+      break
+    }
+    const { processed, waiting, dropped } = engine.stats()
+    assert.equal(processed + waiting + dropped.consumer, 200)
   })
 
   test('stopping while the mode is being switched stops the new source too', async (t) => {

@@ -1,4 +1,6 @@
-// A packet source that a test drives by hand.
+// Packet sources that a test drives by hand.
+import { PacketBatch } from '../../src/packet/pcap-batch.js'
+import { Handover } from '../../src/capture/handover.js'
 import { PacketRecord } from '../../src/packet/pcap-record.js'
 import type { LiveMode } from '../../src/capture/engine-options.js'
 import type { PacketSink, PacketSource, SourceStatistics } from '../../src/capture/source.js'
@@ -60,6 +62,47 @@ export class FakeSource implements PacketSource {
     this.statistics.batches++
     this.sink?.batchEnd?.()
   }
+}
+
+/** One that hands on as those of interfaces do: pausing it stops it in the middle of a batch. */
+export class PausingSource extends FakeSource {
+  readonly #handover = new Handover()
+
+  override pause(): void {
+    super.pause()
+    this.#handover.gate.shut()
+  }
+  override resume(): void {
+    super.resume()
+    this.#handover.gate.open()
+    setImmediate(() => this.sink && this.#handover.goOn(this.sink))
+  }
+  override async stop(): Promise<void> {
+    this.isStopped = true
+    while (this.#handover.isKeeping) {
+      await this.#handover.gate.opened()
+      if (this.sink) this.#handover.goOn(this.sink)
+    }
+  }
+  override close(): Promise<void> {
+    this.#handover.close()
+    return super.close()
+  }
+  override give(...packets: Uint8Array[]): void {
+    const batch = batchOf(packets)
+    this.statistics.packets += batch.count
+    this.statistics.bytes += batch.wire
+    this.statistics.batches++
+    if (this.sink) this.#handover.give(batch, this.sink)
+  }
+}
+
+/** A batch with these packets. */
+export function batchOf(packets: readonly Uint8Array[]): PacketBatch {
+  const batch = new PacketBatch(packets.length)
+  batch.begin(Buffer.concat(packets))
+  for (const { length } of packets) batch.add(batch.captured, length, length, 0, 0, -1, 1)
+  return batch
 }
 
 /** A packet that is told from others by its number. */
