@@ -1,4 +1,5 @@
 // The UMEM: the memory that packets live in, cut into frames of one size, shared with the kernel.
+import { readFileSync } from 'node:fs'
 import { ENOBUFS } from '../kernel/errno.js'
 import {
   KernelError,
@@ -82,7 +83,11 @@ export class Umem {
       fd,
       length,
       populate: true,
-      context: { about: `UMEM of ${shape.frames} frames`, hint: 'Ask for fewer or smaller frames.' },
+      context: {
+        about: `UMEM of ${shape.frames} frames`,
+        hint:
+          pages.got === 'ordinary' ? 'Ask for fewer or smaller frames.' : hugePagesHint(length, pages.got),
+      },
     })
     this.bytes = new Uint8Array(this.#region.buffer, 0, shape.frames * shape.frameSize)
     this.view = new DataView(this.#region.buffer, 0, shape.frames * shape.frameSize)
@@ -92,6 +97,13 @@ export class Umem {
   static create(options: UmemOptions = {}): Umem {
     const shape = checkShape(options)
     const asked = options.hugePages ?? 'ordinary'
+    if (asked !== 'ordinary' && asked !== 'auto' && !Object.hasOwn(HUGE_BYTES, asked)) {
+      throw new OptionError(
+        'hugePages',
+        `"${String(asked)}" is no size of huge pages`,
+        `Use ${Object.keys(HUGE_BYTES).join(', ')} or auto.`,
+      )
+    }
     if (asked !== 'auto') return Umem.#create(shape, { asked, got: asked })
     try {
       return Umem.#create(shape, { asked, got: '2MiB' })
@@ -227,6 +239,21 @@ export class Umem {
     this.#region.close()
     if (this.#fd >= 0) native.close(this.#fd)
     this.#fd = -1
+  }
+}
+
+// See Documentation/admin-guide/mm/hugetlbpage.rst. Pages that others have mapped and not touched yet are free, and taken.
+function hugePagesHint(length: number, size: HugePageSize): string {
+  const wanted = length / HUGE_BYTES[size]
+  const directory = `/sys/kernel/mm/hugepages/hugepages-${HUGE_BYTES[size] / 1024}kB`
+  const read = (name: string) => Number(readFileSync(`${directory}/${name}`, 'utf8'))
+  const pages = `${wanted} ${wanted === 1 ? 'page' : 'pages'} of ${size}`
+  try {
+    const all = read('nr_hugepages')
+    const free = read('free_hugepages') - read('resv_hugepages')
+    return `${pages} are wanted, ${free} free: \`echo ${all + wanted - free} > ${directory}/nr_hugepages\`, or use hugePages "auto".`
+  } catch {
+    return `${pages} are wanted, and this machine has none of that size; use hugePages "auto".`
   }
 }
 

@@ -1,9 +1,10 @@
 // The UMEM and its frames: sizes, sharing by descriptor, ownership, what is left after closing.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
+import type { KernelError } from '../../src/kernel/index.js'
 import { FramePool } from '../../src/xsk/frame-pool.js'
 import { Umem } from '../../src/xsk/umem.js'
 
@@ -148,4 +149,26 @@ test('a tracking pool refuses a frame returned twice, and one of another pool', 
   assert.throws(() => pool.put(5 * 2048), /not of this pool/)
   assert.throws(() => new FramePool(umem, { first: 4, count: 5 }), { code: 'XDP_BAD_OPTION' })
   umem.close()
+})
+
+test('huge pages that are not there are what the error speaks of', (t) => {
+  assert.throws(() => Umem.create({ hugePages: 'x' as 'auto' }), {
+    code: 'XDP_BAD_OPTION',
+    option: 'hugePages',
+  })
+  const directory = '/sys/kernel/mm/hugepages/hugepages-2048kB'
+  if (!existsSync(directory)) return t.skip('this machine has no pages of 2 MiB')
+  const free = Number(readFileSync(`${directory}/free_hugepages`, 'utf8'))
+  if (free >= 2) return t.skip('this machine has free huge pages')
+  assert.throws(
+    () => Umem.create({ frames: 2048, hugePages: '2MiB' }),
+    ({ code, hint }: KernelError) => {
+      assert.equal(code, 'ENOMEM')
+      assert.match(
+        hint ?? '',
+        /^2 pages of 2MiB are wanted, \d+ free: `echo \d+ > \/sys\/kernel\/mm.*hugePages "auto"/,
+      )
+      return true
+    },
+  )
 })
