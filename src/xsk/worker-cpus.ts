@@ -12,10 +12,15 @@ export type WorkerCpus = 'auto' | 'none' | readonly number[]
  * far as this process may use them, and all that it may use when the device says nothing. Throws `OptionError` for a
  * processor that this process may not use.
  */
-export function planCpus(cpus: WorkerCpus, workers: number, near?: string): (number | undefined)[] {
+export function planCpus(
+  cpus: WorkerCpus,
+  workers: number,
+  near?: string,
+  sysfs = '/sys',
+): (number | undefined)[] {
   if (cpus === 'none') return Array.from({ length: workers }, () => undefined)
   const allowed = getAffinity()
-  const list = cpus === 'auto' ? nearTo(near, allowed) : cpus
+  const list = cpus === 'auto' ? nearTo(near, allowed, sysfs) : cpus
   if (!Array.isArray(cpus) && cpus !== 'auto')
     throw new OptionError('cpus', `"${String(cpus)}" names no processors`)
   if (list.length === 0) {
@@ -33,12 +38,12 @@ export function planCpus(cpus: WorkerCpus, workers: number, near?: string): (num
   return Array.from({ length: workers }, (_, i) => list[i % list.length])
 }
 
-function nearTo(name: string | undefined, allowed: readonly number[]): readonly number[] {
+function nearTo(name: string | undefined, allowed: readonly number[], sysfs: string): readonly number[] {
   if (name === undefined) return allowed
   try {
-    const node = Number(readFileSync(`/sys/class/net/${name}/device/numa_node`, 'utf8'))
+    const node = Number(readFileSync(`${sysfs}/class/net/${name}/device/numa_node`, 'utf8'))
     if (!(node >= 0)) return allowed // -1: no node
-    const near = parseCpuList(readFileSync(`/sys/devices/system/node/node${node}/cpulist`, 'utf8'))
+    const near = parseCpuList(readFileSync(`${sysfs}/devices/system/node/node${node}/cpulist`, 'utf8'))
     const both = allowed.filter((cpu) => near.includes(cpu))
     return both.length > 0 ? both : allowed
   } catch {

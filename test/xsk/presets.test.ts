@@ -1,8 +1,11 @@
 // Presets: what they set, and that options given beside them win; queues as drivers tell of them; processors for workers.
 import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, it, test } from 'node:test'
 import { queuesOfChannels } from '../../src/nic/queues.js'
-import { getAffinity } from '../../src/kernel/index.js'
+import { getAffinity, native } from '../../src/kernel/index.js'
 import { PRESETS, type Preset } from '../../src/xsk/index.js'
 import { checkOptions } from '../../src/xsk/options.js'
 import { planCpus } from '../../src/xsk/worker-cpus.js'
@@ -92,12 +95,41 @@ test('workers share the processors they are given in turn, and get none that the
   }
 })
 
+test('processors near the device: those of its NUMA node, as far as they may be used', (t) => {
+  const [first, ...others] = getAffinity()
+  const sysfs = mkdtempSync(join(tmpdir(), 'node-xdp-sys-'))
+  t.after(() => rmSync(sysfs, { recursive: true }))
+  const device = (name: string, node: number) => {
+    mkdirSync(join(sysfs, `class/net/${name}/device`), { recursive: true })
+    writeFileSync(join(sysfs, `class/net/${name}/device/numa_node`), `${node}\n`)
+  }
+  const node = (number: number, cpus: string) => {
+    mkdirSync(join(sysfs, `devices/system/node/node${number}`), { recursive: true })
+    writeFileSync(join(sysfs, `devices/system/node/node${number}/cpulist`), `${cpus}\n`)
+  }
+  device('near0', 0)
+  device('near1', 1)
+  device('far', 2)
+  device('nowhere', -1)
+  node(0, `${first},1000-1003`)
+  node(1, others.length > 0 ? others.join(',') : '1004')
+  node(2, '1005-1023')
+  const all = [first, ...others]
+  assert.deepEqual(planCpus('auto', 2, 'near0', sysfs), [first, first])
+  const near1 = others.length > 0 ? others : all
+  assert.deepEqual(planCpus('auto', 2, 'near1', sysfs), [near1[0], near1[1 % near1.length]])
+  for (const name of ['far', 'nowhere', 'unknown']) {
+    assert.deepEqual(planCpus('auto', all.length, name, sysfs), all, name)
+  }
+})
+
 describe('every preset', { skip: needsRoot }, () => {
   for (const preset of names) {
     it(`${preset} takes packets and lets go`, async (t) => {
       const lab = createTestLab(t)
       const sender = await openAt(t, lab.b, { attach: 'none' })
       const receiver = await openAt(t, lab.a, { preset })
+      const polls = t.mock.method(native, 'bindWait')
       assert.equal(receiver.umem.frames, PRESETS[preset].umem.frames)
       assert.equal(receiver.busyPoll, preset === 'lowLatency')
       let got = 0
@@ -107,6 +139,8 @@ describe('every preset', { skip: needsRoot }, () => {
       await until('all are there', () => got === 100)
       receiver.stop()
       await running
+      // poll(2) for the one that takes many at a time; the others wait on the event loop, or poll the device.
+      assert.equal(polls.mock.callCount() > 0, preset === 'highThroughput')
       await receiver.close()
       assert.deepEqual(attachedAt(lab.a), [])
     })
