@@ -138,6 +138,31 @@ export interface BindRequest {
   copy: CopyMode
   needWakeup: boolean
   multiBuffer: boolean
+  /** That of the sockets it is opened together with. */
+  patience?: BusyPatience | undefined
+}
+
+/** How long sockets that are opened together wait for busy queues: one time for all, counted from the first that is busy. */
+export class BusyPatience {
+  #since: number | undefined
+  #isOn = false
+
+  /** Counts from here on, until `end`. */
+  begin(): void {
+    this.#isOn = true
+    this.#since = undefined
+  }
+
+  end(): void {
+    this.#isOn = false
+  }
+
+  /** Until when a queue that was busy at `now` is waited for, when the wait may be `ms` long. */
+  until(now: number, ms: number): number {
+    if (!this.#isOn) return now + ms
+    this.#since ??= now
+    return this.#since + ms
+  }
 }
 
 // How long a busy queue is waited for: closing a socket returns before its queue is free, which the kernel's work
@@ -167,7 +192,7 @@ export function closeSocket(fd: number, key: string): void {
  * copy mode and need_wakeup are those of the other socket.
  *
  * EBUSY is tried again for about a second, and for five after a socket of this thread was closed on that queue:
- * then it is the kernel that has not let go of it yet, and nobody else.
+ * then it is the kernel that has not let go of it yet, and nobody else. With `patience` the second is that of all who share it.
  */
 export async function bindSocket(fd: number, umem: Umem, request: BindRequest): Promise<void> {
   let isRegistered = false
@@ -187,7 +212,9 @@ export async function bindSocket(fd: number, umem: Umem, request: BindRequest): 
   let result = attempt()
   const started = performance.now()
   const own = started - (closedAt.get(request.key) ?? -Infinity) < PATIENCE_AFTER_OWN_MS
-  const deadline = started + (own ? PATIENCE_AFTER_OWN_MS : PATIENCE_MS)
+  const patience = own ? PATIENCE_AFTER_OWN_MS : PATIENCE_MS
+  const deadline =
+    result === -EBUSY ? (request.patience?.until(started, patience) ?? started + patience) : started
   for (let wait = 1; result === -EBUSY && performance.now() < deadline; wait = Math.min(wait * 2, 100)) {
     await delay(wait)
     result = attempt()

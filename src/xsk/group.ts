@@ -1,5 +1,5 @@
 // One socket a queue over one memory, behind one program a device: driven by one thread, or by a worker each.
-import { StateError } from '../kernel/index.js'
+import { OptionError, StateError } from '../kernel/index.js'
 import type { XdpAttachment } from '../bpf/index.js'
 import type { RunOptions } from './loop.js'
 import type { PacketHandler } from './packet.js'
@@ -56,6 +56,13 @@ export class XdpGroup implements AsyncDisposable {
   static open(options: XdpGroupOptions & { worker?: undefined }): Promise<XdpGroup>
   static async open(options: XdpGroupOptions | XdpWorkerGroupOptions): Promise<XdpGroup | XdpWorkerGroup> {
     if ('worker' in options && options.worker !== undefined) return XdpWorkerGroup.open(options)
+    if ('workersPerQueue' in options && options.workersPerQueue !== undefined) {
+      throw new OptionError(
+        'workersPerQueue',
+        'A group without `worker` has no workers',
+        'Give it a module to run.',
+      )
+    }
     const parts = new GroupParts(options)
     const { umem, sliceFrames, seats } = parts
     const link = new LocalLink(seats.length, sliceFrames, umem.frameSize)
@@ -131,14 +138,14 @@ export class XdpGroup implements AsyncDisposable {
   }
 
   /**
-   * Puts a copy of `packet` in a TX ring: packets of one `flow` (any integer from 0) in the ring of one queue, which
+   * Puts a copy of `packet` in a TX ring: packets of one `flow` (any integer; its lowest 32 bits count) in the ring of one queue, which
    * keeps their order; the others a batch at a time in each queue of the first device. False when there is no room now.
    * Call `flush` after the last one.
    */
   send(packet: Uint8Array, flow?: number): boolean {
     const { sockets } = this
     const queues = this.#senders
-    if (flow !== undefined) return queues > 0 && sockets[flow % queues].send(packet)
+    if (flow !== undefined) return queues > 0 && sockets[(flow >>> 0) % queues].send(packet)
     if (++this.#sentHere > this.#batch) this.#turn()
     // A full ring, or a closed socket, is another one's turn.
     for (let i = 0; i < queues; i++, this.#turn()) {

@@ -4,6 +4,7 @@ import { queryXdp, type XdpAttachment } from '../bpf/index.js'
 import { countQueues } from '../nic/queues.js'
 import { BalanceProgram } from '../programs/balance.js'
 import { RedirectProgram } from '../programs/redirect.js'
+import { BusyPatience } from './binding.js'
 import { checkOptions, checkQueue, type CheckedOptions, type XdpSocketOptions } from './options.js'
 import type { FrameShare } from './shared-socket.js'
 import { attachSteering, type SteeringProgram } from './steering.js'
@@ -146,6 +147,7 @@ export class GroupParts {
   readonly sliceFrames: number
   readonly #options: XdpGroupOptions
   readonly #ownsUmem: boolean
+  readonly #patience = new BusyPatience()
 
   /** Throws `OptionError`, `NotFoundError`, `KernelError`; nothing is left behind then. */
   constructor(options: XdpGroupOptions, perQueue = 1) {
@@ -162,6 +164,7 @@ export class GroupParts {
       { interface: name, namespace, ...(queues && { queues }), ...(program && { program }) },
     ]
     given.push(...(options.others ?? []))
+    checkDevices(options, given)
     const wanted = given.map((device) => this.#queuesOf(device))
     const checked = checkOptions({ ...options, umem: options.umem ?? {} })
     const slices = wanted.reduce((sum, { queues }) => sum + queues.length, 0) * perQueue
@@ -211,7 +214,7 @@ export class GroupParts {
             queue,
             member,
             mapIndex,
-            share: { umem, slice, range },
+            share: { umem, slice, range, patience: this.#patience },
             options: { ...checked, ...own, rings },
           }
         })
@@ -245,7 +248,7 @@ export class GroupParts {
 
   /**
    * Opens seats: one first, whose registration of the memory the others share, then the others at the same time.
-   * The answer has `undefined` where that failed, with a warning; when all failed, or one with `strict`, it throws.
+   * A busy queue is waited for about a second, the whole group no longer. The answer has `undefined` where that failed, with a warning; when all failed, or one with `strict`, it throws.
    */
   async openAll<T>(
     seats: readonly Seat[],
@@ -265,6 +268,7 @@ export class GroupParts {
         this.warnQueue(seat, error)
       }
     }
+    this.#patience.begin()
     try {
       let index = 0
       do await attempt(seats[index], index)
@@ -277,6 +281,8 @@ export class GroupParts {
     } catch (error) {
       for (const socket of opened) if (socket !== undefined) await close(socket)
       throw error
+    } finally {
+      this.#patience.end()
     }
   }
 
@@ -336,6 +342,29 @@ export class GroupParts {
 }
 
 const MOST_PER_QUEUE = 64
+
+// What XdpSocket and other groups know, and what a caller without types may write.
+function checkDevices(options: XdpGroupOptions, devices: readonly GroupDevice[]): void {
+  if ('queue' in options && options.queue !== undefined) {
+    throw new OptionError(
+      'queue',
+      'A group has `queues`, not `queue`',
+      'Use queues: "all", or a list of numbers.',
+    )
+  }
+  devices.forEach(({ interface: name, queues = 'all' }, i) => {
+    if (typeof name !== 'string' || name === '') {
+      throw new OptionError(i === 0 ? 'interface' : 'others', 'No interface was named')
+    }
+    if (queues !== 'all' && !Array.isArray(queues)) {
+      throw new OptionError(
+        'queues',
+        `"${String(queues)}" names no queues`,
+        'Use "all", or a list of numbers.',
+      )
+    }
+  })
+}
 
 function createFor(shape: UmemOptions, slices: number): Umem {
   const { frames = 4096 } = shape

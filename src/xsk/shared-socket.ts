@@ -44,6 +44,8 @@ export interface FrameShare {
   range?: FrameSlice | undefined
   /** A socket that is bound to the same queue, whose fill and completion ring this one shares. */
   partner?: BoundSocket | undefined
+  /** How long it is waited for queues that are busy, with all sockets that are opened at the same time. */
+  patience?: binding.BusyPatience | undefined
 }
 
 /**
@@ -89,6 +91,7 @@ export async function openBoundSocket(options: CheckedOptions, share?: FrameShar
       copy: options.mode === 'generic' ? 'copy' : options.copy,
       needWakeup: options.needWakeup,
       multiBuffer: options.multiBuffer,
+      patience: share?.patience,
     }
     if (partner) binding.bindBeside(fd, partner.fd, request)
     else await binding.bindSocket(fd, memory, request)

@@ -1,31 +1,12 @@
-// Counting a device's receive queues: what its channels say, and whom else to ask in another namespace.
+// Counting the receive queues of a device in another namespace, when its driver does not say.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { it } from 'node:test'
 import { kernelAtLeast, setInterfaceUp } from '../../src/kernel/index.js'
-import { countQueues, queuesOfChannels } from '../../src/nic/queues.js'
+import { countQueues } from '../../src/nic/queues.js'
 import { GroupParts } from '../../src/xsk/shared-group.js'
 import { XdpGroup } from '../../src/xsk/index.js'
 import { createTestLab, needsRoot, uniqueName } from '../support/lab.js'
-
-const none = { count: 0, max: 0 }
-
-for (const [what, channels, expected] of [
-  ['combined', { combined: { count: 2, max: 8 }, rx: none }, { rx: 2, maxRx: 8 }],
-  ['separate', { combined: none, rx: { count: 3, max: 4 } }, { rx: 3, maxRx: 4 }],
-  // Numbered through: those of the one kind behind those of the other.
-  ['both', { combined: { count: 4, max: 8 }, rx: { count: 2, max: 3 } }, { rx: 6, maxRx: 11 }],
-  ['either, now combined', { combined: { count: 4, max: 8 }, rx: { count: 0, max: 6 } }, { rx: 4, maxRx: 8 }],
-  ['no maximum', { combined: { count: 4, max: 0 }, rx: none }, { rx: 4, maxRx: 4 }],
-] as const) {
-  it(`channels: ${what}`, () => {
-    assert.deepEqual(queuesOfChannels(channels), { ...expected, source: 'channels' })
-  })
-}
-
-it('channels of which none is in use say nothing', () => {
-  assert.equal(queuesOfChannels({ combined: { count: 0, max: 256 }, rx: none }), undefined)
-})
 
 const needsTap = needsRoot || (!existsSync('/dev/net/tun') && 'needs /dev/net/tun')
 

@@ -1,6 +1,8 @@
 // Groups of one thread: one UMEM for all sockets, sending and receiving over all queues, forwarding without a copy.
 import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
 import { describe, it, type TestContext } from 'node:test'
+import { native } from '../../src/kernel/index.js'
 import type { LabEnd } from '../../src/lab/index.js'
 import type { XdpSocket } from '../../src/xsk/index.js'
 import { Umem, XdpGroup, type XdpGroupOptions } from '../../src/xsk/index.js'
@@ -177,6 +179,11 @@ describe('a group', { skip: needsRoot }, () => {
     await sendAll(30, 7)
     await collect(30)
     assert.deepEqual(counts, [0, 30, 0])
+    // A hash is often a signed number.
+    counts.fill(0)
+    await sendAll(30, 4 - 2 ** 31)
+    await collect(30)
+    assert.equal(Math.max(...counts), 30, counts.join())
     // More than one ring holds: the others take the rest.
     let taken = 0
     while (taken < 1000 && sender.send(numbered(taken))) taken++
@@ -232,6 +239,53 @@ describe('a group', { skip: needsRoot }, () => {
     await taken.close()
     await XdpGroup.open({ interface: name, namespace, strict: true, ...small }).then((g) => g.close())
   })
+
+  it('waits once for a device that is busy, not once for each queue', async (t) => {
+    const lab = createQuietLab(t, { queues: 4 })
+    const { interface: name, namespace } = lab.a
+    await openGroup(t, lab.a, { attach: 'none' })
+    const binds = t.mock.method(native, 'bind')
+    await assert.rejects(XdpGroup.open({ interface: name, namespace, ...small }), { code: 'EBUSY' })
+    // Netlink sockets are bound, too, by addresses of another kind.
+    const queues = binds.mock.calls.flatMap(({ arguments: [, address] }) =>
+      address instanceof DataView ? address.getUint32(8, true) : [],
+    )
+    const attempts = [0, 1, 2, 3].map((queue) => queues.filter((q) => q === queue).length)
+    assert.ok(attempts[0] > 1, attempts.join())
+    assert.deepEqual(attempts.slice(1), [1, 1, 1])
+  })
+
+  it('says that its memory has ordinary pages when there are no huge ones', async (t) => {
+    const lab = createQuietLab(t)
+    const free = '/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages'
+    if (existsSync(free) && Number(readFileSync(free, 'utf8')) > 0)
+      return t.skip('this machine has free huge pages')
+    const group = await openGroup(t, lab.a, { umem: { frames: 128, hugePages: 'auto' } })
+    assert.deepEqual(
+      group.warnings.map(({ code }) => code),
+      ['huge-pages'],
+    )
+    assert.match(group.warnings[0].message, /^The memory has ordinary pages: 1 pages? of 2 MiB/)
+    assert.equal(group.umem.pages.got, 'ordinary')
+  })
+
+  for (const [option, options] of [
+    ['others', { others: [{}] }],
+    ['queues', { queues: 'some' }],
+    ['queues', { others: [{ interface: 'lo', queues: 1 }] }],
+    ['queue', { queue: 1 }],
+    ['workersPerQueue', { workersPerQueue: 2 }],
+  ] as const) {
+    it(`refuses ${JSON.stringify(options)}`, async (t) => {
+      const lab = createQuietLab(t)
+      const { interface: name, namespace } = lab.a
+      const given = { interface: name, namespace, ...options } as unknown as XdpGroupOptions
+      await assert.rejects(XdpGroup.open(given as XdpGroupOptions & { worker?: undefined }), {
+        code: 'XDP_BAD_OPTION',
+        option,
+      })
+    })
+  }
 
   it('refuses to send a frame that is of no socket of its own', async (t) => {
     const lab = createQuietLab(t, { queues: 2 })
