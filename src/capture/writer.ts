@@ -37,6 +37,17 @@ const SLOW_MS = 50
 const WARY_MS = 1000
 const MOST_WARY_MS = 64_000
 
+/** Bytes of a block of statistics with every counter and no comment. */
+const STATISTICS_LENGTH = encodeStatistics(0, {
+  seconds: 0,
+  nanoseconds: 0,
+  received: 0,
+  interfaceDropped: 0,
+  accepted: 0,
+  systemDropped: 0,
+  delivered: 0,
+}).length
+
 /** Writes packets to a file, a ring of files, or standard output. Needs `close()`. */
 export class CaptureWriter implements AsyncDisposable {
   readonly #options: CaptureWriterOptions
@@ -172,7 +183,7 @@ export class CaptureWriter implements AsyncDisposable {
     if (rotate) {
       const age = rows[(count - 1) * ROW + ROW_SECONDS] - this.#fileStart
       if (this.#fileStart < 0 || age >= (rotate.seconds ?? Infinity)) return 0
-      limit = Math.min(limit, chunk.length + (rotate.bytes ?? Infinity) - this.#fileBytes)
+      limit = Math.min(limit, chunk.length + this.#fileLimit() - this.#fileBytes)
     }
     const moves = this.#moves
     if (this.#isPcap) writePcapBatch(chunk.bytes, chunk.length, limit, batch, first, this.#resolution, moves)
@@ -251,7 +262,7 @@ export class CaptureWriter implements AsyncDisposable {
     const isFirst = this.#fileStart < 0
     const isFull =
       !isFirst &&
-      (this.#fileBytes + size > (rotate?.bytes ?? Infinity) ||
+      (this.#fileBytes + size > this.#fileLimit() ||
         seconds - this.#fileStart >= (rotate?.seconds ?? Infinity))
     if (isFull) {
       // The next file needs a chunk; without one this file goes on no further, and the packet is lost.
@@ -264,6 +275,13 @@ export class CaptureWriter implements AsyncDisposable {
     if (this.#free.length === 0) return undefined
     this.#seal()
     return this.#begin(false)
+  }
+
+  /** The most bytes of a file before its end, where the statistics of its interfaces have to fit in too. */
+  #fileLimit(): number {
+    const { rotate, statistics } = this.#options
+    const end = statistics && !this.#isPcap ? this.#interfaces.length * STATISTICS_LENGTH : 0
+    return (rotate?.bytes ?? Infinity) - end
   }
 
   /** Enough to go on in the next file, whose end may take one more than its successor's beginning. */
