@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Lab } from '../src/lab/index.js'
 import { CaptureProcess, countByLength, presentSubjects, type Subject } from './capture-subjects.js'
+import { throughputFigures } from './capture-throughput.js'
 import { median, type Figure, type Section } from './figures.js'
 import { Generator } from './processes.js'
 
@@ -84,11 +85,17 @@ export async function benchCapture({ rounds, say }: CaptureBenchOptions): Promis
     clean()
     process.off('SIGINT', stop).off('SIGTERM', stop)
   }
+  const throughput = await throughputFigures(subjects, rounds, say)
   return {
     title: 'Capturing into a file on a veth pair (to be read: CPU a captured packet)',
-    figures: [...LOADS.flatMap((load) => figuresOf(load, runs)), ...memoryFigures(subjects, runs)],
+    figures: [
+      ...LOADS.flatMap((load) => figuresOf(load, runs)),
+      ...memoryFigures(subjects, runs),
+      ...throughput.figures,
+    ],
     notes: [
       ...missing,
+      ...throughput.notes,
       `Files are in ${tmpdir()}; TMPDIR says where else, /dev/shm for memory. The kernel puts packets into rings in the time of whoever sends; the CPU is that of the capturing process: all threads, user and system.`,
       'Files are pcap as tcpdump writes it, 16 bytes beside each packet; pcapng has 32 there, and that of node-xdp 80: queue, verdict and number.',
     ],
