@@ -1,6 +1,5 @@
 // xdp capture (sniff): sees packets, prints or writes them, from an interface or a file.
 import { readFileSync, statSync } from 'node:fs'
-import { setFlagsFromString } from 'node:v8'
 import { Command } from 'commander'
 import {
   configOptions,
@@ -38,9 +37,6 @@ export function captureCommand(): Command {
 }
 
 async function run(words: readonly string[], flags: CaptureFlags): Promise<void> {
-  // Once, some ten seconds after the start, V8 would collect all there is to get back memory that starting took: 50 ms and
-  // more on several processors, in which packets wait, for 16 MB that are within the bounds.
-  setFlagsFromString('--no-memory-reducer')
   checkOutput(flags)
   requireTwoFiles(flags)
   const file = flags.config === undefined ? { capture: {}, xdp: {} } : readConfig(flags.config)
