@@ -43,7 +43,15 @@ export class Lending {
     const slots = room > 0 ? ring.reserve(room) : 0
     if (slots === 0) return 0
     const frameMask = this.#frameMask
-    for (let i = 0; i < slots; i++) ring.set(i, completion.address(i) & frameMask)
+    // As in `Receiving.receive`: what the rings' accessors look at for every entry, once.
+    const { entries, mask } = ring
+    const first = ring.next | 0
+    const sent = completion.entries
+    const sentMask = completion.mask
+    const sentFirst = completion.next | 0
+    for (let i = 0; i < slots; i++) {
+      entries[((first + i) & mask) << 1] = sent[((sentFirst + i) & sentMask) << 1] & frameMask
+    }
     ring.commit(slots)
     this.lent += slots
     return slots

@@ -71,7 +71,7 @@ export class Sending {
   put(address: number, length: number): boolean {
     const frame = this.#check(address, length)
     const isOwn = (frame - this.#start) >>> 0 < this.#span
-    if (!isOwn) this.requireLink(address).lend(frame, this.#path)
+    if (!isOwn && this.#link?.lend(frame, this.#path) !== true) this.requireLink(address)
     if (this.pending === this.#reserved && !this.#reserve(1)) {
       this.#counters[COUNTER.txDropped]++
       if (isOwn) this.#pool.put(frame)

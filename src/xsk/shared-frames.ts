@@ -18,8 +18,8 @@ export interface FrameLink {
    * another owner, where it answers. The entry at `from` must be of an owner.
    */
   homeSent(sent: CompletionRing, from: number, to: number): number
-  /** Notes that `to` sends a frame that is another's. */
-  lend(frame: number, to: DataPath): void
+  /** Notes that `to` sends a frame that is another's. False when it is nobody's. */
+  lend(frame: number, to: DataPath): boolean
   /** Gives a lent frame back to its owner. */
   home(address: number): void
   /** Lends the kernel the frames that have come home. */
@@ -76,12 +76,15 @@ export class LocalLink implements FrameLink {
     return this.#owner(address) !== undefined
   }
 
-  lend(frame: number, to: DataPath): void {
+  lend(frame: number, to: DataPath): boolean {
     const number = frame >>> this.#shift
+    const owner = this.#paths[this.#of[number]]
+    if (owner === undefined) return false
     if (this.#at[number] !== NOBODY) throw new StateError(`The frame at ${frame} is being sent already`)
-    this.#owner(frame)?.giveAway(frame)
+    owner.giveAway(frame)
     this.#at[number] = this.#of[to.pool.start >>> this.#shift]
     this.out++
+    return true
   }
 
   home(address: number): void {
@@ -99,11 +102,13 @@ export class LocalLink implements FrameLink {
     const of = this.#of
     const at = this.#at
     const shift = this.#shift
+    const { entries, mask } = sent
+    const first = sent.next | 0
     const slice = of[sent.address(from) >>> shift]
     let end = from
     let out = 0
     for (; end < to; end++) {
-      const number = sent.address(end) >>> shift
+      const number = entries[((first + end) & mask) << 1] >>> shift
       if (of[number] !== slice) break
       if (at[number] !== NOBODY) out++
       at[number] = NOBODY
