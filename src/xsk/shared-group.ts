@@ -229,6 +229,13 @@ export class GroupParts {
     queues: readonly number[]
     maxQueues: number
   } {
+    // From JavaScript, a word of its own letters would be queues.
+    if (queues !== 'all' && typeof queues !== 'object')
+      throw new OptionError(
+        'queues',
+        `"${String(queues)}" names no queues`,
+        'Use "all", or a list of numbers.',
+      )
     const count = countQueues(name, { namespace })
     const isKnown = count.source !== 'default' && (count.source !== 'link' || count.rx === 1)
     if (queues === 'all' && !isKnown) {

@@ -170,6 +170,11 @@ describe('queues', { skip: needsRoot }, () => {
     ['no queue', { queues: [] }, { code: 'XDP_BAD_OPTION', option: 'queues' }],
     ['a queue that is not there', { queues: [0, 2] }, { code: 'XDP_BAD_OPTION', option: 'queue' }],
     ['a negative queue', { queues: [-1] }, { code: 'XDP_BAD_OPTION', option: 'queue' }],
+    [
+      'a word',
+      { queues: 'some' as 'all' },
+      { code: 'XDP_BAD_OPTION', option: 'queues', message: /^"some" names no queues/ },
+    ],
   ] as const) {
     it(`a group of ${what} is refused, and nothing is left behind`, async (t) => {
       const lab = createTestLab(t, { queues: 2 })
