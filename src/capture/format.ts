@@ -16,7 +16,7 @@ export type { FormatOptions } from './format/line.js'
  * throws for what a packet holds, and prints nothing of it that a terminal would act upon. Remembers 4096 connections.
  *
  * The text is tcpdump's (4.99) with -n for Ethernet, VLAN tags, ARP, IPv4, IPv6 with its extension headers, ICMP,
- * ICMPv6, TCP, UDP, DNS, and the first line of HTTP and SIP. It differs where tcpdump knows a protocol that is not
+ * ICMPv6, IGMP, TCP, UDP, DNS and mDNS, and the first line of HTTP and SIP. It differs where tcpdump knows a protocol that is not
  * known here (the transport's line is printed then), in how it marks a packet that was cut off, and where
  * tcpdump shows nothing: the first TLS record with the server's name.
  */
@@ -95,7 +95,7 @@ function printEtherType(line: Line, frame: number, first: number, outer: number,
   else if (type === 0x0806 || type === 0x8035) printArp(line, at, length)
   else {
     line.isUnknown = true
-    if (!line.linkHeader) line.add(etherHeader(line, frame, outer, wireLength))
+    if (!line.linkHeader) line.add(etherHeader(line, frame, type, wireLength))
   }
   return at
 }

@@ -15,7 +15,7 @@ import {
   parseIpHeaders,
 } from '../packet/index.js'
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PacketRecord } from '../packet/pcap-record.js'
-import { applicationOf, dnsPrefix, firstLine } from './format/application.js'
+import { applicationOf, dnsPrefix, firstLine, isMulticastDns } from './format/application.js'
 import { printDns } from './format/dns.js'
 import { Line } from './format/line.js'
 import { SequenceTable } from './format/sequences.js'
@@ -182,7 +182,7 @@ function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
   if (layer === 'dns') {
     const prefix = dnsPrefix(transport)
     if (length < prefix + DNS_HEADER) return []
-    printDns(line, at + prefix, length - prefix)
+    printDns(line, at + prefix, length - prefix, isMulticastDns(h.srcPort, h.dstPort, transport))
     return [{ layer, text: line.text }]
   }
   if (layer !== undefined) {

@@ -286,6 +286,47 @@ export const described: PacketDescription[] = [
   { ipv4, udp: { srcPort: 5060, dstPort: 5060 }, payload: 'SIP/2.0 180 Ringing\r\n\r\n' },
   { ethernet: { etherType: 0x88b5 }, payload: 'experiment' },
   { ethernet: { etherType: 0x1234 }, payload: 'unknown' },
+  // IGMP, with right checksums and wrong ones.
+  ...[
+    '16000000e0000001',
+    '1600098cf6fffffb',
+    '1164000000000000',
+    '1100000000000000',
+    '11050000e0010101',
+    '17000000e0010101',
+    '12000000e0010101',
+    '12000000e001010101020304',
+    '2200000000000001' + '04000000e0010101',
+    '2200000000000002' + '03000001e00101010a000009' + '01000000e0010102',
+    '2200000000000009' + '04000000e0010101',
+    '2200000000000001' + '09000002e0010101',
+    '22000000',
+    '116400000000000002' + '7d0000',
+    '11ff0000e0010101027d00010a000009',
+    '11640000e0010101027d00050a000009',
+    '99000000',
+    '160000',
+  ].map((hex) => ({
+    ipv4: { src: '192.0.2.1', dst: '224.0.0.1', ttl: 1, protocol: 2 },
+    payload: Buffer.from(hex, 'hex'),
+  })),
+  // Multicast DNS: who asks alone, and what is to be forgotten.
+  ...[
+    '000000000002000000000000' +
+      '055f68747470045f746370056c6f63616c00000c0001' +
+      '03666f6f056c6f63616c0000ff8001',
+    '000084000000000200000000' +
+      '03666f6f056c6f63616c000001800100000078000401020304' +
+      '03666f6f056c6f63616c0000100001000000780002' +
+      '0141',
+  ].map((hex) => ({
+    ipv4: { src: '192.0.2.1', dst: '224.0.0.251' },
+    udp: { srcPort: 5353, dstPort: 5353 },
+    payload: Buffer.from(hex, 'hex'),
+  })),
+  // Nobody knows what is behind the tags.
+  { vlans: [{ id: 5 }], ethernet: { etherType: 0x1234 }, payload: 'unknown' },
+  { vlans: [{ id: 5 }, { id: 6 }], ethernet: { etherType: 0x1234 }, payload: 'unknown' },
 ]
 
 /** Ports that tcpdump has a printer for and we have none; packets from and to them are left out of what is compared. */

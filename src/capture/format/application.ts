@@ -3,7 +3,8 @@ import { printDns } from './dns.js'
 import { printable, type Line } from './line.js'
 import { serverName, tlsRecord } from './tls.js'
 
-const DNS_PORTS = [53, 5353]
+const MDNS_PORT = 5353
+const DNS_PORTS = [53, MDNS_PORT]
 const HTTP_PORTS = [80, 8080, 3128]
 const SIP_PORTS = [5060, 5061]
 
@@ -24,6 +25,11 @@ export function applicationOf(
   return isOf(SIP_PORTS) ? 'sip' : undefined
 }
 
+/** Whether a DNS message is one of multicast DNS. */
+export function isMulticastDns(srcPort: number, dstPort: number, transport: 'tcp' | 'udp'): boolean {
+  return transport === 'udp' && (srcPort === MDNS_PORT || dstPort === MDNS_PORT)
+}
+
 /** Bytes before a DNS message: over TCP, its length. */
 export const dnsPrefix = (transport: 'tcp' | 'udp'): number => (transport === 'tcp' ? 2 : 0)
 
@@ -40,7 +46,9 @@ export function printApplication(
     case 'dns': {
       const prefix = dnsPrefix(transport)
       if (prefix > 0 && length > prefix) line.add(' ')
-      if (prefix === 0 || length > prefix) printDns(line, at + prefix, length - prefix)
+      if (prefix === 0 || length > prefix) {
+        printDns(line, at + prefix, length - prefix, isMulticastDns(srcPort, dstPort, transport))
+      }
       return true
     }
     case 'http':

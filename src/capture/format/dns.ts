@@ -47,8 +47,18 @@ const responses = [
   ' NotZone',
 ]
 
+/** Of a class in multicast DNS: answer me alone, or forget what you knew. */
+const TOP = 0x8000
+
+/** Where a message is, and whether it is one of multicast DNS, which uses the top bit of a class (RFC 6762). */
+interface Message {
+  at: number
+  end: number
+  isMulticast: boolean
+}
+
 /** The message at `at`, of which `length` bytes were on the wire. */
-export function printDns(line: Line, at: number, length: number): void {
+export function printDns(line: Line, at: number, length: number, isMulticast: boolean): void {
   const end = Math.min(at + length, line.end)
   if (length < 12) return line.add(`domain [length ${length} < 12] (invalid)`)
   if (at + 12 > end) return line.add(' [|domain]')
@@ -57,13 +67,15 @@ export function printDns(line: Line, at: number, length: number): void {
   const isResponse = (flags & 0x8000) !== 0
   const operation = operations[(flags >>> 11) & 0x0f] ?? ` op${(flags >>> 11) & 0x0f}`
   line.add(`${line.u16(at)}${operation}`)
+  const message = { at, end, isMulticast }
   const isWhole = isResponse
-    ? printResponse(line, at, end, flags, counts)
-    : printQuery(line, at, end, flags, counts)
+    ? printResponse(line, message, flags, counts)
+    : printQuery(line, message, flags, counts)
   line.add(isWhole ? ` (${length})` : ' [|domain]')
 }
 
-function printQuery(line: Line, at: number, end: number, flags: number, counts: number[]): boolean {
+function printQuery(line: Line, message: Message, flags: number, counts: number[]): boolean {
+  const { at, end } = message
   const [questions, answers, authorities, additional] = counts
   if (flags & 0x0100) line.add('+')
   if (flags & 0x0010) line.add('%')
@@ -75,23 +87,24 @@ function printQuery(line: Line, at: number, end: number, flags: number, counts: 
   let next = at + 12
   for (let i = 0; i < questions; i++) {
     if (next >= end) return false
-    next = printQuestion(line, at, next, end)
+    next = printQuestion(line, message, next)
     if (next < 0) return false
   }
   if (line.verbosity < 2) return true
-  return printSections(line, at, next, end, [
+  return printSections(line, message, next, [
     [answers, ''],
     [authorities, ' ns:'],
     [additional, ' ar:'],
   ])
 }
 
-function printQuestion(line: Line, message: number, at: number, end: number): number {
-  const name = readName(line, message, at, end)
+function printQuestion(line: Line, { at: start, end, isMulticast }: Message, at: number): number {
+  const name = readName(line, start, at, end)
   if (!name || name.next + 4 > end) return -1
   const kind = line.u16(name.next)
   const group = line.u16(name.next + 2)
-  line.add(` ${types[kind] ?? `Type${kind}`}${className(group & 0x7fff)}? ${name.text}`)
+  const way = isMulticast ? (group & TOP ? ' (QU)' : ' (QM)') : ''
+  line.add(` ${types[kind] ?? `Type${kind}`}${way}${className(group & ~TOP)}? ${name.text}`)
   return name.next + 4
 }
 
@@ -99,7 +112,8 @@ function className(group: number): string {
   return group === 1 ? '' : group === 3 ? ' CHAOS' : group === 255 ? ' ANY' : ` (Class ${group})`
 }
 
-function printResponse(line: Line, at: number, end: number, flags: number, counts: number[]): boolean {
+function printResponse(line: Line, message: Message, flags: number, counts: number[]): boolean {
+  const { at, end } = message
   const [questions, answers, authorities, additional] = counts
   line.add(responses[flags & 0x0f] ?? ` Resp${flags & 0x0f}`)
   if (flags & 0x0400) line.add('*')
@@ -111,7 +125,7 @@ function printResponse(line: Line, at: number, end: number, flags: number, count
   for (let i = 0; i < questions; i++) {
     if (line.verbosity > 1) {
       line.add(i === 0 ? ' q:' : ',')
-      next = printQuestion(line, at, next, end)
+      next = printQuestion(line, message, next)
       if (next < 0) return false
     } else {
       const name = readName(line, at, next, end)
@@ -122,27 +136,27 @@ function printResponse(line: Line, at: number, end: number, flags: number, count
   line.add(` ${answers}/${authorities}/${additional}`)
   const sections: Section[] = [[answers, '']]
   if (line.verbosity > 1) sections.push([authorities, ' ns:'], [additional, ' ar:'])
-  return printSections(line, at, next, end, sections)
+  return printSections(line, message, next, sections)
 }
 
 type Section = [count: number, name: string]
 
 /** The records of sections, one after the other. */
-function printSections(line: Line, at: number, first: number, end: number, sections: Section[]): boolean {
+function printSections(line: Line, message: Message, first: number, sections: Section[]): boolean {
   let next = first
   for (const [count, name] of sections) {
     if (count > 0) line.add(name)
     for (let i = 0; i < count; i++) {
       if (i > 0) line.add(',')
-      next = printRecord(line, at, next, end)
+      next = printRecord(line, message, next)
       if (next < 0) return false
     }
   }
   return true
 }
 
-function printRecord(line: Line, message: number, at: number, end: number): number {
-  const owner = readName(line, message, at, end)
+function printRecord(line: Line, { at: start, end, isMulticast }: Message, at: number): number {
+  const owner = readName(line, start, at, end)
   if (!owner || owner.next + 10 > end) return -1
   if (line.verbosity > 0) line.add(` ${owner.text}`)
   const kind = line.u16(owner.next)
@@ -150,10 +164,13 @@ function printRecord(line: Line, message: number, at: number, end: number): numb
   const data = owner.next + 10
   const length = line.u16(owner.next + 8)
   const next = data + length
-  if (kind !== 41) line.add(className(group & 0x7fff))
+  if (kind !== 41) {
+    line.add(className(group & ~TOP))
+    if (isMulticast && (group & TOP) !== 0) line.add(' (Cache flush)')
+  }
   line.add(` ${types[kind] ?? `Type${kind}`}`)
   if (next > end) return -1
-  const text = recordText(line, message, kind, group, data, length)
+  const text = recordText(line, start, kind, group, data, length)
   if (text === undefined) return -1
   line.add(text)
   return next

@@ -3,6 +3,7 @@ import { formatIpv4, formatIpv6 } from '../../packet/address.js'
 import { checksum } from '../../packet/checksum.js'
 import { shouldBe, type IpContext } from './context.js'
 import { printIcmp } from './icmp.js'
+import { printIgmp } from './igmp.js'
 import { printIcmp6 } from './icmp6.js'
 import type { Line } from './line.js'
 import { ipProtocols } from './names.js'
@@ -266,6 +267,7 @@ function printProtocol(line: Line, protocol: number, at: number, length: number,
   if (protocol === 17) return printUdp(line, at, length, ip)
   if (ip.isDirect) line.add(`${ip.src} > ${ip.dst}: `)
   if (protocol === 1 && ip.version === 4) return printIcmp(line, at, length, ip, quote)
+  if (protocol === 2 && ip.version === 4) return printIgmp(line, at, length)
   if (protocol === 58 && ip.version === 6) return printIcmp6(line, at, length, ip)
   if (protocol === 4 || protocol === 41) {
     if (line.depth >= MAX_DEPTH) return line.add('[...]')
