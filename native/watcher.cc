@@ -97,6 +97,8 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
   void close(const Napi::CallbackInfo&) {
     release();
     hold(false);
+    // It may refer to whoever refers to us, which would keep both for ever.
+    callback_.Reset();
   }
 
   void ref(const Napi::CallbackInfo&) {

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { closeSync, openSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import {
   Namespace,
@@ -54,6 +56,36 @@ test('a watcher calls back when its descriptor is readable, and not after stop',
   await new Promise((resolve) => setImmediate(resolve))
   await new Promise((resolve) => setImmediate(resolve))
   assert.equal(calls, 1)
+  pair.close()
+})
+
+test('a watcher that is closed, be it by its callback, keeps nothing of what its callback refers to', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const pair = openPair(unique('collect'))
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+  let calls = 0
+  const make = (isClosedByCallback: boolean): WeakRef<object> => {
+    const owner: { watcher?: ReturnType<typeof watchDescriptor> } = {}
+    owner.watcher = watchDescriptor(pair.receiver, () => {
+      calls++
+      owner.watcher?.close()
+    })
+    owner.watcher.start(READABLE)
+    if (!isClosedByCallback) owner.watcher.close()
+    return new WeakRef(owner)
+  }
+  // One at a time: a loop watches a descriptor once.
+  const owners = Array.from({ length: 10 }, () => make(false))
+  await turn()
+  owners.push(make(true))
+  pair.send('one')
+  for (let i = 0; i < 100 && (calls === 0 || owners.some((owner) => owner.deref())); i++) {
+    await turn()
+    collect()
+  }
+  assert.equal(calls, 1)
+  assert.equal(owners.filter((owner) => owner.deref() !== undefined).length, 0)
   pair.close()
 })
 
