@@ -270,6 +270,8 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   #takeQueue(): void {
     if (this.#consumer)
       throw new StateError('Packets go to the consumer that `start` was given, not into the queue')
+    if (this.#state === 'open')
+      throw new StateError(`The capture of ${this.#source.name} was not started: no packet would ever come`)
     if (this.#isTaken) throw new StateError('Another consumer takes the packets already')
     if (this.#state === 'closed') throw new StateError(`The capture of ${this.#source.name} is closed`)
     this.#isTaken = true

@@ -44,6 +44,11 @@ suite('capture engine', () => {
     const { engine } = await fakeEngine(t)
     const isState = { code: 'XDP_STATE' }
     await assert.rejects(engine.stop(), isState)
+    await assert.rejects(engine[Symbol.asyncIterator]().next(), isState)
+    await assert.rejects(
+      engine.forEachBatch(() => undefined),
+      isState,
+    )
     engine.start()
     assert.throws(() => engine.start(), isState)
     await engine.stop()
