@@ -30,7 +30,7 @@ export class DivertQueue {
   readonly #moves: Uint32Array
   readonly #stamps: Uint32Array
   readonly #stampBytes: Uint8Array
-  /** Frames of the packets that were handed on last: free again when the next ones come. */
+  /** Frames of packets that are not handed on yet. */
   readonly #held: Uint32Array
   #holds = 0
   /** CLOCK_MONOTONIC when packets were last looked for, and when the last one came. */
@@ -63,6 +63,7 @@ export class DivertQueue {
     // There is nothing, or it is in several frames.
     const long = socket.receive(this.#onPacket, 1)
     if (long > 0) this.#handOn()
+    this.#release()
     return long
   }
 
@@ -134,6 +135,8 @@ export class DivertQueue {
 
   readonly #endTurn = (): void => {
     this.#handOn()
+    // Now, for the next packet may need one of them to come at all.
+    this.#release()
     this.#handedOn()
   }
 
@@ -161,7 +164,13 @@ export class DivertQueue {
     const { batch, clock } = this.#live
     batch.begin(this.#socket.bytes)
     this.#now = clock.now()
-    for (let i = 0; i < this.#holds; i++) this.#socket.release(this.#held[i])
+    this.#release()
+  }
+
+  /** Frees the frames of what was handed on. */
+  #release(): void {
+    const holds = this.#socket.closed ? 0 : this.#holds
+    for (let i = 0; i < holds; i++) this.#socket.release(this.#held[i])
     this.#holds = 0
   }
 
