@@ -78,21 +78,23 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
   }
 }
 
-/** The queues to take. Those that are not there are left out where that may be. */
+/** The queues to take. Those that are not there are left out where that may be; where none is there, that is an error. */
 function queuesOf(
   { queues = 'all', lenient, interface: name, namespace }: CheckedCapture,
   report: Report,
 ): 'all' | readonly number[] {
-  if (queues === 'all' || !lenient) return queues
+  if (queues === 'all') return queues
+  if (queues.length === 0) throw new OptionError('queues', 'No queue was named', 'Use "all", or some.')
   const { rx } = countQueues(name, { namespace })
-  const there = queues.filter((queue) => queue < rx)
+  const there = queues.filter((queue) => Number.isInteger(queue) && queue >= 0 && queue < rx)
   if (there.length === queues.length) return queues
-  const missing = queues.filter((queue) => queue >= rx).join(', ')
-  const taken = there.length > 0 ? there.join(', ') : 'all'
+  const missing = queues.filter((queue) => !there.includes(queue)).join(', ')
+  if (!lenient || there.length === 0)
+    throw new OptionError('queues', `${name} has no queue ${missing}; it has ${rx}, numbered from 0`)
   report.warning(
-    `${name} has ${rx} ${rx === 1 ? 'queue' : 'queues'} and no queue ${missing}: ${taken} will be captured`,
+    `${name} has ${rx} ${rx === 1 ? 'queue' : 'queues'} and no queue ${missing}: ${there.join(', ')} will be captured`,
   )
-  return there.length > 0 ? there : 'all'
+  return there
 }
 
 /** Without zero copy where the device has none, if that may be. */

@@ -39,13 +39,13 @@ export interface CaptureOptions {
   timeout?: number | undefined
   /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB). */
   ringBytes?: number | undefined
-  /** The receive queues to capture, in `divert` and `mirror`. Default `all`. */
+  /** The receive queues to capture, in `divert` and `mirror`: one that is not there is an error. Default `all`. */
   queues?: 'all' | readonly number[] | undefined
   /** Where XDP programs run. Default `auto`. */
   xdpMode?: 'auto' | 'native' | 'generic' | undefined
   /** The sockets of `divert`. */
   sockets?: Omit<DivertSocketOptions, 'queues'> | undefined
-  /** Have what the device cannot honour (queues it does not have, zero copy) be a warning, not an error. Default false. */
+  /** Have what the device cannot honour (some of the queues, zero copy) be a warning, not an error. Default false. */
   lenient?: boolean | undefined
   /** Opens the source instead of what the engine has for each mode: for tests, and sources of your own. */
   openSource?: ((mode: LiveMode, options: CheckedCapture) => PacketSource | Promise<PacketSource>) | undefined

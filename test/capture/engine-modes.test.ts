@@ -309,15 +309,30 @@ suite('modes of capture', { skip: needsRoot }, () => {
     await copied.close()
     await assert.rejects(openAt(t, lab, { mode: 'divert', queues: [0, 7], sockets: { strict: true } }))
     for (const mode of ['divert', 'mirror'] as const) {
-      const engine = await openAt(t, lab, { mode, queues: [7], lenient: true })
-      assert.deepEqual(engine.warnings, [
-        `${lab.a.interface} has 1 queue and no queue 7: all will be captured`,
-      ])
+      const engine = await openAt(t, lab, { mode, queues: [0, 7], lenient: true })
+      assert.deepEqual(engine.warnings, [`${lab.a.interface} has 1 queue and no queue 7: 0 will be captured`])
       const kept = keep(engine)
       senderAt(t, lab.b)(frameOf(70))
       await until('it came', () => kept.length === 1)
       await engine.close()
     }
+  })
+
+  test('queues that are not there are refused, and never make all of them be taken', async (t) => {
+    const lab = createTestLab(t)
+    for (const mode of ['divert', 'mirror'] as const) {
+      for (const [queues, lenient] of [
+        [[7], false],
+        [[7], true],
+        [[-1], true],
+        [[0, 7], false],
+        [[], true],
+      ] as const) {
+        const opening = openAt(t, lab, { mode, queues, lenient })
+        await assert.rejects(opening, { code: 'XDP_BAD_OPTION', option: 'queues' })
+      }
+    }
+    assert.equal(queryXdp(lab.a.interface, { namespace: lab.a.namespace }).length, 0)
   })
 
   test('a burst that the kernel has room for is lost to no queue and no pause, however small and slow', async (t) => {
