@@ -33,10 +33,15 @@ export interface CaptureOptions {
   /** Packets that `forEachBatch` hands on at most. Default 64. */
   batch?: number | undefined
   /**
-   * How long a packet may wait for its batch to fill: milliseconds. Default: 0 there, and 20 in the kernel while others
-   * come too. 0: as soon as it can be had; `packet` still waits 20.
+   * How long a packet may wait for its batch to fill, in the kernel and in the queue: milliseconds. Default: 0 in the queue, and
+   * `latency` in the kernel. 0: as soon as it can be had; `packet` still waits 20.
    */
   timeout?: number | undefined
+  /**
+   * How long a packet may wait in the kernel while others come, or for a block of `packet` to fill: milliseconds, 0 to 100. Default:
+   * half of `timeout`, and 20 at most.
+   */
+  latency?: number | undefined
   /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB). */
   ringBytes?: number | undefined
   /** The receive queues to capture, in `divert` and `mirror`: one that is not there is an error. Default `all`. */
@@ -52,18 +57,20 @@ export interface CaptureOptions {
 }
 
 /** The options with what every source wants to know filled in. */
-export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode'> {
+export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode' | 'latency'> {
   modes: readonly LiveMode[]
   filter: Filter | undefined
   snapLength: number
   batch: number
+  /** Milliseconds that a packet may wait in the queue. */
   timeout: number
-  /** Milliseconds that a packet may wait in the kernel while others come. */
+  /** And in the kernel. */
   latency: number
 }
 
 /** How long packets wait in the kernel unless someone says so. */
 const LATENCY_MS = 20
+const MAX_LATENCY_MS = 100
 const MODES: readonly LiveMode[] = ['divert', 'mirror', 'packet']
 const AUTO: readonly LiveMode[] = ['mirror', 'packet']
 
@@ -76,14 +83,16 @@ export function checkCapture(options: CaptureOptions): CheckedCapture {
   inRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
   inRange('batch', batch, 1, 65_536)
   inRange('timeout', timeout, 0, 60_000)
+  const latency = options.latency ?? Math.min(Math.ceil((options.timeout ?? Infinity) / 2), LATENCY_MS)
+  inRange('latency', latency, 0, MAX_LATENCY_MS)
   const { filter } = options
   return {
     ...options,
     modes,
     snapLength,
     batch,
-    timeout,
-    latency: options.timeout ?? LATENCY_MS,
+    timeout: Math.max(0, timeout - latency),
+    latency,
     filter: typeof filter === 'string' ? compileUnlessEmpty(filter) : filter,
   }
 }

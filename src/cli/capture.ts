@@ -72,7 +72,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
       flags.read === undefined
         ? await CaptureEngine.open({
             ...options,
-            ...(isUnwatched(flags) && !settings.isQueued && { timeout: FILE_WAIT_MS }),
+            ...(isUnwatched(flags) && !settings.isQueued && { latency: FILE_WAIT_MS }),
             ...program,
             promiscuous: flags.promiscuous,
             // A file is for many hosts; what was typed is for this one.

@@ -318,6 +318,27 @@ suite('modes of capture', { skip: needsRoot }, () => {
     }
   })
 
+  test(
+    'a full batch waits for no time to be over, and neither does stopping',
+    { timeout: 50_000 },
+    async (t) => {
+      const lab = createTestLab(t)
+      const send = senderAt(t, lab.b)
+      for (const mode of MODES) {
+        const engine = await openAt(t, lab, { mode, filter: 'ether proto 0x88b5', batch: 4, timeout: 60_000 })
+        engine.start()
+        const batches: number[] = []
+        const done = engine.forEachBatch((packets) => void batches.push(packets.length))
+        for (let i = 0; i < 5; i++) send(frameOf(60 + i))
+        await until('four came', () => batches.length > 0, 30_000)
+        await engine.stop()
+        await done
+        assert.deepEqual(batches, [4, 1], mode)
+        await engine.close()
+      }
+    },
+  )
+
   test('queues that are not there are refused, and never make all of them be taken', async (t) => {
     const lab = createTestLab(t)
     for (const mode of ['divert', 'mirror'] as const) {

@@ -410,6 +410,7 @@ suite('capture engine', () => {
       [{ snapLength: 0 }, 'snapLength'],
       [{ batch: 1.5 }, 'batch'],
       [{ timeout: -1 }, 'timeout'],
+      [{ latency: 101 }, 'latency'],
       [{ buffer: 0 }, 'buffer'],
       [{ bufferBytes: 5 }, 'bufferBytes'],
     ] as const) {
