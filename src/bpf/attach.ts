@@ -1,9 +1,11 @@
 // Attaching XDP programs to interfaces: by link, which goes with its owner, or by netlink, which stays.
 import { EBUSY, EEXIST, EINVAL, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM, ERANGE } from '../kernel/errno.js'
 import { KernelError, OptionError } from '../kernel/errors.js'
+import { getInterface } from '../kernel/interfaces.js'
 import { type Namespace, inNamespace } from '../kernel/namespace.js'
 import { native } from '../kernel/native.js'
 import { type Link, type LinkReference, type XdpMode, getLink, setLinkXdp } from '../kernel/netlink/index.js'
+import { oneOf } from '../kernel/one-of.js'
 import { kernelAtLeast } from '../kernel/version.js'
 import { MTU_HINT, type ProgramHandle, XdpAttachment } from './attachment.js'
 import { Attr, LINK_CREATE } from './attr.js'
@@ -32,13 +34,18 @@ export interface AttachOptions {
 }
 
 /**
- * Attaches an XDP program to an interface. Throws `XdpBusyError` when another one is in the way, `KernelError` for what
- * the kernel refuses. Kernel 4.8 (links 5.9); CAP_NET_ADMIN and CAP_BPF.
+ * Attaches an XDP program to an interface. Throws `NotFoundError` for an interface that is not there, `XdpBusyError` when another
+ * program is in the way, `KernelError` for what the kernel refuses. Kernel 4.8 (links 5.9); CAP_NET_ADMIN and CAP_BPF.
  */
 export function attachXdp(program: ProgramHandle, options: AttachOptions): XdpAttachment {
   const { mode = 'auto', namespace } = options
+  oneOf('mode', mode, ['auto', 'native', 'generic', 'hardware'])
+  oneOf('attach', options.attach ?? 'auto', ['auto', 'link', 'netlink'])
   const attach = attachKind(options)
-  const link = getLink(options.interface, { namespace })
+  if (!['string', 'number'].includes(typeof options.interface)) {
+    throw new OptionError('interface', 'No interface is named', 'Pass its name or its index.')
+  }
+  const link = getInterface(options.interface, { namespace })
   const tryMode = (mode: XdpMode): number | undefined => {
     if (attach === 'link') return createLink(program, link, mode, namespace)
     attachByNetlink(program, link, mode, options)

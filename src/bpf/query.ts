@@ -1,5 +1,6 @@
 // Which XDP programs an interface has, how they are attached, and taking them off.
 import { KernelError, XdpError } from '../kernel/errors.js'
+import { getInterface } from '../kernel/interfaces.js'
 import { hasCapability } from '../kernel/limits.js'
 import { native } from '../kernel/native.js'
 import type { Namespace } from '../kernel/namespace.js'
@@ -54,9 +55,9 @@ export class XdpBusyError extends XdpError {
   }
 }
 
-/** The XDP programs on an interface (name or index): none, one, or one in the driver and one on the card. Throws `KernelError` ENODEV. */
+/** The XDP programs on an interface (name or index): none, one, or one in the driver and one on the card. Throws `NotFoundError`. */
 export function queryXdp(reference: LinkReference, options: QueryOptions = {}): AttachedProgram[] {
-  return attachedTo(getLink(reference, options))
+  return attachedTo(getInterface(reference, options))
 }
 
 /** The XDP programs on a link that was just read. Without CAP_SYS_ADMIN only their ids and modes are known. */
@@ -127,7 +128,7 @@ export interface DetachOptions extends QueryOptions {
  * `XdpBusyError` for one that a link holds, unless `links` is set. Needs CAP_NET_ADMIN.
  */
 export function detachXdp(reference: LinkReference, options: DetachOptions = {}): AttachedProgram[] {
-  const link = getLink(reference, options)
+  const link = getInterface(reference, options)
   const attached = attachedTo(link).filter(({ mode }) => options.mode === undefined || mode === options.mode)
   const held = attached.filter(({ kind }) => kind === 'link')
   if (held.length > 0 && !options.links) {

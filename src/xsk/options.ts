@@ -1,4 +1,5 @@
 // What an XdpSocket can be asked for, checked before any call is made.
+import { oneOf } from '../kernel/one-of.js'
 import {
   OptionError,
   UnsupportedError,
@@ -193,9 +194,4 @@ function checkBusyPoll(asked: boolean | BusyPollOptions | undefined): Required<B
     )
   }
   return { microseconds, budget }
-}
-
-function oneOf(option: string, value: string, allowed: readonly string[]): void {
-  if (allowed.includes(value)) return
-  throw new OptionError(option, `"${value}" is no ${option}`, `Use one of ${allowed.join(', ')}.`)
 }

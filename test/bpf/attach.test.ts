@@ -160,11 +160,27 @@ describe('attaching', { skip: needsRoot }, () => {
 
   test('an interface that is not there', (t) => {
     const program = load(t)
-    assert.throws(() => attachXdp(program, { interface: 'no-such-link' }), {
-      code: 'ENODEV',
-      message: /no-such-link/,
-    })
-    assert.throws(() => queryXdp('no-such-link'), { code: 'ENODEV' })
+    const notThere = { code: 'XDP_NOT_FOUND', message: /no-such-link/ }
+    assert.throws(() => attachXdp(program, { interface: 'no-such-link' }), notThere)
+    assert.throws(() => queryXdp('no-such-link'), notThere)
+    assert.throws(() => detachXdp('no-such-link'), notThere)
+  })
+
+  test('options that JavaScript misspells are refused by name, and nothing is attached', (t) => {
+    const { where, query } = setUp(t)
+    const program = load(t)
+    for (const [option, options, says] of [
+      ['mode', { ...where, mode: 'nativ' }, /"nativ" is no mode/],
+      ['attach', { ...where, attach: 'lnk' }, /"lnk" is no attach/],
+      ['interface', {}, /No interface is named/],
+    ] as const) {
+      assert.throws(() => attachXdp(program, options as unknown as AttachOptions), {
+        code: 'XDP_BAD_OPTION',
+        option,
+        message: says,
+      })
+    }
+    assert.deepEqual(query(), [])
   })
 
   test('programs for a devmap cannot be attached', (t) => {
