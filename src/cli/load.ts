@@ -50,7 +50,7 @@ export function loadCommand(): Command {
     .option('--pin <folder>', 'pin the program, its maps and its link there too, for other programs to open')
     .option(
       '--take-traffic',
-      'drop, reflect and acl with default=drop: also on loopback, and on the interface that carries the default route',
+      'drop, reflect, balance over devices, acl that drops by default or denies everybody: also on loopback, and on the interface that carries the default route',
     )
     .addHelpText(
       'after',
@@ -80,7 +80,11 @@ export function loadCommand(): Command {
 
 /** Whether a shipped program would cut off a host that it runs on. What others do is not known. */
 function cutsTraffic(choice: string, { set = [] }: ProgramFlags): boolean {
-  if (choice === 'acl') return set.some(({ name, value }) => name === 'default' && value === 'drop')
+  const has = (option: string, form: RegExp): boolean =>
+    set.some(({ name, value }) => name === option && form.test(value))
+  // A network of no bits is everybody.
+  if (choice === 'acl') return has('default', /^drop$/) || has('deny', /\/0+$/)
+  if (choice === 'balance') return has('device', /./)
   return choice === 'drop' || choice === 'reflect'
 }
 

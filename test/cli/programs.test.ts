@@ -283,7 +283,14 @@ describe('xdp load and unload', { skip: needsRoot || needsClang }, () => {
     )
     assertRefused(await xdp(['load', 'nosuch0', 'pass']), 1, /No interface nosuch0/)
     assertRefused(await xdp(['unload', 'nosuch0']), 1, /No interface nosuch0/)
-    for (const cuts of [['drop'], ['reflect'], ['acl', '--set', 'default=drop']])
+    for (const cuts of [
+      ['drop'],
+      ['reflect'],
+      ['acl', '--set', 'default=drop'],
+      ['acl', '--set', 'deny=10.0.0.0/8', '--set', 'deny=0.0.0.0/0'],
+      ['acl', '--set', 'deny=to:::/0'],
+      ['balance', '--set', `device=${lab.name}`],
+    ])
       assertRefused(await xdp(['load', 'lo', ...cuts]), 1, /lo is what .* Add --take-traffic/)
     assert.equal(await attachedTo(lab.name), undefined)
   })
