@@ -156,7 +156,10 @@ const advices: readonly (readonly [RegExp, Advice])[] = [
     /Unreleased reference|reference leak/,
     'Release what was acquired on every path: a record of a ring buffer by bpf_ringbuf_submit or bpf_ringbuf_discard.',
   ],
-  [/cannot call GPL/, 'Load the program with a GPL-compatible licence, as the default is.'],
+  [
+    /cannot call GPL/,
+    'Load the program with a GPL-compatible licence, as the default is; in C: `char _license[] SEC("license") = "GPL";`.',
+  ],
   [
     /metadata kfuncs require device-bound|device-bound/,
     'Load the program with boundTo, for the device it will run on.',

@@ -103,7 +103,7 @@ async function forward(from: string, to: string | undefined, flags: ForwardFlags
     })
     try {
       for (const { message } of forwarder.warnings) console.error(`xdp: warning: ${message}`)
-      console.error(`xdp: ${describe(forwarder)}`)
+      console.error(`xdp: ${describe(forwarder, flags)}`)
       await runForwarder(forwarder, flags, signal)
     } finally {
       await forwarder.close()
@@ -182,10 +182,15 @@ function printStages(stages: readonly StageStatistics[], { json }: ForwardFlags)
 }
 
 /** One line that says what was got. */
-function describe({ ways, group }: Forwarder): string {
+function describe({ ways, group }: Forwarder, { program, filter }: ForwardFlags): string {
   const [{ from, to }] = ways
+  const matching = filter === undefined ? '' : `matches "${filter}"`
+  const parts = [program === undefined ? '' : `"${program}" takes`, matching].filter((part) => part !== '')
+  const taken = parts.length === 0 ? '' : ` what ${parts.join(' and ')}`
   const what =
-    ways.length > 1 ? `forwarding between ${from} and ${to}` : `sending back what arrives on ${from}`
+    ways.length > 1
+      ? `forwarding between ${from} and ${to}${taken}`
+      : `sending back${taken || ' what arrives'} on ${from}`
   const devices = [...new Set(ways.map(({ from }) => from))].map((name, i) => {
     const attachment = group.attachments.at(i)
     const sockets = group.sockets.filter((socket) => socket.interface === name)

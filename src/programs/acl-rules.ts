@@ -142,7 +142,7 @@ export function writePorts(tables: AclTables, { from, to }: PortRange, rules: It
 /** What a rule may look like as text, for a hint. */
 export const ACL_RULE_FORMS =
   'Use a hardware address, an address or network (10.0.0.0/8), ports (53/udp, 8000-8100/tcp, 53), ' +
-  'a protocol (icmp, protocol:47); from: or to: in front says which side.'
+  'a protocol (icmp, icmpv6, protocol:47); from: or to: in front says which side.'
 
 /**
  * A rule from text: `02:00:00:00:00:01`, `10.0.0.0/8`, `2001:db8::1`, `53/udp`, `8000-8100/tcp`, `53`, `icmp`, `protocol:47`.

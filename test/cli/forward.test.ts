@@ -97,6 +97,10 @@ describe('xdp forward', { skip: needsRoot }, () => {
     know(right, LEFT, left.b.mac)
     const options = ['--program', 'redirect', '--filter', 'icmp and net 10.99.0.0/24']
     const running = await startXdp(t, ['forward', ...names, ...options], READY)
+    await running.waitFor(
+      'stderr',
+      /between \w+ and \w+ what "redirect" takes and matches "icmp and net 10[^"]+": /,
+    )
     for (const name of names) {
       const [program] = queryXdp(name)
       assert.notEqual(program.name, 'xdp_forward')

@@ -120,6 +120,19 @@ describe('xdp status', { skip: needsRoot }, () => {
     assert.match(await xdpOk('status', lab.name), /RUNS\n.* \d+, \d+ ns each\n$/)
   })
 
+  it('counts runs for as long as it is told to', async (t) => {
+    const lab = createTestLab(t, { isolated: false })
+    await xdpOk('lab', 'load', lab.name, 'pass')
+    const counting = xdpJson<Attachment[]>('status', lab.name, '--count', '3')
+    // Pings until it is done: when exactly it counts, only it knows.
+    let isDone = false
+    void counting.finally(() => (isDone = true))
+    while (!isDone) await xdpOk('lab', 'ping', lab.name, '--', ...burst(5))
+    const [{ runs }] = await counting
+    assert.ok(runs !== null && runs.count > 0 && runs.nanoseconds > 0, JSON.stringify(runs))
+    assert.match((await xdp(['status', '--count', '0'])).stderr, /number of seconds above 0/)
+  })
+
   it('tells the unprivileged mode and id, and what it takes to see more', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     await xdpOk('lab', 'load', lab.name, 'pass')

@@ -18,6 +18,8 @@ const REL_BYTES = 16
 const ET_REL = 1
 const EM_NONE = 0
 const EM_BPF = 247
+/** How bitcode begins, alone and wrapped (llvm/BinaryFormat/Magic.cpp). */
+const BITCODE = [0x4243c0de, 0xdec0170b]
 /** What helps against an object that names what is behind its end. */
 const CUT_SHORT = 'The file is cut short: compile or copy it again.'
 /** The longest name of a section or symbol that is read. */
@@ -96,6 +98,13 @@ export function readElf(file: Uint8Array): ElfFile {
 function checkHeader(view: DataView): void {
   const fail = (message: string, offset: number, hint?: string): never => {
     throw new ElfError(message, { offset }, hint)
+  }
+  if (view.byteLength >= 4 && BITCODE.includes(view.getUint32(0))) {
+    fail(
+      'This is LLVM bitcode and no ELF file',
+      0,
+      'Compile with `clang -target bpf -c`, without -emit-llvm and -flto.',
+    )
   }
   if (view.byteLength < 4 || view.getUint32(0) !== 0x7f454c46) {
     fail('This is no ELF file', 0, 'Pass an object made by `clang -target bpf -c`.')

@@ -1,5 +1,5 @@
 // An object in the kernel: its programs, its maps, and its global variables while programs run.
-import { NotFoundError, OptionError } from '../../kernel/errors.js'
+import { NotFoundError, OptionError, StateError } from '../../kernel/errors.js'
 import type { MappedRegion } from '../../kernel/memory.js'
 import type { BtfError } from '../btf/types.js'
 import type { BpfMap } from '../map.js'
@@ -17,6 +17,7 @@ export class LoadedObject {
   readonly #owned: readonly BpfMap[]
   readonly #globals: ObjectContents['globals']
   readonly #regions = new Map<string, MappedRegion>()
+  #isClosed = false
 
   constructor(
     programs: ReadonlyMap<string, BpfProgram>,
@@ -63,6 +64,7 @@ export class LoadedObject {
    * bpf_fd_array_map_clear). Pin such a map where the attachment is to stay.
    */
   close(): void {
+    this.#isClosed = true
     for (const region of this.#regions.values()) region.close()
     for (const program of this.programs.values()) program.close()
     for (const map of this.#owned) map.close()
@@ -73,6 +75,7 @@ export class LoadedObject {
   }
 
   #place(name: string): { view: DataView; place: GlobalPlace } {
+    if (this.#isClosed) throw new StateError('The loaded object is closed')
     const place = this.#globals.get(name)
     const map = place && this.maps.get(place.map.name)
     if (!map) return notThere('variable', name, this.#globals)

@@ -170,6 +170,7 @@ export class BpfObject {
     if (!bytes) data.set(place.map.section, (bytes = initialData(this.#contents, place.map)))
     const view = new DataView(bytes.buffer)
     try {
+      requireMembers(place.codec, value, '')
       place.codec.encode(view, place.offset, value)
     } catch (error) {
       if (error instanceof OptionError) {
@@ -205,6 +206,22 @@ export class BpfObject {
   /** Makes the maps and loads the programs; see `LoadObjectOptions`. */
   load(options: LoadObjectOptions = {}): LoadedObject {
     return loadObject(this.#contents, options)
+  }
+}
+
+/** Throws `OptionError` for a member of a struct that is not there: it would be left out in silence. */
+function requireMembers({ shape }: Codec<unknown>, value: unknown, path: string): void {
+  if (shape?.kind === 'array' && Array.isArray(value)) {
+    value.forEach((one, index) => requireMembers(shape.element, one, `${path}[${index}]`))
+  }
+  if (shape?.kind !== 'struct' || typeof value !== 'object' || value === null) return
+  for (const [name, one] of Object.entries(value)) {
+    const member = shape.members.find((it) => it.name === name)
+    if (!member) {
+      const there = shape.members.map((it) => it.name).join(', ')
+      throw new OptionError('value', `There is no member "${path}${name}"`, `It has: ${there}.`)
+    }
+    requireMembers(member.codec, one, `${path}${name}.`)
   }
 }
 

@@ -101,6 +101,9 @@ describe('objects on the kernel', { skip: needsRoot || needsClang }, () => {
       assert.equal(set.readGlobal('seen'), 41n)
       assert.throws(() => set.writeGlobal('verdict', 1), { code: 'XDP_BAD_OPTION' })
       assert.throws(() => set.readGlobal('nothing'), { code: 'XDP_NOT_FOUND' })
+      plain.close()
+      assert.throws(() => plain.readGlobal('seen'), { code: 'XDP_STATE' })
+      assert.throws(() => plain.writeGlobal('seen', 1), { code: 'XDP_STATE' })
       // Frozen: user space cannot change constants either.
       assert.throws(() => set.map('.rodata').update(0, new Uint8Array(set.map('.rodata').valueSize)), {
         code: 'EPERM',

@@ -155,6 +155,10 @@ describe('an object, read', { skip: needsClang }, () => {
     ] as const) {
       assert.throws(() => object.setGlobal(name, value), { code: 'XDP_BAD_OPTION' }, name)
     }
+    assert.throws(() => object.setGlobal('limits', { low: 1, high: 2, tagg: 'abcd' }), {
+      message: /"limits" cannot be set: There is no member "tagg"/,
+      hint: 'It has: low, high, tag.',
+    })
   })
 
   test('without types, variables take whole numbers of their size, and bytes', () => {
@@ -193,6 +197,15 @@ describe('an object, read', { skip: needsClang }, () => {
 
   test('what is no little-endian eBPF object is refused in words', () => {
     assert.match(refused(new Uint8Array(0)).message, /no ELF file/)
+    // 'BC' 0xc0de, and the wrapper of it.
+    for (const magic of [
+      [0x42, 0x43, 0xc0, 0xde],
+      [0xde, 0xc0, 0x17, 0x0b],
+    ]) {
+      const { message, hint } = refused(Uint8Array.of(...magic, 0x35, 0x14))
+      assert.match(message, /LLVM bitcode/)
+      assert.match(hint ?? '', /without -emit-llvm/)
+    }
     assert.match(refused(new TextEncoder().encode('#include <stdio.h>')).message, /no ELF file/)
     const big = refused(compiled('kinds', { bigEndian: true }))
     assert.match(big.message, /big endian/)
