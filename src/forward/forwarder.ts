@@ -76,6 +76,8 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
   // Packets dropped by way: by stages, or lost with the thread of one. And by function and way.
   readonly #dropped = new Float64Array(2)
   readonly #droppedBy: Float64Array
+  // What stages had to tell before anybody could listen.
+  #untold: (() => void)[] | undefined = []
   #running: Promise<void> | undefined
   // Ends the run, also one that still waits for its threads.
   #control = new AbortController()
@@ -108,19 +110,20 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
       // Frames that were sent come back by the run of each socket.
       afterBatch: () => group.flush(),
       events: {
-        onMessage: (thread, message) => this.emit('message', message, thread),
-        onCrash: (thread, error, ms) => this.emit('crash', error, thread, ms),
-        onRestart: (thread) => this.emit('restart', thread),
+        onMessage: (thread, message) => this.#tell(() => this.emit('message', message, thread)),
+        onCrash: (thread, error, ms) => this.#tell(() => this.emit('crash', error, thread, ms)),
+        onRestart: (thread) => this.#tell(() => this.emit('restart', thread)),
         onFailed: () => this.stop(),
-        onStall: (thread) => this.#onStall(thread, threads.stallMs),
+        onStall: (thread) => this.#tell(() => this.#onStall(thread, threads.stallMs)),
       },
     })
   }
 
   /**
-   * Opens a socket on each queue of the devices, then attaches a program to each, by link: when the process ends,
-   * everything is as before. Until `run` is called, packets wait in the rings. Throws as
-   * `XdpGroup.open` does, and when one of two devices has no socket at all; nothing is left behind then.
+   * Opens a socket on each queue of the devices, starts the threads of stages, then attaches a program to each, by link: when the
+   * process ends, everything is as before. Until `run` is called, packets wait in the rings, and what stages tell waits, too. Throws
+   * as `XdpGroup.open` does, when one of two devices has no socket at all, and `XdpError` `XDP_STAGE` when a module
+   * is no stage; nothing is left behind then.
    */
   static async open(options: ForwarderOptions): Promise<Forwarder> {
     const checked = checkForward(options)
@@ -129,21 +132,45 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
       options.program ??
       (({ queues }: { queues: number }) => loadForward({ queues, filter: options.filter, discovery }))
     const [first, ...others] = devices.map((device) => ({ ...device, program }))
-    const group = await XdpGroup.open({ ...options, ...first, umem, others })
     const letGo: (() => void)[] = []
-    try {
+    const made: { forwarder?: Forwarder } = {}
+    const prepare = async (group: XdpGroup) => {
       const sockets = devices.map((device) => socketsOf(group, device))
       const ends = ways.map((way, i): Ends => {
         return { way, receiving: sockets[i], sending: sockets[sockets.length - 1 - i] }
       })
-      if (promiscuous)
-        for (const device of devices) letGo.push(makePromiscuous(device.interface, device.namespace))
-      return new Forwarder(group, ends, checked, letGo)
+      made.forwarder = new Forwarder(group, ends, checked, letGo)
+      await made.forwarder.#startThreads()
+    }
+    try {
+      const group = await XdpGroup.openPrepared({ ...options, ...first, umem, others }, prepare)
+      try {
+        if (promiscuous)
+          for (const device of devices) letGo.push(makePromiscuous(device.interface, device.namespace))
+        return made.forwarder as Forwarder
+      } catch (error) {
+        await group.close()
+        throw error
+      }
     } catch (error) {
-      for (const undo of letGo) undo()
-      await group.close()
+      for (const undo of letGo.splice(0)) undo()
+      if (made.forwarder) await made.forwarder.#endThreads()
       throw error
     }
+  }
+
+  async #startThreads(): Promise<void> {
+    try {
+      await this.#pipeline?.start(this.#control.signal)
+    } catch (error) {
+      // Before the memory goes that they map.
+      await this.#endThreads()
+      throw error
+    }
+  }
+
+  async #endThreads(): Promise<void> {
+    await this.#pipeline?.stop(NO_PATIENCE_MS)
   }
 
   /** The stages that have a thread, in their order. */
@@ -159,6 +186,8 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
   async run(options: RunOptions = {}): Promise<void> {
     if (this.#running) throw new StateError('The forwarder is running already')
     this.#control = new AbortController()
+    for (const event of this.#untold?.splice(0) ?? []) event()
+    this.#untold = undefined
     const { signal } = this.#control
     const running = this.#run({
       ...options,
@@ -263,11 +292,17 @@ export class Forwarder extends EventEmitter<ForwarderEvents> implements AsyncDis
     for (const undo of this.#letGo.splice(0)) undo()
     this.stop()
     await this.#running
+    await this.#endThreads()
     await this.group.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  #tell(event: () => void): void {
+    if (this.#untold) this.#untold.push(event)
+    else event()
   }
 
   #onStall(thread: StageThread, stallMs: number): void {

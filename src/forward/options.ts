@@ -13,7 +13,7 @@ import {
   type WorkerCpus,
   type XdpGroupOptions,
 } from '../xsk/index.js'
-import { STALL_MS, checkStallMs } from '../xsk/controlled-thread.js'
+import { STALL_MS, START_TIMEOUT_MS, checkStallMs, checkStartTimeout } from '../xsk/controlled-thread.js'
 import { XDP_PACKET_HEADROOM } from '../xsk/uapi.js'
 import { planCpus } from '../xsk/worker-cpus.js'
 import type { PipelineOptions } from './pipeline.js'
@@ -55,6 +55,8 @@ export interface ForwarderOptions extends Omit<
    * stalled: event `stall`. Infinity: nobody looks. Default 2000.
    */
   stallMs?: number | undefined
+  /** How long a module may take to be loaded and to answer with its stage; then `open` rejects. Default 30000. */
+  startTimeoutMs?: number | undefined
   /**
    * A program of your own on each device, in place of the one that `filter` and `discovery` make: what it redirects to its map of
    * sockets is forwarded.
@@ -99,7 +101,10 @@ export interface CheckedForward {
   readonly ways: readonly CheckedWay[]
   readonly stages: readonly StageHandler[]
   /** Stages with a thread. */
-  readonly threads: Pick<PipelineOptions, 'modules' | 'cpus' | 'restart' | 'stallMs' | 'workerData'>
+  readonly threads: Pick<
+    PipelineOptions,
+    'modules' | 'cpus' | 'restart' | 'stallMs' | 'startTimeoutMs' | 'workerData'
+  >
   readonly discovery: 'forward' | 'kernel'
   readonly promiscuous: boolean
   readonly umem: Umem | UmemOptions
@@ -158,6 +163,7 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
       ...{ modules, cpus, workerData: options.workerData },
       restart: options.restart ?? {},
       stallMs: checkStallMs(options.stallMs ?? STALL_MS),
+      startTimeoutMs: checkStartTimeout(options.startTimeoutMs ?? START_TIMEOUT_MS),
     },
     discovery,
     promiscuous: options.promiscuous ?? devices.length > 1,

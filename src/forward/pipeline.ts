@@ -14,6 +14,7 @@ export interface PipelineOptions extends Pick<StageSetup, 'ways' | 'jobs' | 'wor
   cpus: readonly (number | undefined)[]
   restart: RestartPolicy | false
   stallMs: number
+  startTimeoutMs: number
   umem: Umem
   /** What is done with a packet that has been through all stages: sent, or freed. */
   deliver: (job: number, address: number, length: number, isDropped: boolean) => void
@@ -38,11 +39,12 @@ export class Pipeline {
   // Packets that are with stages.
   #count = 0
   #failure: Error | undefined
+  #isStarted = false
   // How many runs there were: one that is given up must not go on beside the next.
   #runs = 0
 
   constructor(options: PipelineOptions) {
-    const { modules, umem, ways, jobs, cpus, workerData, restart, stallMs, events } = options
+    const { modules, umem, ways, jobs, cpus, workerData, restart, stallMs, startTimeoutMs, events } = options
     const rings = Array.from(
       { length: modules.length + 1 },
       () => new DescriptorRing(DescriptorRing.allocate(umem.frames)),
@@ -63,7 +65,7 @@ export class Pipeline {
           cpu: cpus[stage],
           counters: new Float64Array(counters, stage * stride, STAGE_COUNTERS),
         },
-        ...{ umem, restart, stallMs, input: rings[stage], output: rings[stage + 1] },
+        ...{ umem, restart, stallMs, startTimeoutMs, input: rings[stage], output: rings[stage + 1] },
         events: {
           ...events,
           onFailed: (thread, error) => {
@@ -76,8 +78,13 @@ export class Pipeline {
     })
   }
 
-  /** Starts the threads; resolves when all are ready, or `signal` aborts. Rejects with what a module throws. */
+  /**
+   * Starts the threads, unless they were since the last `stop`; resolves when all are ready, or `signal` aborts. Rejects with
+   * what a module throws.
+   */
   async start(signal: AbortSignal): Promise<void> {
+    if (this.#isStarted) return
+    this.#isStarted = true
     this.#failure = undefined
     const ready = Promise.all(this.threads.map((thread) => thread.start()))
     let onAbort = () => undefined as void
@@ -143,6 +150,7 @@ export class Pipeline {
   /** Ends the threads, each within `patienceMs`, and frees what they had. */
   async stop(patienceMs: number): Promise<void> {
     this.#runs++
+    this.#isStarted = false
     this.#last.wake()
     await Promise.all(this.threads.map((thread) => thread.stop(patienceMs)))
     this.#away.forEach((job, frame) => {

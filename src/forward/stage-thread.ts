@@ -1,6 +1,7 @@
 // The thread of one stage, seen from the thread that forwards: started, counted, replaced when it ends by itself.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TransferListItem } from 'node:worker_threads'
+import { XdpError } from '../kernel/index.js'
 import type { RestartPolicy, Umem } from '../xsk/index.js'
 import { ControlledThread, asError } from '../xsk/controlled-thread.js'
 import { Crashes } from '../xsk/restart.js'
@@ -35,6 +36,7 @@ export interface StagePlan {
   output: DescriptorRing
   restart: RestartPolicy | false
   stallMs: number
+  startTimeoutMs: number
   events: StageEvents
 }
 
@@ -73,6 +75,8 @@ export class StageThread {
       script: new URL('./stage-main.js', import.meta.url),
       name: `xdp stage ${this.index}`,
       subject: `The thread of stage ${this.index}`,
+      module: this.module,
+      startTimeoutMs: plan.startTimeoutMs,
       stallMs: plan.stallMs,
       progress: () => plan.output.written,
       onMessage: (message) => plan.events.onMessage(this, message),
@@ -131,7 +135,7 @@ export class StageThread {
       await this.#launch()
     } catch (error) {
       this.#state = 'stopped'
-      throw error
+      throw startError(this.module, asError(error))
     }
     this.#state = 'running'
   }
@@ -198,4 +202,12 @@ export class StageThread {
       return
     }
   }
+}
+
+// Names the module: what it threw has lost its class, and often says nothing of where it is from.
+function startError(module: string, error: Error): XdpError {
+  const { name, message } = error
+  const what = message.includes(module) ? message : `The stage ${module} did not start: ${name}: ${message}`
+  const hint = 'hint' in error && typeof error.hint === 'string' ? error.hint : undefined
+  return new XdpError('XDP_STAGE', what, hint, { cause: error })
 }

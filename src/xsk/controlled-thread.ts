@@ -6,6 +6,9 @@ import type { ThreadControl, ThreadOrder, ThreadReport } from './thread-control.
 /** How long a thread may stand still before it counts as stalled, unless told otherwise. */
 export const STALL_MS = 2000
 
+/** How long a thread may take until it is ready, unless told otherwise. */
+export const START_TIMEOUT_MS = 30_000
+
 // Looks at a thread in the time after which it counts as stalled.
 const LOOKS = 4
 
@@ -16,6 +19,10 @@ export interface ThreadPlan {
   name: string
   /** For messages: `The worker of queue 0 of veth0`. */
   subject: string
+  /** The user's module that it is to load. */
+  module: string
+  /** How long it may take until it is ready; then it is ended, and `start` rejects. */
+  startTimeoutMs: number
   /** How long it may make no progress before `onStall`; Infinity: nobody looks. */
   stallMs: number
   /** Something that changes as long as the thread handles packets, though its event loop may not turn. */
@@ -63,7 +70,7 @@ export class ControlledThread {
 
   /** Starts it with `data` as its `workerData`; resolves when it is ready, rejects with what has ended it before. */
   async start(data: object): Promise<void> {
-    const { script, name, subject, stallMs, onMessage, onCrash } = this.#plan
+    const { script, name, subject, module, startTimeoutMs, stallMs, onMessage, onCrash } = this.#plan
     const { port1, port2 } = new MessageChannel()
     const beats = new Int32Array(new SharedArrayBuffer(4))
     const control: ThreadControl = { port: port2, beats, beatMs: stallMs / LOOKS }
@@ -75,16 +82,27 @@ export class ControlledThread {
     let failure: Error | undefined
     thread.on('error', (error) => (failure = asError(error)))
     thread.on('message', onMessage)
+    const late = () => {
+      failure = new XdpError(
+        'XDP_WORKER',
+        `${subject} was not ready in ${startTimeoutMs} ms: ${module} is still loading, or its function has not answered`,
+        'See what it waits for, or give it more time with startTimeoutMs.',
+      )
+      void thread.terminate()
+    }
+    const timer = Number.isFinite(startTimeoutMs) ? setTimeout(late, startTimeoutMs) : undefined
     await new Promise<void>((resolve, reject) => {
       port1.on('message', (report: ThreadReport) => {
         if (report !== 'ready') return
         readyAt = performance.now()
+        clearTimeout(timer)
         if (!this.#isToEnd) this.#startWatch(beats)
         resolve()
       })
       this.#ended = new Promise((end) => {
         thread.once('exit', (code) => {
           port1.close()
+          clearTimeout(timer)
           this.#thread = undefined
           this.#tellStop = undefined
           this.#stopWatch()
@@ -144,6 +162,13 @@ export function checkStallMs(stallMs: number): number {
     `"${stallMs}" is no time that a thread may stand still for`,
     `Use milliseconds, or Infinity.`,
   )
+}
+
+/** Throws `OptionError` for what is no time that a thread may take to be ready. */
+export function checkStartTimeout(ms: number): number {
+  // Node's timers do not count further than 2^31 milliseconds.
+  if (ms > 0 && (ms < 2 ** 31 || ms === Infinity)) return ms
+  throw new OptionError('startTimeoutMs', `"${ms}" is no time to wait`, 'Use milliseconds, or Infinity.')
 }
 
 /** What was thrown, as an error. */

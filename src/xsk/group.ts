@@ -56,6 +56,14 @@ export class XdpGroup implements AsyncDisposable {
   static open(options: XdpGroupOptions & { worker?: undefined }): Promise<XdpGroup>
   static async open(options: XdpGroupOptions | XdpWorkerGroupOptions): Promise<XdpGroup | XdpWorkerGroup> {
     if ('worker' in options && options.worker !== undefined) return XdpWorkerGroup.open(options)
+    return XdpGroup.openPrepared(options, () => Promise.resolve())
+  }
+
+  /** @internal As `open`, for one thread; `prepare` is called once the sockets are open, and no packet comes before it has resolved. */
+  static async openPrepared(
+    options: XdpGroupOptions,
+    prepare: (group: XdpGroup) => Promise<void>,
+  ): Promise<XdpGroup> {
     if ('workersPerQueue' in options && options.workersPerQueue !== undefined) {
       throw new OptionError(
         'workersPerQueue',
@@ -74,18 +82,20 @@ export class XdpGroup implements AsyncDisposable {
           XdpSocket.openChecked({ ...options, xskMap: device.program.sockets }, { ...share, link }),
         (socket) => socket.close(),
       )
+      const group = new XdpGroup(
+        parts,
+        sockets.filter((socket) => socket !== undefined),
+      )
+      await prepare(group)
       parts.attach((device) =>
         seats.some((seat, i) => seat.device === device && sockets[i]?.copy.got === 'zero-copy'),
       )
+      return group
     } catch (error) {
       for (const socket of sockets) await socket?.close()
       parts.closeRest()
       throw error
     }
-    return new XdpGroup(
-      parts,
-      sockets.filter((socket) => socket !== undefined),
-    )
   }
 
   /** How the first device's program is attached; undefined with `attach: 'none'`. */

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import type { TransferListItem } from 'node:worker_threads'
 import { OptionError, StateError } from '../kernel/index.js'
 import type { XdpAttachment } from '../bpf/index.js'
-import { STALL_MS, checkStallMs } from './controlled-thread.js'
+import { STALL_MS, START_TIMEOUT_MS, checkStallMs, checkStartTimeout } from './controlled-thread.js'
 import type { RunOptions } from './loop.js'
 import { presetValues } from './presets.js'
 import { type RestartPolicy, checkNotNegative } from './restart.js'
@@ -32,6 +32,8 @@ export interface XdpWorkerGroupOptions extends XdpGroupOptions {
   restart?: RestartPolicy | false
   /** How the workers take and wait for packets: see `XdpSocket.run`. */
   run?: Pick<RunOptions, 'budget' | 'wait'>
+  /** How long a thread may take to be ready: to load the module, and until its function has answered. Default 30000. */
+  startTimeoutMs?: number
   /** How long `stop` waits for a thread before it ends it. Default 2000. */
   stopTimeoutMs?: number
   /**
@@ -94,6 +96,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
     const { restart = {}, stopTimeoutMs = 2000, run = {}, workerData, strict = false } = options
     checkNotNegative('stopTimeoutMs', stopTimeoutMs)
     const stallMs = checkStallMs(options.stallMs ?? STALL_MS)
+    const startTimeoutMs = checkStartTimeout(options.startTimeoutMs ?? START_TIMEOUT_MS)
     const cpus = planCpus(
       options.cpus ?? presetValues(options.preset).cpus,
       seats.length,
@@ -110,6 +113,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
         setup: { module, run: { ...run }, workers: seats.length, workerData },
         stopTimeoutMs,
         stallMs,
+        startTimeoutMs,
         onMessage: (worker, message) => this.#tell(() => this.emit('message', message, worker)),
         onStall: (worker) => this.#onStall(worker, stallMs),
       }
@@ -137,7 +141,7 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
   /**
    * Opens a socket and starts a thread for each queue; resolves when all are ready. A queue whose socket cannot be
    * opened is left to the kernel, with a warning. Throws when none can, or when one cannot and `strict` is set, and
-   * when the module cannot be loaded or throws: nothing is left behind then. What workers have posted until then comes in the
+   * when the module cannot be loaded, throws, or is not ready within `startTimeoutMs`: nothing is left behind then. What workers have posted until then comes in the
    * next turn of the event loop, so that whoever listens at once hears it.
    */
   static async open(options: XdpWorkerGroupOptions): Promise<XdpWorkerGroup> {

@@ -27,6 +27,7 @@ export interface WorkerPlan {
   setup: Pick<WorkerSetup, 'module' | 'run' | 'workers' | 'workerData'>
   stopTimeoutMs: number
   stallMs: number
+  startTimeoutMs: number
   onMessage: (worker: GroupWorker, message: unknown) => void
   onStall: (worker: GroupWorker) => void
 }
@@ -68,6 +69,8 @@ export class GroupWorker {
       script: new URL('./worker-main.js', import.meta.url),
       name: `xdp ${this.interface} ${this.queue}`,
       subject: `The worker of queue ${this.queue} of ${this.interface}`,
+      module: plan.setup.module,
+      startTimeoutMs: plan.startTimeoutMs,
       stallMs: plan.stallMs,
       progress: () => counters[COUNTER.batches],
       onMessage: (message) => plan.onMessage(this, message),

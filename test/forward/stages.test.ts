@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { DescriptorRing } from '../../src/forward/descriptor-ring.js'
 import { Forwarder, type ForwarderOptions } from '../../src/forward/index.js'
+import { native } from '../../src/kernel/index.js'
 import { descriptorsBeside, needsRoot, openDescriptors } from '../support/lab.js'
 import { assertConserved, frameOf, generatorAt, isOurs, openAt, until } from '../support/xsk.js'
 import { LEFT6, RIGHT, assertNoLoss, forward, twoLabs } from './cable.js'
@@ -143,8 +144,55 @@ describe('stages with threads', { skip: needsRoot }, () => {
     await assert.rejects(Forwarder.open({ in: device, stages: ['x' as unknown as URL] }), {
       option: 'stages',
     })
-    const forwarder = await Forwarder.open({ in: device, stages: [new URL('./cable.js', import.meta.url)] })
-    t.after(() => forwarder.close())
-    await assert.rejects(forwarder.run(), /returned no stage/)
+  })
+
+  it('are there before the first packet comes: what is none leaves the devices alone', async (t) => {
+    const { left } = twoLabs(t)
+    const device = { interface: left.a.interface, namespace: left.a.namespace }
+    const before = openDescriptors()
+    const attached = t.mock.method(native, 'bpf')
+    const LINK_CREATE = 28
+    const of = (source: string) => new URL(`data:text/javascript,${encodeURIComponent(source)}`)
+    for (const [module, expected] of [
+      [new URL('./cable.js', import.meta.url), /cable\.js returned no stage/],
+      [new URL('./no-such.js', import.meta.url), /no-such\.js/],
+      [of('export const x ='), /^The stage data:.* did not start: SyntaxError/],
+      [
+        of('export default () => { throw new RangeError("no") }'),
+        /^The stage data:.* did not start: RangeError: no$/,
+      ],
+      [of('export default () => new Promise(() => {})'), /not ready in 1500 ms: data:.* has not answered$/],
+    ] as const) {
+      const options = { in: device, stages: [module], startTimeoutMs: 1500 }
+      await assert.rejects(Forwarder.open(options), { code: 'XDP_STAGE', message: expected })
+    }
+    assert.deepEqual(
+      attached.mock.calls.filter(({ arguments: [command] }) => command === LINK_CREATE),
+      [],
+    )
+    await until('no descriptor is left', () => descriptorsBeside(before).length === 0)
+    await assert.rejects(Forwarder.open({ in: device, startTimeoutMs: 0 }), { option: 'startTimeoutMs' })
+  })
+
+  it('that are ready stop when the forwarder is closed without a run; what they have said before is told with it', async (t) => {
+    const { left } = twoLabs(t)
+    const device = { interface: left.a.interface, namespace: left.a.namespace }
+    const source = 'export default ({ port }) => { port.postMessage("here"); return () => undefined }'
+    const module = new URL(`data:text/javascript,${encodeURIComponent(source)}`)
+    for (const runs of [false, true]) {
+      const forwarder = await Forwarder.open({ in: device, stages: [module] })
+      assert.equal(forwarder.threads[0].state, 'running')
+      const said: unknown[] = []
+      forwarder.on('message', (message) => said.push(message))
+      if (runs) {
+        const running = forwarder.run()
+        await until('it is heard', () => said.length > 0)
+        forwarder.stop()
+        await running
+        assert.deepEqual(said, ['here'])
+      }
+      await forwarder.close()
+      assert.equal(forwarder.threads[0].threadId, undefined)
+    }
   })
 })

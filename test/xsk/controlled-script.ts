@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { takeControl, type ThreadControl } from '../../src/xsk/thread-control.js'
 
 /** What the thread is to do by itself: fail before it is ready, or not to care about being told to stop. */
-export type ControlledData = { greeting: string; does?: 'throw' | 'exit' | 'ignore' }
+export type ControlledData = { greeting: string; does?: 'throw' | 'exit' | 'ignore' | 'nothing' }
 
 /** What it can be told. `block` is to stand still for so many milliseconds, and `count` to count without turning its event loop. */
 export type ControlledOrder = 'hang' | 'throw' | 'exit' | { block: number } | { count: Int32Array }
@@ -12,6 +12,7 @@ const { greeting, does, control } = workerData as ControlledData & { control: Th
 const { signal, ready } = takeControl(control)
 if (does === 'throw') throw new RangeError('on purpose')
 if (does === 'exit') process.exit(4)
+if (does === 'nothing') await new Promise((resolve) => setTimeout(resolve, 2 ** 30))
 parentPort?.on('message', (order: ControlledOrder) => {
   if (order === 'throw') throw new RangeError('on purpose')
   if (order === 'exit') process.exit(3)

@@ -7,12 +7,17 @@ import { Crashes } from '../../src/xsk/restart.js'
 import { until } from '../support/xsk.js'
 import type { ControlledData, ControlledOrder } from './controlled-script.js'
 
-function make(t: TestContext, { stallMs = Infinity, progress = (): number => 0 } = {}) {
+function make(
+  t: TestContext,
+  { stallMs = Infinity, startTimeoutMs = Infinity, progress = (): number => 0 } = {},
+) {
   const seen = { messages: [] as unknown[], crashes: [] as [Error, number][], stalls: 0 }
   const thread = new ControlledThread({
     script: new URL('./controlled-script.js', import.meta.url),
     name: 'test',
     subject: 'The thread of the test',
+    module: 'its module',
+    startTimeoutMs,
     stallMs,
     progress,
     onMessage: (message) => seen.messages.push(message),
@@ -48,6 +53,16 @@ describe('a controlled thread', () => {
     await assert.rejects(start({ does: 'exit' }), {
       code: 'XDP_WORKER',
       message: 'The thread of the test has ended with status 4',
+    })
+    assert.equal(thread.threadId, undefined)
+    assert.deepEqual(seen.crashes, [])
+  })
+
+  it('is ended when it is not ready in time', async (t) => {
+    const { thread, seen, start } = make(t, { startTimeoutMs: 500 })
+    await assert.rejects(start({ does: 'nothing' }), {
+      code: 'XDP_WORKER',
+      message: /^The thread of the test was not ready in 500 ms: its module is still loading/,
     })
     assert.equal(thread.threadId, undefined)
     assert.deepEqual(seen.crashes, [])
