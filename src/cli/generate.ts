@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { CaptureReader } from '../capture/reader.js'
 import { type GeneratorTemplate, type Sent, buildTemplates, generate } from '../generate/index.js'
-import { OptionError, XdpError, getInterface } from '../kernel/index.js'
+import { KernelError, OptionError, XdpError, getInterface, lookUpRoute } from '../kernel/index.js'
 import { listAddresses } from '../kernel/netlink/address.js'
 import { listNeighbours } from '../kernel/netlink/neighbour.js'
 import { isLabAlias } from '../lab/plan.js'
@@ -26,7 +26,7 @@ interface GenerateFlags {
   time?: number
   pcap?: string
   by?: 'kernel' | 'socket'
-  queue: number
+  queue?: number
   interval: number
   json?: boolean
   iOwnThisNetwork?: boolean
@@ -78,7 +78,7 @@ export function generateCommand(): Command {
         'who makes the packets (default: the kernel; a socket below 10,000 a second, and for several sizes or a file)',
       ).choices(['kernel', 'socket']),
     )
-    .option('-q, --queue <n>', 'the queue that a socket sends by', wholeNumber(0, 65_535), 0)
+    .option('-q, --queue <n>', 'the queue that a socket sends by (default: 0)', wholeNumber(0, 65_535))
     .option('-i, --interval <seconds>', 'how often to print how much was sent', seconds, 2)
     .option('--json', 'print that as JSON, one object a line')
     .option('--i-own-this-network', 'send into a network that is no lab')
@@ -120,14 +120,17 @@ async function run(name: string, flags: GenerateFlags): Promise<void> {
     last = sent
     console.log(flags.json ? JSON.stringify({ ...sent, ...rates, stream }) : sentence(sent, rates, isEnd))
   }
+  const by = flags.by ?? ((rate > 0 && rate < SLOW) || templates.length > 1 ? 'socket' : 'kernel')
+  if (flags.queue !== undefined && by !== 'socket')
+    throw new OptionError('queue', 'The kernel sends by no queue in particular', 'Add --by socket.')
   await untilInterrupted(async (signal) => {
     const sent = await generate({
       interface: name,
       templates,
-      by: flags.by ?? ((rate > 0 && rate < SLOW) || templates.length > 1 ? 'socket' : 'kernel'),
+      by,
       rate,
       flows: flags.flows,
-      queue: flags.queue,
+      queue: flags.queue ?? 0,
       stream,
       signal,
       onProgress: print,
@@ -177,13 +180,24 @@ function describe(ifindex: number, name: string, flags: GenerateFlags, stream: n
 }
 
 function nextHop(ifindex: number, name: string, destination: Uint8Array): string {
-  const known = listNeighbours({ ifindex }).find(({ address }) => Buffer.compare(address, destination) === 0)
+  const hop = gatewayTo(ifindex, destination) ?? destination
+  const known = listNeighbours({ ifindex }).find(({ address }) => Buffer.compare(address, hop) === 0)
   if (known?.mac) return formatMac(known.mac)
   throw new OptionError(
     'to-mac',
-    `The kernel knows no neighbour ${formatIp(destination)} on ${name}`,
+    `The kernel knows no neighbour ${formatIp(hop)} on ${name}`,
     'Ping it once, or give --to-mac the address of the next hop.',
   )
+}
+
+/** Whom the kernel hands packets to on this interface; undefined when the destination is on the link, for all it knows. */
+function gatewayTo(ifindex: number, destination: Uint8Array): Uint8Array | undefined {
+  try {
+    return lookUpRoute(destination, { ifindex }).gateway
+  } catch (error) {
+    if (error instanceof KernelError) return undefined
+    throw error
+  }
 }
 
 function ownAddress(ifindex: number, name: string, length: number): string {

@@ -150,6 +150,17 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
     assert.match(both.stderr, /'--pcap <file>' cannot be used with option '--to <address>'/)
   })
 
+  it('sends to the gateway what is behind one', async (t) => {
+    const lab = createTestLab(t)
+    const ip = async (...args: string[]) => assert.equal((await lab.exec('b', 'ip', args)).status, 0)
+    await ip('neighbour', 'replace', lab.a.ipv4, 'lladdr', lab.a.mac, 'dev', lab.b.interface)
+    await ip('route', 'add', '198.51.100.0/24', 'via', lab.a.ipv4)
+    const args = ['generate', lab.b.interface, '--to', '198.51.100.7', '-c', '1']
+    const { status, stdout, stderr } = await lab.exec('b', XDP[0], [...XDP.slice(1), ...args])
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^sent 1 packets/)
+  })
+
   it('refuses what is no lab, and says what is missing', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     const none = await xdp(['generate', 'lo', '--to', '127.0.0.1', '-c', '1'])
@@ -165,6 +176,7 @@ describe('xdp generate and xdp measure', { skip: needsRoot }, () => {
       [['--to', lab.b.ipv4, '-r', 'quick', '-c', '1'], /250k or 1\.5M/],
       [['--to', lab.b.ipv4, '-r', '5', '--by', 'kernel', '-c', '1'], /as few as 5/],
       [['--to', lab.b.ipv4, '-f', '0', '-c', '1'], /whole number from 1/],
+      [['--to', lab.b.ipv4, '--to-mac', lab.b.mac, '-q', '0', '-c', '1'], /by no queue.*--by socket/],
     ] as const) {
       const { status, stderr } = await xdp(['generate', lab.a.interface, ...args])
       assert.match(stderr, sentence)
