@@ -2,6 +2,7 @@
 import { XdpError } from '../kernel/errors.js'
 import { PAGE_SIZE } from '../kernel/memory.js'
 import { native } from '../kernel/native.js'
+import { kernelAtLeast } from '../kernel/version.js'
 import { call, exit, mov, r0, r1, r2, r3, r4, r5 } from './asm.js'
 import { Attr, LINK_CREATE } from './attr.js'
 import { ATTACH_TYPES, type MapType, type ProgramType } from './constants.js'
@@ -146,6 +147,12 @@ export function probeXdpLink(): Feature {
 /** Whether XDP programs may handle packets in several buffers (5.18). */
 export function probeFrags(): Feature {
   return once('frags', () => loads('XDP programs for fragmented packets', { type: 'xdp', frags: true }))
+}
+
+/** The same, without the probe where the kernel's version says enough: that costs as much as loading a small program. */
+export function takesFrags(): boolean {
+  // The probe is for older kernels with newer features.
+  return kernelAtLeast(5, 18) || probeFrags().available
 }
 
 /** Whether test runs can send frames for real (5.18). */

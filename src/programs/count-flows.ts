@@ -1,5 +1,5 @@
 // Counts packets and bytes by flow, and passes them all, or drops those that it is told to.
-import { type BpfMap, type BpfProgram, type Decoded, counter, probeFrags, struct } from '../bpf/index.js'
+import { type BpfMap, type BpfProgram, type Decoded, counter, struct } from '../bpf/index.js'
 import {
   type Condition,
   type LoadedXdp,
@@ -8,6 +8,7 @@ import {
   defineMap,
   defineXdp,
 } from '../bpf/builder/index.js'
+import { takesFrags } from '../bpf/features.js'
 import { OptionError } from '../kernel/index.js'
 import { type Count, countValue, sumCounts } from './count.js'
 import { type FlowKey, flowKey, writeFlow } from './flow-key.js'
@@ -158,7 +159,7 @@ export class FlowCounter {
   /** Loads the program. Throws `OptionError` for a number of flows that cannot be. */
   static load(options: CountFlowsOptions = {}): FlowCounter {
     return new FlowCounter(
-      defineCountFlows({ frags: probeFrags().available, ...options }).load(),
+      defineCountFlows({ frags: takesFrags(), ...options }).load(),
       options.maxFlows ?? DEFAULT_FLOWS,
     )
   }
@@ -211,7 +212,7 @@ export const shippedCountFlows: ShippedProgram = {
   },
   define: (given) => ({
     definition: defineCountFlows({
-      frags: probeFrags().available,
+      frags: takesFrags(),
       maxFlows: oneNumber(given, 'flows', { min: 1, max: MAX_FLOWS }) ?? DEFAULT_FLOWS,
     }),
   }),

@@ -1,6 +1,7 @@
 // Counts packets and bytes by protocol, and passes them all.
-import { type BpfMap, type BpfProgram, probeFrags } from '../bpf/index.js'
+import { type BpfMap, type BpfProgram } from '../bpf/index.js'
 import { type LoadedXdp, type XdpDefinition, defineMap, defineXdp } from '../bpf/builder/index.js'
+import { takesFrags } from '../bpf/features.js'
 import { ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../packet/ethernet.js'
 import { type Count, countValue, sumCounts } from './count.js'
 import type { ShippedProgram } from './shipped.js'
@@ -72,7 +73,7 @@ export class ProtocolCounter {
   }
 
   /** Loads the program. It takes jumbo frames where the kernel can, unless told. */
-  static load({ frags = probeFrags().available }: CountProtocolsOptions = {}): ProtocolCounter {
+  static load({ frags = takesFrags() }: CountProtocolsOptions = {}): ProtocolCounter {
     return new ProtocolCounter(defineCountProtocols({ frags }).load())
   }
 
@@ -100,5 +101,5 @@ function nameOf(slot: number): Pick<ProtocolCount, 'kind' | 'protocol'> {
 /** `count-protocols` by name. */
 export const shippedCountProtocols: ShippedProgram = {
   summary: 'counts packets and bytes by protocol, and passes them all',
-  define: () => ({ definition: defineCountProtocols({ frags: probeFrags().available }) }),
+  define: () => ({ definition: defineCountProtocols({ frags: takesFrags() }) }),
 }

@@ -45,27 +45,38 @@ function liveness({ blocks, registers }: MachineFn): Register[][] {
   const places = new Map<MachineBlock, number>()
   for (let at = 0; at < blocks.length; at++) places.set(blocks[at], at)
   const successors: number[][] = []
-  const into: Live[] = []
-  const out: Live[] = []
-  const written: Bits[] = []
+  // Registers that are live on entry and at the end, each once, in the order in which they came.
+  const into: Register[][] = []
+  const out: Register[][] = []
+  // The same, and those that are written, as a bit for each register, a row of so many words for each block. All of this runs once
+  // or twice in most processes, as V8 first meets it: what is called often is written out.
+  const words = (registers + 31) >>> 5
+  const intoBits = new Uint32Array(blocks.length * words)
+  const outBits = new Uint32Array(blocks.length * words)
+  const written = new Uint32Array(blocks.length * words)
   for (let at = 0; at < blocks.length; at++) {
     const { insts, next } = blocks[at]
-    const entry = new Live(registers)
-    const writes = new Bits(registers)
+    const row = at * words
+    const entry: Register[] = []
     const leads: number[] = []
     for (let index = 0; index < insts.length; index++) {
       const inst = insts[index]
       const reads = readsOf(inst)
-      for (let one = 0; one < reads.length; one++) if (!writes.has(reads[one])) entry.add(reads[one])
+      for (let one = 0; one < reads.length; one++) {
+        const word = row + (reads[one] >>> 5)
+        const bit = 1 << (reads[one] & 31)
+        if (((written[word] | intoBits[word]) & bit) !== 0) continue
+        intoBits[word] |= bit
+        entry.push(reads[one])
+      }
       const wrote = writesOf(inst)
-      for (let one = 0; one < wrote.length; one++) writes.add(wrote[one])
+      for (let one = 0; one < wrote.length; one++) written[row + (wrote[one] >>> 5)] |= 1 << (wrote[one] & 31)
       if (inst.op === 'branch') leads.push(places.get(inst.to)!)
     }
     if (next) leads.push(places.get(next)!)
     successors.push(leads)
     into.push(entry)
-    out.push(new Live(registers))
-    written.push(writes)
+    out.push([])
   }
   // How much of what a successor needs has been seen: lists only grow, so that the rest is what is new.
   const seen: number[][] = successors.map((leads) => leads.map(() => 0))
@@ -73,56 +84,33 @@ function liveness({ blocks, registers }: MachineFn): Register[][] {
     changed = false
     for (let at = blocks.length - 1; at >= 0; at--) {
       const live = out[at]
-      const before = live.list.length
+      const row = at * words
+      const before = live.length
       const leads = successors[at]
       for (let one = 0; one < leads.length; one++) {
-        const { list } = into[leads[one]]
-        for (let index = seen[at][one]; index < list.length; index++) live.add(list[index])
+        const list = into[leads[one]]
+        for (let index = seen[at][one]; index < list.length; index++) {
+          const word = row + (list[index] >>> 5)
+          const bit = 1 << (list[index] & 31)
+          if ((outBits[word] & bit) !== 0) continue
+          outBits[word] |= bit
+          live.push(list[index])
+        }
         seen[at][one] = list.length
       }
-      if (live.list.length === before) continue
+      if (live.length === before) continue
       changed = true
       const entry = into[at]
-      const writes = written[at]
-      for (let index = before; index < live.list.length; index++) {
-        if (!writes.has(live.list[index])) entry.add(live.list[index])
+      for (let index = before; index < live.length; index++) {
+        const word = row + (live[index] >>> 5)
+        const bit = 1 << (live[index] & 31)
+        if (((written[word] | intoBits[word]) & bit) !== 0) continue
+        intoBits[word] |= bit
+        entry.push(live[index])
       }
     }
   }
-  return out.map(({ list }) => list)
-}
-
-/** Registers, a bit for each. */
-class Bits {
-  readonly #words: Uint32Array
-
-  constructor(registers: number) {
-    this.#words = new Uint32Array((registers + 31) >>> 5)
-  }
-
-  has(register: Register): boolean {
-    return (this.#words[register >>> 5] & (1 << (register & 31))) !== 0
-  }
-
-  add(register: Register): void {
-    this.#words[register >>> 5] |= 1 << (register & 31)
-  }
-}
-
-/** Registers, each once, in the order in which they came. */
-class Live {
-  readonly list: Register[] = []
-  readonly #has: Bits
-
-  constructor(registers: number) {
-    this.#has = new Bits(registers)
-  }
-
-  add(register: Register): void {
-    if (this.#has.has(register)) return
-    this.#has.add(register)
-    this.list.push(register)
-  }
+  return out
 }
 
 class Graph {
@@ -244,9 +232,11 @@ class Graph {
   }
 
   #connect(a: Register, b: Register): void {
-    if (a === b || this.#areConnected(a, b)) return
-    this.#edges[a * this.#words + (b >>> 5)] |= 1 << (b & 31)
-    this.#edges[b * this.#words + (a >>> 5)] |= 1 << (a & 31)
+    const edges = this.#edges
+    const word = a * this.#words + (b >>> 5)
+    if (a === b || (edges[word] & (1 << (b & 31))) !== 0) return
+    edges[word] |= 1 << (b & 31)
+    edges[b * this.#words + (a >>> 5)] |= 1 << (a & 31)
     this.#neighbours[a].push(b)
     this.#neighbours[b].push(a)
     this.#degrees[a]++
@@ -406,9 +396,12 @@ class Graph {
   /** The lowest that no neighbour has, or one that spares a copy; undefined: none is left. */
   #freeColour(node: Register, partners: readonly Register[] = []): number | undefined {
     let taken = 0
+    const alias = this.#alias
     const others = this.#neighbours[node]
     for (let at = 0; at < others.length; at++) {
-      const colour = this.#colour[this.#find(others[at])]
+      let root = others[at]
+      while (alias[root] !== root) root = alias[root]
+      const colour = this.#colour[root]
       if (colour !== undefined) taken |= 1 << colour
     }
     let wanted = 0

@@ -2,7 +2,7 @@
 import type { Code } from '../asm.js'
 import { allocate } from './allocate.js'
 import { checkUses } from './check.js'
-import { type Flow, flowOf } from './dominators.js'
+import { Flow, flowOf } from './dominators.js'
 import { emit } from './emit.js'
 import type { Fn } from './ir.js'
 import { lower } from './lower.js'
@@ -46,13 +46,15 @@ export function optimize(fn: Fn, known?: Flow): void {
   let flow = known
   let straighter = true
   for (let round = 0; round < 20; round++) {
-    flow ??= flowOf(fn)
+    // What straightens leaves the blocks in order.
+    flow ??= round === 0 ? flowOf(fn) : new Flow(fn.blocks)
     const simplifier = new Simplifier(fn, flow)
     const simpler = simplifier.run()
     if (simplifier.reshaped) flow = undefined
     // Where nothing changed there is nothing new to be found either.
-    const fewer: boolean = (simpler || straighter) && removeDead(fn)
-    straighter = (simpler || fewer || flow === undefined || round === 0) && straighten(fn)
+    const looked: boolean = simpler || straighter
+    const fewer: boolean = looked && removeDead(fn)
+    straighter = (simpler || fewer || flow === undefined || round === 0) && straighten(fn, looked)
     if (straighter) flow = undefined
     const joined = mergeBounds(fn)
     if (!simpler && !straighter && !joined) break

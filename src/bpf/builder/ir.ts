@@ -444,7 +444,9 @@ export function reversePostorder(entry: Block): Block[] {
       top--
       continue
     }
-    const next = (edge === 1 ? noOf(end) : yesOf(end))?.to
+    // Asked more often than anything else here.
+    const next =
+      edge === 0 ? yesOf(end)?.to : end.op === 'branch' || end.op === 'bounds' ? end.no.to : undefined
     if (!next || next.walk === walk) continue
     next.walk = walk
     path.push(next)

@@ -6,7 +6,7 @@ import { type AssembledProgram, assemble } from '../assembler.js'
 import type { Verdict } from '../constants.js'
 import type { LoadOptions } from '../load.js'
 import { BtfError } from '../btf/index.js'
-import { probeFrags } from '../features.js'
+import { takesFrags } from '../features.js'
 import { requireForm } from '../map-fit.js'
 import { BpfProgram } from '../program.js'
 import { compile } from './compile.js'
@@ -130,8 +130,7 @@ export class XdpDefinition {
    * agree in it (kernel/bpf/core.c: __bpf_prog_map_compatible).
    */
   get loadsWithFrags(): boolean {
-    // The probe is for older kernels with newer features: it costs as much as loading a small program.
-    return this.frags && (kernelAtLeast(5, 18) || probeFrags().available)
+    return this.frags && takesFrags()
   }
 
   /**

@@ -109,10 +109,10 @@ function withoutResult(inst: Inst): Inst {
   return inst
 }
 
-/** Straightens the control flow; true when anything changed. */
-export function straighten(fn: Fn): boolean {
+/** Straightens the control flow; true when anything changed. `isOrdered`: the blocks are in order already, as `removeDead` leaves them. */
+export function straighten(fn: Fn, isOrdered = false): boolean {
   // Each of the steps leaves the blocks in this order, and numbered.
-  fn.blocks = reversePostorder(fn.blocks[0])
+  if (!isOrdered) fn.blocks = reversePostorder(fn.blocks[0])
   let changed = false
   for (let again = true; again;) {
     again = skipEmpty(fn) || mergeLines(fn) || mergeEqual(fn)
@@ -322,9 +322,12 @@ export function shareReturns(fn: Fn): void {
   }
 }
 
-/** A check for some bytes that is directly followed by one for more, from the same place and failing alike, checks for all at once. */
+/**
+ * A check for some bytes that is directly followed by one for more, from the same place and failing alike, checks for all at once.
+ * For blocks in order, as `straighten` leaves them.
+ */
 export function mergeBounds(fn: Fn): boolean {
-  const entered = entries(reversePostorder(fn.blocks[0]))
+  const entered = entries(fn.blocks)
   let changed = false
   for (const block of fn.blocks) {
     for (;;) {

@@ -224,6 +224,7 @@ describe('simplify', () => {
 describe('shape', () => {
   test('a check that a larger one follows is made for both', () => {
     const sketch = new Sketch(4).bounds(0, 1, 14, 1, 3).bounds(1, 1, 34, 2, 3).return(2, 2n).return(3, 3n)
+    straighten(sketch.fn)
     assert.ok(mergeBounds(sketch.fn))
     optimize(sketch.fn)
     assert.deepEqual(text(sketch.fn), ['0():', 'v1+34 → 2() 3()', '2():', 'return 2', '3():', 'return 3'])
@@ -235,6 +236,7 @@ describe('shape', () => {
       .bounds(1, 1, 34, 2, 3)
       .return(2, 2n)
       .return(3, 3n)
+    straighten(sketch.fn)
     assert.ok(!mergeBounds(sketch.fn))
   })
   test('what nothing needs goes, parameters of loops too', () => {
