@@ -117,6 +117,11 @@ const advices: readonly (readonly [RegExp, Advice])[] = [
   [/infinite loop/, 'Change something in each round that leads to the end of the loop: nothing does here.'],
   [/back-edge/, 'Unroll the loop, or load with CAP_BPF: loops are for the privileged, and for kernel 5.3.'],
   [
+    // BPF_COMPLEXITY_LIMIT_JMP_SEQ
+    /sequence of \d+ jumps is too complex/,
+    'The verifier follows at most 8192 comparisons in a row: look for what is compared with in a map.',
+  ],
+  [
     /program is too large|too complex|too many states|insns? limit|too many instructions/,
     'The verifier follows a million steps over all paths: make loops shorter, use bpf_loop, or split the program by tail calls.',
   ],

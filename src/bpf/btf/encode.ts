@@ -15,7 +15,7 @@ import {
 /** Strings, each once, by their offsets. Offset 0 is the empty string. */
 export class StringTable {
   readonly #offsets = new Map<string, number>([['', 0]])
-  #chunks: Uint8Array[] = [Uint8Array.of(0)]
+  #text = '\0'
   #length = 1
 
   /** Size in bytes. */
@@ -29,18 +29,15 @@ export class StringTable {
     const string = end < 0 ? text : text.slice(0, end)
     const known = this.#offsets.get(string)
     if (known !== undefined) return known
-    const chunk = Buffer.from(`${string}\0`)
     const offset = this.#length
     this.#offsets.set(string, offset)
-    this.#chunks.push(chunk)
-    this.#length += chunk.length
+    this.#text += `${string}\0`
+    this.#length += Buffer.byteLength(string) + 1
     return offset
   }
 
   encode(): Uint8Array {
-    const bytes = Buffer.concat(this.#chunks, this.#length)
-    this.#chunks = [bytes]
-    return bytes
+    return Buffer.from(this.#text)
   }
 }
 

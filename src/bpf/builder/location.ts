@@ -59,7 +59,7 @@ function nearestCaller(frameLimit: number): SourceLocation | undefined {
   const holder: { stack?: unknown } = {}
   try {
     // The frames themselves: formatting them as text costs ten times as much.
-    Error.prepareStackTrace = (_, frames) => frames
+    Error.prepareStackTrace = framesThemselves
     Error.stackTraceLimit = frameLimit
     Error.captureStackTrace(holder, statementLocation)
     const frames = holder.stack as NodeJS.CallSite[]
@@ -74,6 +74,8 @@ function nearestCaller(frameLimit: number): SourceLocation | undefined {
     Error.stackTraceLimit = stackTraceLimit
   }
 }
+
+const framesThemselves = (_: Error, frames: NodeJS.CallSite[]): NodeJS.CallSite[] => frames
 
 const own = new Map<string, boolean>()
 

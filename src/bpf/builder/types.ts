@@ -3,13 +3,14 @@ import type { AssembledProgram } from '../assembler.js'
 import {
   BtfBuilder,
   type BtfHandle,
+  type LineInfo,
   encodeFuncInfo,
   encodeLineInfo,
   loadBtf,
   takesBtf,
 } from '../btf/index.js'
 import type { ProgramTypeInfo } from '../load.js'
-import { sourceText } from '../source.js'
+import { type SourceLocation, sourceText } from '../source.js'
 import type { Kind } from './kinds.js'
 import type { MapDefinition } from './maps.js'
 
@@ -72,29 +73,28 @@ export function loadTypes(
 }
 
 /** A record wherever the line changes, and at the start of every function, where the kernel insists on one. */
-function linesOf({ lines, functions }: AssembledProgram) {
+function linesOf({ lines, functions }: AssembledProgram): LineInfo[] {
   const starts = new Set(functions.map(({ index }) => index))
-  const records = lines.map(({ index, source }) => ({
-    insn: index,
-    file: source.file,
-    line: source.line,
-    column: source.column,
-    text: sourceText(source) ?? '',
-  }))
+  const places = lines.slice()
   for (const start of starts) {
-    if (records.some(({ insn }) => insn === start)) continue
-    const next = records.find(({ insn }) => insn > start) ?? records.at(-1)
-    records.push(
-      next
-        ? { ...next, insn: start }
-        : { insn: start, file: 'generated', line: 1, column: 1, text: 'generated' },
-    )
+    if (places.some(({ index }) => index === start)) continue
+    const next = places.find(({ index }) => index > start) ?? places.at(-1)
+    places.push({ index: start, source: next?.source ?? GENERATED })
   }
-  records.sort((a, b) => a.insn - b.insn)
-  return records.filter((record, index) => {
-    const before = records[index - 1] as typeof record | undefined
-    return starts.has(record.insn) || before?.line !== record.line || before.file !== record.file
-  })
+  places.sort((a, b) => a.index - b.index)
+  const records: LineInfo[] = []
+  let before: SourceLocation | undefined
+  for (const { index, source } of places) {
+    const { file, line, column } = source
+    if (before?.line !== line || before.file !== file || starts.has(index)) {
+      records.push({ insn: index, file, line, column, text: sourceText(source) ?? '' })
+    }
+    before = source
+  }
+  return records
 }
+
+/** Where generated programs stand. */
+const GENERATED: SourceLocation = { file: 'generated', line: 1, column: 1, text: 'generated' }
 
 const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=\d)/, '_')

@@ -15,8 +15,9 @@ import {
   defineMap,
   defineXdp,
 } from '../../../src/bpf/builder/index.js'
+import { call, exit, jumpIf, label, mov, r0 } from '../../../src/bpf/asm.js'
 import { bytes, counter, struct, u32 } from '../../../src/bpf/codec.js'
-import { VerifierError } from '../../../src/bpf/index.js'
+import { BpfProgram, VerifierError } from '../../../src/bpf/index.js'
 import { OptionError } from '../../../src/kernel/errors.js'
 
 const file = fileURLToPath(new URL('../../../../test/bpf/builder/errors.test.ts', import.meta.url))
@@ -453,5 +454,15 @@ describe('a program that the verifier rejects', () => {
       return undefined
     })
     assert.match(error.line, /too large|too complex|infinite/)
+  })
+
+  test('too many comparisons in a row', () => {
+    const tests = Array.from({ length: 8200 }, (_, one) => jumpIf(r0, '==', one, 'out'))
+    const code = [call('get_prandom_u32'), tests, mov(r0, 2), label('out'), exit()]
+    assert.throws(() => BpfProgram.load({ type: 'xdp', code }), {
+      name: 'VerifierError',
+      line: /too complex/,
+      hint: /8192 comparisons/,
+    })
   })
 })
