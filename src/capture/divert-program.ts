@@ -47,7 +47,7 @@ export interface DivertProgramOptions {
 export function defineDivert({ queues, filter, longest }: DivertProgramOptions): XdpDefinition {
   const sockets = socketMap(queues)
   return defineXdp('xdp_divert', (x) => {
-    requireMatch(x, filter)
+    requireMatch(x, filter, 'pass', 'packet')
     x.if(x.packet.fullLength.gt(longest), () => {
       x.lookup(tooLongMap, 0).orReturn('pass').increment()
       return 'pass'

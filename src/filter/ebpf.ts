@@ -5,7 +5,7 @@ import { disassemble } from '../bpf/disassemble.js'
 import { withoutLocations } from '../bpf/builder/location.js'
 import type { VariableKey } from '../bpf/builder/trace.js'
 import type { FilterCode } from './linear.js'
-import { Translation } from './translate.js'
+import { Translation, type FilterLength } from './translate.js'
 
 /**
  * Whether the packet matches, for use in a program: `x.if(matchFilter(x, filter), …)`. The filter's code is put here, and runs
@@ -34,13 +34,18 @@ export function matchFilter<R>(x: Xdp<R>, filter: FilterCode): Condition {
 
 /**
  * Goes on only with packets that match; with all of them where there is no filter. The others get `verdict`, by default `pass`: the
- * hook by which a program takes a filter in front.
+ * hook by which a program takes a filter in front. `length` is what `len` means.
  */
-export function requireMatch(x: Xdp, filter: FilterCode | undefined, verdict: Verdict = 'pass'): void {
+export function requireMatch(
+  x: Xdp,
+  filter: FilterCode | undefined,
+  verdict: Verdict = 'pass',
+  length: FilterLength = 'first buffer',
+): void {
   if (!filter) return
   const { tracer } = x
   withoutLocations(() => {
-    const [matched, rejected] = new Translation(tracer, filter.program).run()
+    const [matched, rejected] = new Translation(tracer, filter.program, length).run()
     tracer.moveTo(rejected)
     x.return(verdict)
     tracer.moveTo(matched)

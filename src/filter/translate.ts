@@ -41,10 +41,14 @@ const ALU: Record<Exclude<Operator, '/' | '%' | '<<' | '>>'>, AluKind> = {
 const COMPARISONS: Record<Tested, Comparison> = { '=': '==', '>': '>', '>=': '>=', '&': '&' }
 const SIZES = { 1: 'u8', 2: 'u16', 4: 'u32' } as const
 
+/** What `len` is of a packet in several buffers: the length of the first of them, or of all (kernel 5.18, for xdp_get_buff_len). */
+export type FilterLength = 'first buffer' | 'packet'
+
 /** Puts a filter's code where the tracer is. */
 export class Translation {
   readonly #tracer: Tracer
   readonly #program: readonly Instruction[]
+  readonly #length: FilterLength
   /** Bits of what is read at or behind each instruction before it is written. */
   readonly #live: Int32Array
   readonly #entry: Point
@@ -59,9 +63,10 @@ export class Translation {
   /** What was swapped to make a value: comparing before swapping is the same, and shorter. */
   readonly #swapped = new Map<Operand, { raw: Operand; bits: 16 | 32 }>()
 
-  constructor(tracer: Tracer, program: readonly Instruction[]) {
+  constructor(tracer: Tracer, program: readonly Instruction[], length: FilterLength = 'first buffer') {
     this.#tracer = tracer
     this.#program = program
+    this.#length = length
     this.#live = lifetimes(program)
     this.#entry = { ...tracer.point }
     this.#accept = tracer.newBlock(this.#entry.versions)
@@ -119,7 +124,10 @@ export class Translation {
         return this.#set(A, BigInt(k))
       case LOAD_LENGTH: {
         const { data, end } = this.#tracer.point.packet
-        const length = this.#tracer.alu('sub', 64, end, data)
+        const length =
+          this.#length === 'packet'
+            ? this.#tracer.call('xdp_get_buff_len', [this.#tracer.context])
+            : this.#tracer.alu('sub', 64, end, data)
         return this.#set(A, this.#tracer.alu('and', 64, length, LOW))
       }
       case LOAD_CELL:

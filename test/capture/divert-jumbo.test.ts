@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
 import { DivertSource } from '../../src/capture/divert-source.js'
 import type { Lab } from '../../src/lab/index.js'
+import { compileFilter } from '../../src/filter/index.js'
 import { buildPacket } from '../../src/packet/index.js'
 import { readFileBytes } from '../packet/pcap-files.js'
 import { createTestLab, needsRoot } from '../support/lab.js'
@@ -106,6 +107,37 @@ for i in range(30): s.sendto(bytes((i + j * 7) & 255 for j in range(44 * 1400 + 
         assert.equal(source.stats().dropped.kernel, 0)
       })
     }
+  }
+
+  for (const xdpMode of ['native', 'generic'] as const) {
+    test(`are filtered by all of their length, ${xdpMode}`, async (t) => {
+      const lab = createTestLab(t, { mtu: 9000 })
+      const { interface: name, namespace } = lab.a
+      const send = senderAt(t, lab.b)
+      const frames = [100, 2500, 3900, 3958, 3959, 4500, 8900].map((length) =>
+        buildPacket({
+          ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+          udp: { srcPort: 1, dstPort: 2 },
+          payload: 'x'.repeat(length),
+        }),
+      )
+      for (const words of ['greater 4000', 'less 4000', 'len > 8000 and udp', 'len = 4542 or len < 200']) {
+        const filter = compileFilter(words)
+        const source = await DivertSource.open({ interface: name, namespace, xdpMode, filter })
+        const sink = new Keeper(carries(17))
+        source.start(sink)
+        for (const frame of frames) send(frame)
+        const expected = frames.filter((frame) => filter.matches(frame, 0, frame.length, frame.length))
+        await until('they have come', () => sink.packets.length >= expected.length)
+        await source.close()
+        const lengths = sink.packets.map(({ length }) => length)
+        assert.deepEqual(
+          lengths,
+          expected.map(({ length }) => length),
+          words,
+        )
+      }
+    })
   }
 
   test('are cut at the snap length', async (t) => {
