@@ -188,6 +188,11 @@ export class DivertSource implements PacketSource {
     return this.#kernel
   }
 
+  /** See `LiveSource.makePromiscuous`. */
+  makePromiscuous(): void {
+    this.#live.makePromiscuous()
+  }
+
   start(sink: PacketSink): void {
     this.#live.start(sink)
     if (!this.#live.isPaused) this.#pace.start()

@@ -3,6 +3,7 @@ import {
   StateError,
   UnsupportedError,
   getInterface,
+  makePromiscuous,
   type Interface,
   type Namespace,
 } from '../kernel/index.js'
@@ -46,6 +47,7 @@ export class LiveSource {
   readonly #namespace: Namespace | undefined
   readonly #handover = new Handover()
   #link: LinkWatch | undefined
+  #letGo: (() => void) | undefined
   #sink: PacketSink | undefined
   #timer: NodeJS.Timeout | undefined
   #hasEnded = false
@@ -56,6 +58,11 @@ export class LiveSource {
     this.snapLength = snapLength
     this.batch.linkType = LINKTYPE_ETHERNET
     this.batch.verdict = verdict
+  }
+
+  /** Has the interface take what is not addressed to it, until `close`. Throws `KernelError` (EPERM without CAP_NET_RAW). */
+  makePromiscuous(): void {
+    if (!this.#hasEnded) this.#letGo ??= makePromiscuous(this.#device.name, this.#namespace)
   }
 
   get isStarted(): boolean {
@@ -153,6 +160,8 @@ export class LiveSource {
     this.#hasEnded = true
     this.batch.clear()
     this.#handover.close()
+    this.#letGo?.()
+    this.#letGo = undefined
     this.#link?.close()
     clearInterval(this.#timer)
   }

@@ -64,10 +64,14 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
       }
       const source = await openDivert(sockets, options.lenient ?? false, report)
       for (const { message } of source.warnings) report.warning(message)
-      return source
+      return promiscuous(source, options, report)
     }
     case 'mirror':
-      return MirrorSource.open({ ...common, queues: queuesOf(options, report), ringBytes, xdpMode, latency })
+      return promiscuous(
+        MirrorSource.open({ ...common, queues: queuesOf(options, report), ringBytes, xdpMode, latency }),
+        options,
+        report,
+      )
     case 'packet':
       return PacketRing.open({
         ...common,
@@ -76,6 +80,21 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
         ...(ringBytes !== undefined && ringShape(ringBytes, latency)),
       })
   }
+}
+
+/** The source, with its interface taking what is not addressed to it if that is wanted: a capture without that is better than none. */
+function promiscuous<Source extends MirrorSource | DivertSource>(
+  source: Source,
+  options: CheckedCapture,
+  report: Report,
+): Source {
+  if (options.promiscuous === false) return source
+  try {
+    source.makePromiscuous()
+  } catch (error) {
+    report.warning(`${source.name} takes only what is addressed to it: ${(error as Error).message}`)
+  }
+  return source
 }
 
 /** The queues to take. Those that are not there are left out where that may be; where none is there, that is an error. */

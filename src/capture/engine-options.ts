@@ -24,7 +24,7 @@ export interface CaptureOptions {
   snapLength?: number | undefined
   /** Consents to `divert` on loopback, or an interface that carries a default route or an SSH connection. */
   takeTraffic?: boolean | undefined
-  /** Have the interface take what is not addressed to it; `packet` only. Default true. */
+  /** Have the interface take what is not addressed to it, while the capture is open. Default true. */
   promiscuous?: boolean | undefined
   /** Packets that may wait between the source and the consumer. Default 10000. */
   buffer?: number | undefined

@@ -96,6 +96,11 @@ export class MirrorSource implements PacketSource {
     )
   }
 
+  /** See `LiveSource.makePromiscuous`. */
+  makePromiscuous(): void {
+    this.#live.makePromiscuous()
+  }
+
   start(sink: PacketSink): void {
     this.#live.start(sink)
     this.#watch()

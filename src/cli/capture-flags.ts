@@ -87,7 +87,7 @@ function addOwnFlags(command: Command): Command {
     .option('-e, --link-header', 'the link header')
     .option('-q, --quiet', 'less of what headers say')
     .option('-S, --absolute-sequence', 'TCP sequence numbers as they are')
-    .option('-p, --no-promiscuous', 'leave the interface as it is, in packet mode')
+    .option('-p, --no-promiscuous', 'leave the interface as it is, not promiscuous')
     .addOption(
       new Option('-l, --line-buffered', 'as in tcpdump: lines are printed as they come anyway').hideHelp(),
     )

@@ -1,7 +1,7 @@
 // Forwards packets between two devices, or back out of one, without copying them.
 import { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { StateError, XdpError } from '../kernel/index.js'
+import { StateError, XdpError, makePromiscuous } from '../kernel/index.js'
 import { XdpGroup, type PacketHandler, type RunOptions, type XdpSocket } from '../xsk/index.js'
 import {
   checkForward,
@@ -12,7 +12,6 @@ import {
 } from './options.js'
 import { loadForward } from './program.js'
 import { Pipeline } from './pipeline.js'
-import { makePromiscuous } from './promiscuous.js'
 import type { ForwardWay, StageHandler } from './stage.js'
 import type { StageThread } from './stage-thread.js'
 import {

@@ -339,6 +339,24 @@ suite('modes of capture', { skip: needsRoot }, () => {
     },
   )
 
+  test('an interface is promiscuous while it is captured, unless that is not wanted', async (t) => {
+    const lab = createTestLab(t)
+    const promiscuity = async () => {
+      const { stdout } = await lab.exec('a', 'ip', ['-d', 'link', 'show', lab.a.interface])
+      return Number(/promiscuity (\d+)/.exec(stdout)?.[1])
+    }
+    const before = await promiscuity()
+    for (const mode of MODES) {
+      const engine = await openAt(t, lab, { mode })
+      assert.equal(await promiscuity(), before + 1, mode)
+      await engine.close()
+      assert.equal(await promiscuity(), before, mode)
+      const other = await openAt(t, lab, { mode, promiscuous: false })
+      assert.equal(await promiscuity(), before, mode)
+      await other.close()
+    }
+  })
+
   test('queues that are not there are refused, and never make all of them be taken', async (t) => {
     const lab = createTestLab(t)
     for (const mode of ['divert', 'mirror'] as const) {
