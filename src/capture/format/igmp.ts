@@ -50,7 +50,7 @@ function printQuery(line: Line, at: number, length: number): void {
   if (group === '0.0.0.0') return
   line.add(` [gaddr ${group}`)
   const sources = line.u16(at + 10)
-  if (length < 12 + 4 * sources) line.add(` [invalid number of sources ${sources}]`)
+  if (length < 12 + 4 * sources) line.add(' [invalid number of sources]')
   else if (sources > 0) {
     line.add(line.verbosity > 1 ? sourcesText(line, at + 12, sources) : `, ${sources} source(s)`)
   }
