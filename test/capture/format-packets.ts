@@ -305,7 +305,6 @@ export const described: PacketDescription[] = [
     '11ff0000e0010101027d00010a000009',
     '11640000e0010101027d00050a000009',
     '99000000',
-    '160000',
   ].map((hex) => ({
     ipv4: { src: '192.0.2.1', dst: '224.0.0.1', ttl: 1, protocol: 2 },
     payload: Buffer.from(hex, 'hex'),
