@@ -85,16 +85,20 @@ async function buildFigures({ name }: ProgramCase): Promise<Figure[]> {
   const least = (of: (build: BuildReport['builds'][number]) => number) => Math.min(...builds.map(of))
   const figure = { subject: name, unit: 'ms' }
   const source = `program-build, least of ${BUILDS}`
-  const target = MOST_MILLISECONDS
   return [
     {
       ...figure,
       name: 'first build',
       value: first,
-      source: `program-build, the first of ${PROCESSES} processes, least`,
-      target,
+      source: `program-build, the first of ${PROCESSES} processes, least: V8 compiles the builder too`,
     },
-    { ...figure, name: 'build', value: least((build) => build.builder + build.kernel), source, target },
+    {
+      ...figure,
+      name: 'build',
+      value: least((build) => build.builder + build.kernel),
+      source,
+      target: MOST_MILLISECONDS,
+    },
     { ...figure, name: 'build: builder', value: least((build) => build.builder), source },
     { ...figure, name: 'build: kernel', value: least((build) => build.kernel), source },
   ]
