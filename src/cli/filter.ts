@@ -56,8 +56,7 @@ one too large for what is asked.`,
       const stages = filter.explain()
       if (explain) {
         for (const stage of STAGES) {
-          const text = unlessTooLarge(() => stages[stage])
-          parts.push(`${stage}:\n${indented(text instanceof FilterError ? sentenceOf(text) : text)}`)
+          parts.push(`${stage}:\n${indented(stages[stage])}`)
         }
       }
       if (one) parts.push(stages[one])
@@ -72,32 +71,18 @@ one too large for what is asked.`,
 
 const indented = (text: string): string => text.trimEnd().replaceAll(/^(?=.)/gm, '  ')
 
-/** What a back end makes of a filter, or why it takes none of that size. */
-function unlessTooLarge<T>(make: () => T): T | FilterError {
-  try {
-    return make()
-  } catch (error) {
-    if (error instanceof FilterError && error.code === 'XDP_FILTER_TOO_LARGE') return error
-    throw error
-  }
-}
-
-/** What is wrong, without the expression that it points into: there it is all of it. */
-const sentenceOf = ({ message }: FilterError): string => message.split('\n', 1)[0]
-
-/** What runs a filter in the kernel, and how much of it there is, or why it does not. Files take every filter. */
+/** What runs a filter in the kernel, and how much of it there is. */
 function summaryOf(filter: Filter): string {
-  const forms = [
-    { name: 'classic BPF', code: unlessTooLarge(() => filter.toClassicBpf()) },
-    { name: 'eBPF', code: unlessTooLarge(() => filter.toEbpf()) },
-  ]
-  const sizes: string[] = []
-  const faults: string[] = []
-  for (const { name, code } of forms) {
-    if (code instanceof FilterError) faults.push(`not as ${name}: ${sentenceOf(code)}`)
-    else sizes.push(`${code.length / 8}${sizes.length === 0 ? ' instructions' : ''} of ${name}`)
+  const ebpf = filter.toEbpf().length / 8
+  try {
+    const classic = filter.toClassicBpf().length / 8
+    return `a right filter: ${classic} instructions of classic BPF, ${ebpf} of eBPF`
+  } catch (error) {
+    if (!(error instanceof FilterError && error.code === 'XDP_FILTER_TOO_LARGE')) throw error
+    // Without the expression that it points into: there it is all of it.
+    const [sentence] = error.message.split('\n', 1)
+    return `a right filter: ${ebpf} instructions of eBPF\nnot as classic BPF: ${sentence}`
   }
-  return [`a right filter: ${sizes.join(', ') || 'for files alone'}`, ...faults].join('\n')
 }
 
 /** One line on what matches in a capture file. */
