@@ -229,13 +229,6 @@ export class GroupParts {
     queues: readonly number[]
     maxQueues: number
   } {
-    // From JavaScript, a word of its own letters would be queues.
-    if (queues !== 'all' && typeof queues !== 'object')
-      throw new OptionError(
-        'queues',
-        `"${String(queues)}" names no queues`,
-        'Use "all", or a list of numbers.',
-      )
     const count = countQueues(name, { namespace })
     const isKnown = count.source !== 'default' && (count.source !== 'link' || count.rx === 1)
     if (queues === 'all' && !isKnown) {
@@ -363,6 +356,7 @@ function checkDevices(options: XdpGroupOptions, devices: readonly GroupDevice[])
     if (typeof name !== 'string' || name === '') {
       throw new OptionError(i === 0 ? 'interface' : 'others', 'No interface was named')
     }
+    // A word would be taken for a list of its letters.
     if (queues !== 'all' && !Array.isArray(queues)) {
       throw new OptionError(
         'queues',
