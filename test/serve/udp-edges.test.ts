@@ -14,7 +14,7 @@ import {
 import { createUdpServer } from '../../src/serve/index.js'
 import { needsRoot, openDescriptors } from '../support/lab.js'
 import { attachedAt, openAt, until } from '../support/xsk.js'
-import { echo, ipv6, script, serve, serverAt } from './udp-lab.js'
+import { assertEchoes, echo, ipv6, script, serve, serverAt } from './udp-lab.js'
 
 /** Sends frames from end `b` and gathers the UDP frames that come back there. */
 async function wire(t: TestContext, lab: Lab) {
@@ -105,21 +105,7 @@ describe('a UDP server, in the rare cases', { skip: needsRoot }, () => {
       message.reply()
     })
     for (const host of [lab.a.ipv4, ipv6(lab.a)]) {
-      const sizes = await script<number[]>(
-        lab,
-        'b',
-        `const socket = await open('${host}')
-        const sizes = []
-        for (const size of [1400, 1500, 9000, 65_000]) {
-          const payload = Buffer.from(Array.from({ length: size }, (_, i) => i * 3))
-          const { message, sender } = await ask(socket, payload, ${port}, '${host}')
-          if (!message.equals(payload) || sender.address !== '${host}') throw new Error(size)
-          sizes.push(message.length)
-        }
-        socket.close()
-        say(sizes)`,
-      )
-      assert.deepEqual(sizes, [1400, 1500, 9000, 65_000])
+      await assertEchoes(lab, host, port, [1400, 1500, 9000, 65_000])
     }
     assert.deepEqual(
       seen,

@@ -73,6 +73,30 @@ const ask = async (socket, payload, port, host) => {
 }
 `
 
+/** Sends datagrams of these sizes to an echo at end `a`, one after the other: each comes back as it was, from where it went. */
+export async function assertEchoes(
+  lab: Lab,
+  host: string,
+  port: number,
+  sizes: readonly number[],
+): Promise<void> {
+  const echoed = await script<number[]>(
+    lab,
+    'b',
+    `const socket = await open('${host}')
+    const sizes = []
+    for (const size of ${JSON.stringify(sizes)}) {
+      const payload = Buffer.from(Array.from({ length: size }, (_, i) => i * 3))
+      const { message, sender } = await ask(socket, payload, ${port}, '${host}')
+      if (!message.equals(payload) || sender.address !== '${host}' || sender.port !== ${port}) throw new Error(size)
+      sizes.push(message.length)
+    }
+    socket.close()
+    say(sizes)`,
+  )
+  assert.deepEqual(echoed, sizes)
+}
+
 /** Runs a command at an end, which must succeed. */
 export async function run(lab: Lab, end: EndId, ...command: string[]): Promise<string> {
   const { stdout, stderr, status } = await lab.exec(end, command[0], command.slice(1))

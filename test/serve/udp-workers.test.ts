@@ -10,7 +10,7 @@ import { createUdpServer, type UdpWorkerServer, type UdpWorkerServerOptions } fr
 import type { GroupWorker } from '../../src/xsk/index.js'
 import { createTestLab, descriptorsBeside, needsRoot, openDescriptors } from '../support/lab.js'
 import { attachedAt, until } from '../support/xsk.js'
-import { dump, ipv6, run, script } from './udp-lab.js'
+import { assertEchoes, dump, ipv6, run, script } from './udp-lab.js'
 import type { UdpTestData } from './udp-worker.js'
 
 type Options = Partial<UdpWorkerServerOptions> & { workerData?: UdpTestData }
@@ -155,21 +155,7 @@ describe('a UDP server with workers', { skip: needsRoot }, () => {
   it('gives the workers what the kernel is left with: fragments, and longer answers', async (t) => {
     const { lab, server, port } = await serve(t, { workerData: { echo: true } })
     for (const host of [lab.a.ipv4, ipv6(lab.a)]) {
-      const sizes = await script<number[]>(
-        lab,
-        'b',
-        `const socket = await open('${host}')
-        const sizes = []
-        for (const size of [1, 1400, 9000, 65_000]) {
-          const payload = Buffer.from(Array.from({ length: size }, (_, i) => i * 3))
-          const { message, sender } = await ask(socket, payload, ${port}, '${host}')
-          if (!message.equals(payload) || sender.address !== '${host}' || sender.port !== ${port}) throw new Error(size)
-          sizes.push(message.length)
-        }
-        socket.close()
-        say(sizes)`,
-      )
-      assert.deepEqual(sizes, [1, 1400, 9000, 65_000])
+      await assertEchoes(lab, host, port, [1, 1400, 9000, 65_000])
     }
     const { received, receivedByKernel, replied, sentByKernel } = server.counts
     assert.deepEqual([received, receivedByKernel, replied, sentByKernel], [4, 4, 4, 4])
