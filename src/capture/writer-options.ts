@@ -32,8 +32,9 @@ export interface CaptureWriterOptions {
   bufferSize?: number | undefined
   /** `immediate`: as soon as the one before is written, for whoever reads along; `buffered`: in large pieces, or after 0.2 s. Default: `immediate` for `-`. */
   flush?: 'immediate' | 'buffered' | undefined
-  /** Asked at the end of each pcapng file for what to write about the interfaces, by their ids. */
-  statistics?: (() => readonly (InterfaceStatistics | undefined)[]) | undefined
+  /** Asked at the end of each pcapng file for what to write about the interfaces, by their ids; told what was written so far, in all files. */
+  statistics?:
+    ((written: Readonly<WriterStatistics>) => readonly (InterfaceStatistics | undefined)[]) | undefined
   /** Called once when writing fails, with what `failure` then is. */
   onError?: ((error: CaptureWriteError) => void) | undefined
 }

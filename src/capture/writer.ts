@@ -41,6 +41,8 @@ const MOST_WARY_MS = 64_000
 const STATISTICS_LENGTH = encodeStatistics(0, {
   seconds: 0,
   nanoseconds: 0,
+  start: { seconds: 0, nanoseconds: 0 },
+  end: { seconds: 0, nanoseconds: 0 },
   received: 0,
   interfaceDropped: 0,
   accepted: 0,
@@ -345,7 +347,7 @@ export class CaptureWriter implements AsyncDisposable {
     const chunk = this.#current ?? this.#begin(false) ?? this.#queue.at(-1)
     if (!chunk) return
     if (this.#format === 'pcapng') {
-      for (const [id, statistics] of (this.#options.statistics?.() ?? []).entries()) {
+      for (const [id, statistics] of (this.#options.statistics?.(this.#stats) ?? []).entries()) {
         const block = statistics && encodeStatistics(id, statistics)
         if (!block || chunk.length + block.length > CHUNK) continue
         chunk.bytes.set(block, chunk.length)

@@ -6,13 +6,14 @@ import {
   PacketFormatter,
   loadServices,
   packetToJsonLine,
+  type CaptureWriterOptions,
   type FormatOptions,
   type RotateOptions,
 } from '../capture/index.js'
 import { openTarget, type Target } from '../capture/target.js'
 import type { PacketBatch } from '../packet/pcap-batch.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
-import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
+import type { InterfaceInfo } from '../packet/pcapng-layout.js'
 
 /** Takes packets, and says when it cannot keep up. */
 export interface CaptureOutput {
@@ -44,7 +45,7 @@ export interface OutputOptions {
   /** As soon as possible, in files too. */
   immediate: boolean
   interfaces: readonly InterfaceInfo[]
-  statistics: () => readonly (InterfaceStatistics | undefined)[]
+  statistics: NonNullable<CaptureWriterOptions['statistics']>
   version: string
   onFailure: () => void
 }

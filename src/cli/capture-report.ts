@@ -1,6 +1,9 @@
 // What a capture says about itself on standard error: the statistics line, what was lost where, progress.
 import type { CaptureStatistics } from '../capture/engine.js'
+import type { WriterStatistics } from '../capture/index.js'
 import type { SourceMode } from '../capture/source.js'
+import type { InterfaceStatistics } from '../packet/pcapng-layout.js'
+import type { Time } from '../packet/pcap-time.js'
 import type { KernelStatistics } from '../xsk/index.js'
 
 /** What the modes are called in the statistics line. */
@@ -49,6 +52,33 @@ export function lossSentence(counts: Counts): string | undefined {
   ] as const
   const lost = places.filter(([count]) => count > 0).map(([count, where]) => `${count} ${where}`)
   return lost.length === 0 ? undefined : `lost ${lost.join(', ')}`
+}
+
+/**
+ * What a pcapng file says of its interface at its end. Delivered are the packets that are in the file, or those before it: what
+ * came after the last one that was asked for is in none. `begin` is when packets began to be caught, `Date.now()`.
+ */
+export function fileStatistics(
+  { packets, dropped }: CaptureStatistics,
+  { given, lost }: Readonly<WriterStatistics>,
+  begin: number,
+): InterfaceStatistics {
+  // The millisecond's end: no packet is later.
+  const end = timeOf(Date.now() + 1)
+  const systemDropped = dropped.kernel + dropped.ring
+  return {
+    ...end,
+    start: timeOf(begin),
+    end,
+    received: packets + systemDropped,
+    interfaceDropped: dropped.interface,
+    systemDropped,
+    delivered: given - lost,
+  }
+}
+
+function timeOf(milliseconds: number): Time {
+  return { seconds: Math.floor(milliseconds / 1000), nanoseconds: (milliseconds % 1000) * 1e6 }
 }
 
 const PROGRESS_MS = 250

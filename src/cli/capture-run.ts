@@ -1,7 +1,7 @@
 // One run of `xdp capture`: an engine, an output, and what is said about them.
 import { readFileSync } from 'node:fs'
 import type { CaptureEngine } from '../capture/engine.js'
-import { FileSource } from '../capture/index.js'
+import { FileSource, type WriterStatistics } from '../capture/index.js'
 import { DivertSource } from '../capture/divert-source.js'
 import { OptionError, XdpError, getInterface } from '../kernel/index.js'
 import type { PacketBatch } from '../packet/pcap-batch.js'
@@ -9,7 +9,14 @@ import type { PacketRecord } from '../packet/pcap-record.js'
 import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
 import { textOptions, type CaptureFlags } from './capture-flags.js'
 import { openOutput, type CaptureOutput } from './capture-output.js'
-import { Progress, lossSentence, statisticsLine, xdpStatisticsLine, type Counts } from './capture-report.js'
+import {
+  Progress,
+  fileStatistics,
+  lossSentence,
+  statisticsLine,
+  xdpStatisticsLine,
+  type Counts,
+} from './capture-report.js'
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -27,6 +34,8 @@ export interface RunSettings {
   interval: number | undefined
   /** The kernel's statistics of the sockets too. */
   xdpStatistics: boolean
+  /** When packets began to be caught: `Date.now()`. */
+  begin: number
 }
 
 /** One run: an engine, an output, and what is said about them. */
@@ -154,7 +163,7 @@ export class Capture {
       rotate: isRotated ? { bytes: rotateSize, seconds: rotateSeconds, files: rotateFiles } : undefined,
       immediate: immediate ?? false,
       interfaces: this.#interfaces(),
-      statistics: () => this.#statistics(),
+      statistics: (written) => this.#statistics(written),
       version,
       onFailure: () => this.#finish(),
     })
@@ -187,21 +196,9 @@ export class Capture {
     ]
   }
 
-  #statistics(): (InterfaceStatistics | undefined)[] {
+  #statistics(written: Readonly<WriterStatistics>): InterfaceStatistics[] {
     if (this.#engine.mode === 'file') return []
-    const { packets, dropped } = this.#engine.stats()
-    const now = Date.now()
-    const lost = dropped.kernel + dropped.ring
-    return [
-      {
-        seconds: Math.floor(now / 1000),
-        nanoseconds: (now % 1000) * 1e6,
-        received: packets + lost,
-        interfaceDropped: dropped.interface,
-        systemDropped: lost,
-        delivered: packets,
-      },
-    ]
+    return [fileStatistics(this.#engine.stats(), written, this.#settings.begin)]
   }
 
   #announce(): void {

@@ -68,6 +68,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
       console.error(`xdp: waiting for a reader of ${flags.write}`),
     )
     if (signal.aborted) return
+    const begin = Date.now()
     const engine =
       flags.read === undefined
         ? await CaptureEngine.open({
@@ -81,7 +82,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
         : await openFile(flags.read, options)
     try {
       for (const { message } of [...warnings, ...idleKeys(config, engine.mode)]) warn(message)
-      await new Capture(engine, flags, settings).run(signal)
+      await new Capture(engine, flags, { ...settings, begin }).run(signal)
     } finally {
       release()
       await engine.close()

@@ -1,5 +1,5 @@
 // The numbers and shapes of pcapng (draft-ietf-opsawg-pcapng): block types, option codes, what an interface is.
-import type { TickScale } from './pcap-time.js'
+import type { TickScale, Time } from './pcap-time.js'
 
 export const BLOCK_SECTION = 0x0a0d0d0a
 export const BLOCK_INTERFACE = 1
@@ -73,6 +73,9 @@ export interface InterfaceStatistics {
   /** When this was counted. */
   seconds: number
   nanoseconds: number
+  /** When the capture began (isb_starttime), and when it ended or this was counted (isb_endtime). */
+  start?: Time
+  end?: Time
   /** Packets received (isb_ifrecv). */
   received?: number
   /** Lost by the interface (isb_ifdrop). */

@@ -107,13 +107,22 @@ export function readStatistics(body: Body, scale: TickScale): InterfaceStatistic
     if (option.code === layout.OPT_COMMENT) statistics.comment = text(body, option)
     if (option.length !== 8) continue
     const value = u64(body, option.at)
-    if (option.code === layout.ISB_IFRECV) statistics.received = value
+    if (option.code === layout.ISB_STARTTIME) statistics.start = time(body, option.at, scale)
+    else if (option.code === layout.ISB_ENDTIME) statistics.end = time(body, option.at, scale)
+    else if (option.code === layout.ISB_IFRECV) statistics.received = value
     else if (option.code === layout.ISB_IFDROP) statistics.interfaceDropped = value
     else if (option.code === layout.ISB_FILTERACCEPT) statistics.accepted = value
     else if (option.code === layout.ISB_OSDROP) statistics.systemDropped = value
     else if (option.code === layout.ISB_USRDELIV) statistics.delivered = value
   }
   return statistics
+}
+
+/** A time as blocks have it: the upper word first. */
+function time({ view, little }: Body, at: number, scale: TickScale): Time {
+  const found: Time = { seconds: 0, nanoseconds: 0 }
+  ticksToTime(view.getUint32(at, little), view.getUint32(at + 4, little), scale, found)
+  return found
 }
 
 function u64({ view, little }: Body, at: number): number {

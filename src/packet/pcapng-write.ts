@@ -16,7 +16,7 @@ import {
 } from './pcap-batch.js'
 import { copyRange } from './pcap-copy.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, type PacketRecord } from './pcap-record.js'
-import { nanosecondsHigh, nanosecondsLow } from './pcap-time.js'
+import { nanosecondsHigh, nanosecondsLow, type Time } from './pcap-time.js'
 import * as layout from './pcapng-layout.js'
 import type { InterfaceInfo, InterfaceStatistics, SectionInfo } from './pcapng-layout.js'
 
@@ -80,6 +80,12 @@ function u64(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value % 4294967296, Math.floor(value / 4294967296)).buffer)
 }
 
+/** As the times of blocks are: the upper word first, in nanoseconds. */
+function timestamp({ seconds, nanoseconds }: Time): Uint8Array {
+  const words = Uint32Array.of(nanosecondsHigh(seconds, nanoseconds), nanosecondsLow(seconds, nanoseconds))
+  return new Uint8Array(words.buffer)
+}
+
 /** The block that begins a section: a file, or another part of one. */
 export function encodeSection(info: SectionInfo = {}): Uint8Array {
   return new Block(layout.BLOCK_SECTION)
@@ -117,6 +123,8 @@ export function encodeStatistics(interfaceId: number, statistics: InterfaceStati
   return new Block(layout.BLOCK_STATISTICS)
     .u32(interfaceId, nanosecondsHigh(seconds, nanoseconds), nanosecondsLow(seconds, nanoseconds))
     .option(layout.OPT_COMMENT, statistics.comment)
+    .option(layout.ISB_STARTTIME, statistics.start && timestamp(statistics.start))
+    .option(layout.ISB_ENDTIME, statistics.end && timestamp(statistics.end))
     .option(layout.ISB_IFRECV, statistics.received)
     .option(layout.ISB_IFDROP, statistics.interfaceDropped)
     .option(layout.ISB_FILTERACCEPT, statistics.accepted)

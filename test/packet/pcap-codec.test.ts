@@ -117,6 +117,8 @@ suite('pcapng', () => {
     const statistics = {
       seconds: 1_800_000_000,
       nanoseconds: 999_999_999,
+      start: { seconds: 1_799_999_000, nanoseconds: 1 },
+      end: { seconds: 1_800_000_000, nanoseconds: 999_999_998 },
       received: 2 ** 52 + 1,
       interfaceDropped: 1,
       accepted: 2,

@@ -88,7 +88,10 @@ test('tshark, capinfos and tcpdump read our pcapng with all it says', () => {
       parts.push(block.subarray(0, writePacketBlock(block, 0, packet)))
     }
     const time = { seconds: 1_750_000_100, nanoseconds: 5 }
-    parts.push(encodeStatistics(0, { ...time, received: 77, interfaceDropped: 5, systemDropped: 6 }))
+    const start = { seconds: 1_750_000_000, nanoseconds: 123_456_789 }
+    parts.push(
+      encodeStatistics(0, { ...time, start, end: time, received: 77, interfaceDropped: 5, systemDropped: 6 }),
+    )
     writeFileSync(path, Buffer.concat(parts))
 
     assert.deepEqual(byTshark(path), byUs(told))
