@@ -1,4 +1,4 @@
-// Classic pcap files (draft-ietf-opsawg-pcap; libpcap sf-pcap.c): both byte orders, micro- and nanoseconds.
+// Classic pcap files (draft-ietf-opsawg-pcap; libpcap sf-pcap.c): both byte orders, micro- and nanoseconds, and Kuznetzov's variant.
 import {
   ROW,
   ROW_LENGTH,
@@ -17,8 +17,12 @@ import { viewOf } from './bytes.js'
 /** The magic number says the byte order and the unit of the time stamps. */
 export const PCAP_MAGIC = 0xa1b2c3d4
 export const PCAP_MAGIC_NANOSECONDS = 0xa1b23c4d
+/** Of files with longer headers of records (A. Kuznetzov's patches of libpcap, 1999): read, never written. */
+export const PCAP_MAGIC_MODIFIED = 0xa1b2cd34
 export const PCAP_HEADER_LENGTH = 24
 export const PCAP_RECORD_HEADER_LENGTH = 16
+/** In those an interface's index, a protocol and the packet's type follow, and a byte of padding (struct pcap_sf_patched_pkthdr). */
+const MODIFIED_RECORD_HEADER_LENGTH = 24
 const VERSION_MAJOR = 2
 const VERSION_MINOR = 4
 
@@ -36,12 +40,12 @@ export function isPcap(bytes: Uint8Array, offset: number): boolean {
   return byteOrder(viewOf(bytes), offset) !== undefined
 }
 
-function byteOrder(view: DataView, offset: number): { little: boolean; nano: boolean } | undefined {
+/** Which of them it is, and the byte order in which it is. */
+function byteOrder(view: DataView, offset: number): { little: boolean; magic: number } | undefined {
   for (const little of [true, false]) {
     const magic = view.getUint32(offset, little)
-    if (magic === PCAP_MAGIC || magic === PCAP_MAGIC_NANOSECONDS) {
-      return { little, nano: magic === PCAP_MAGIC_NANOSECONDS }
-    }
+    if (magic === PCAP_MAGIC || magic === PCAP_MAGIC_NANOSECONDS || magic === PCAP_MAGIC_MODIFIED)
+      return { little, magic }
   }
   return undefined
 }
@@ -57,6 +61,7 @@ export class PcapReader {
   readonly input: CaptureInput
   header: PcapHeader | undefined
   problem: CaptureProblem | undefined
+  #recordHeader = PCAP_RECORD_HEADER_LENGTH
 
   constructor(input: CaptureInput = new CaptureInput()) {
     this.input = input
@@ -68,7 +73,8 @@ export class PcapReader {
     const input = this.input
     const header = this.header ?? this.#readHeader()
     if (!header) return this.problem ? 'problem' : 'more'
-    if (input.length < PCAP_RECORD_HEADER_LENGTH) return 'more'
+    const before = this.#recordHeader
+    if (input.length < before) return 'more'
     const view = viewOf(input.bytes)
     const at = input.start
     const little = header.littleEndian
@@ -79,19 +85,19 @@ export class PcapReader {
         `A packet of ${length} captured bytes; ${MAX_CAPTURED_LENGTH} is the most`,
       )
     }
-    if (input.length < PCAP_RECORD_HEADER_LENGTH + length) return 'more'
+    if (input.length < before + length) return 'more'
     const fraction = view.getUint32(at + 4, little) * (header.resolution === 'nanoseconds' ? 1 : 1000)
     // Some writers let the fraction run over a second.
     const carry = fraction < 1e9 ? 0 : Math.floor(fraction / 1e9)
     into.reset()
     into.bytes = input.bytes
-    into.offset = at + PCAP_RECORD_HEADER_LENGTH
+    into.offset = at + before
     into.length = length
     into.wireLength = Math.max(length, view.getUint32(at + 12, little))
     into.seconds = view.getUint32(at, little) + carry
     into.nanoseconds = fraction - carry * 1e9
     into.linkType = header.linkType
-    input.skip(PCAP_RECORD_HEADER_LENGTH + length)
+    input.skip(before + length)
     return 'packet'
   }
 
@@ -122,9 +128,10 @@ export class PcapReader {
       this.#fail('bad-version', `The file is of pcap version ${major}.${minor}; 2.4 is the one that is read`)
       return undefined
     }
+    if (order.magic === PCAP_MAGIC_MODIFIED) this.#recordHeader = MODIFIED_RECORD_HEADER_LENGTH
     this.header = {
       littleEndian: order.little,
-      resolution: order.nano ? 'nanoseconds' : 'microseconds',
+      resolution: order.magic === PCAP_MAGIC_NANOSECONDS ? 'nanoseconds' : 'microseconds',
       snapLength: view.getUint32(at + 16, order.little),
       // The upper bits say whether packets end with a frame check sequence.
       linkType: view.getUint32(at + 20, order.little) & 0xffff,

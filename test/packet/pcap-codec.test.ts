@@ -14,7 +14,7 @@ import {
   packetBlockLength,
   writePacketBlock,
 } from '../../src/packet/pcapng-write.js'
-import { packets, pcapFile, pcapngFile, readFileBytes, record } from './pcap-files.js'
+import { modifiedPcapFile, packets, pcapFile, pcapngFile, readFileBytes, record } from './pcap-files.js'
 
 const SEED = { seed: 41, numRuns: 150 }
 const chunks = fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1, maxLength: 5 })
@@ -43,6 +43,27 @@ suite('pcap', () => {
         }
         assert.equal(decoder.format, 'pcap')
         assert.equal(decoder.interfaces[0].snapLength, header.snapLength)
+      }),
+      SEED,
+    )
+  })
+
+  test('reads modified pcap, in either byte order, from chunks of any size', () => {
+    fc.assert(
+      fc.property(packets, fc.boolean(), chunks, (written, littleEndian, sizes) => {
+        const file = modifiedPcapFile(written, littleEndian)
+        const { packets: read, problem, decoder } = readFileBytes(file, sizes)
+        assert.equal(problem, undefined)
+        assert.equal(decoder.format, 'pcap')
+        const times = (some: readonly PacketRecord[], unit: number) =>
+          some.map(({ seconds, nanoseconds, wireLength }) => {
+            return [seconds, nanoseconds - (nanoseconds % unit), wireLength]
+          })
+        assert.deepEqual(read.map(bytesOf), written.map(bytesOf))
+        assert.deepEqual(times(read, 1), times(written, 1000))
+        // What is missing is said to be, wherever it ends.
+        const cut = readFileBytes(file.subarray(0, file.length - 1), sizes)
+        assert.equal(cut.problem?.problem, 'truncated')
       }),
       SEED,
     )
@@ -270,6 +291,7 @@ test('damaged files end in packets or a problem: no exception, no reading outsid
   const file = fc.oneof(
     packets.map((some) => pcapngFile(some)),
     packets.map((some) => pcapFile(some)),
+    packets.map((some) => modifiedPcapFile(some, some.length % 2 === 0)),
     fc.uint8Array({ maxLength: 200 }),
   )
   fc.assert(

@@ -51,6 +51,24 @@ export function pcapFile(records: readonly PacketRecord[], header: Partial<PcapH
   return bytes.subarray(0, at)
 }
 
+/** A file of the modified pcap, as nothing of ours writes it: 24 bytes before each packet, microseconds. */
+export function modifiedPcapFile(records: readonly PacketRecord[], littleEndian: boolean): Uint8Array {
+  const file = new Uint8Array(24 + records.reduce((sum, { length }) => sum + 24 + length, 0))
+  const view = new DataView(file.buffer)
+  writePcapHeader(file, 0, { littleEndian })
+  view.setUint32(0, 0xa1b2cd34, littleEndian)
+  let at = 24
+  for (const { bytes, offset, length, wireLength, seconds, nanoseconds } of records) {
+    const words = [seconds, Math.floor(nanoseconds / 1000), length, wireLength, 7]
+    for (const [i, word] of words.entries()) view.setUint32(at + 4 * i, word, littleEndian)
+    view.setUint16(at + 20, 0x0800, littleEndian)
+    view.setUint16(at + 22, 0xeeee)
+    file.set(bytes.subarray(offset, offset + length), at + 24)
+    at += 24 + length
+  }
+  return file
+}
+
 /** A pcapng file of one section and one interface. */
 export function pcapngFile(records: readonly PacketRecord[]): Uint8Array {
   const head = Buffer.concat([encodeSection({ application: 'test' }), encodeInterface({ name: 'veth0' })])

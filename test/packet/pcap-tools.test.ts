@@ -13,7 +13,15 @@ import {
   writePacketBlock,
 } from '../../src/packet/pcapng-write.js'
 import { description } from './generate.js'
-import { output, pcapFile, pcapngFile, readFileBytes, record, withDirectory } from './pcap-files.js'
+import {
+  modifiedPcapFile,
+  output,
+  pcapFile,
+  pcapngFile,
+  readFileBytes,
+  record,
+  withDirectory,
+} from './pcap-files.js'
 
 const frames = fc.sample(description, { numRuns: 60, seed: 5 }).map(buildPacket)
 const packets = frames.map((bytes, i) =>
@@ -135,6 +143,7 @@ test('we read what tcpdump, tshark, editcap and mergecap write', () => {
       ['tshark.pcapng', 9, (path) => output('tshark', '-n', '-r', source, '-w', path)],
       ['editcap-us.pcap', 6, (path) => output('editcap', '-F', 'pcap', source, path)],
       ['editcap-ns.pcap', 9, (path) => output('editcap', '-F', 'nsecpcap', source, path)],
+      ['editcap-modified.pcap', 6, (path) => output('editcap', '-F', 'modpcap', source, path)],
       ['mergecap.pcapng', 9, (path) => output('mergecap', '-w', path, source)],
     ]
     for (const [name, digits, make] of made) {
@@ -144,6 +153,23 @@ test('we read what tcpdump, tshark, editcap and mergecap write', () => {
       assert.equal(problem, undefined, name)
       assert.deepEqual(byUs(read), byUs(packets, digits), name)
       assert.deepEqual(read.map(hexOf), packets.map(hexOf), name)
+    }
+  })
+})
+
+test('we read of modified pcap what tcpdump reads, in both byte orders', () => {
+  withDirectory((directory) => {
+    for (const littleEndian of [true, false]) {
+      const [path, copy] = [
+        join(directory, `${littleEndian}.pcap`),
+        join(directory, `${littleEndian}-copy.pcap`),
+      ]
+      writeFileSync(path, modifiedPcapFile(packets, littleEndian))
+      output('tcpdump', '-r', path, '-w', copy)
+      const [ours, theirs] = [path, copy].map((file) => readFileBytes(readFileSync(file)).packets)
+      assert.equal(ours.length, packets.length)
+      assert.deepEqual(byUs(ours), byUs(theirs))
+      assert.deepEqual(ours.map(hexOf), theirs.map(hexOf))
     }
   })
 })
