@@ -13,6 +13,12 @@
 namespace xdp {
 namespace {
 
+// Transparent huge pages of this size begin at its multiples (Documentation/admin-guide/mm/transhuge.rst).
+constexpr size_t kHugePage = 2 << 20;
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 struct Region {
   void* address;
   size_t length;
@@ -33,17 +39,8 @@ bool disown(Region* region) {
   return true;
 }
 
-// mmap(length, protection, flags, fd, offset): an ArrayBuffer, or -errno
-Napi::Value callMmap(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  size_t length = static_cast<size_t>(info[0].As<Napi::Number>().DoubleValue());
-  int protection = info[1].As<Napi::Number>().Int32Value();
-  int flags = info[2].As<Napi::Number>().Int32Value();
-  int fd = info[3].As<Napi::Number>().Int32Value();
-  // Ring offsets go past 32 bits; as doubles they are exact to 2^53.
-  off_t offset = static_cast<off_t>(info[4].As<Napi::Number>().DoubleValue());
-  void* address = mmap(nullptr, length, protection, flags, fd, offset);
-  if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
+// Gives the mapping of `length` bytes an owner: an ArrayBuffer.
+Napi::Value ownMapping(Napi::Env env, void* address, size_t length) {
   Region* region = new Region{address, length, true};
   {
     std::lock_guard<std::mutex> guard(lock);
@@ -56,6 +53,50 @@ Napi::Value callMmap(const Napi::CallbackInfo& info) {
         delete dying;
       },
       region);
+}
+
+// mmap(length, protection, flags, fd, offset): an ArrayBuffer, or -errno
+Napi::Value callMmap(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  size_t length = static_cast<size_t>(info[0].As<Napi::Number>().DoubleValue());
+  int protection = info[1].As<Napi::Number>().Int32Value();
+  int flags = info[2].As<Napi::Number>().Int32Value();
+  int fd = info[3].As<Napi::Number>().Int32Value();
+  // Ring offsets go past 32 bits; as doubles they are exact to 2^53.
+  off_t offset = static_cast<off_t>(info[4].As<Napi::Number>().DoubleValue());
+  void* address = mmap(nullptr, length, protection, flags, fd, offset);
+  if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
+  return ownMapping(env, address, length);
+}
+
+// Maps `length` bytes from a multiple of `alignment` on: what lies before and behind is given back.
+void* mapAligned(size_t length, size_t alignment) {
+  void* all = mmap(nullptr, length + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (all == MAP_FAILED) return MAP_FAILED;
+  uint8_t* start = static_cast<uint8_t*>(all);
+  size_t before = (alignment - reinterpret_cast<uintptr_t>(start) % alignment) % alignment;
+  if (before > 0) munmap(start, before);
+  munmap(start + before + length, alignment - before);
+  return start + before;
+}
+
+// mmapAnonymous(length), whole pages of this process alone: an ArrayBuffer, or -errno
+Napi::Value callMmapAnonymous(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  size_t length = static_cast<size_t>(info[0].As<Napi::Number>().DoubleValue());
+  void* address = mapAligned(length, kHugePage);
+  if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
+  // A kernel that has no huge pages to give takes ordinary ones.
+  madvise(address, length, MADV_HUGEPAGE);
+  // A child would make fork(2) copy every page that is pinned.
+  madvise(address, length, MADV_DONTFORK);
+  // Before kernel 5.14 pages come as they are touched.
+  if (madvise(address, length, MADV_POPULATE_WRITE) < 0 && errno != EINVAL) {
+    int error = errno;
+    munmap(address, length);
+    return Napi::Number::New(env, -error);
+  }
+  return ownMapping(env, address, length);
 }
 
 // munmap(ArrayBuffer): detaches it, then unmaps. -EINVAL when it is no mapping of ours, or gone already.
@@ -146,6 +187,7 @@ napi_value callGather(napi_env env, napi_callback_info info) {
 
 void exportMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("mmap", Napi::Function::New(env, callMmap, "mmap"));
+  exports.Set("mmapAnonymous", Napi::Function::New(env, callMmapAnonymous, "mmapAnonymous"));
   exports.Set("munmap", Napi::Function::New(env, callMunmap, "munmap"));
   exports.Set("memfd", Napi::Function::New(env, callMemfd, "memfd"));
   exports.Set("ftruncate", Napi::Function::New(env, callFtruncate, "ftruncate"));

@@ -167,7 +167,7 @@ export function checkForward(options: ForwarderOptions): CheckedForward {
     },
     discovery,
     promiscuous: options.promiscuous ?? devices.length > 1,
-    umem,
+    umem: umem instanceof Umem || modules.length === 0 ? umem : { ...umem, shared: true },
     warnings,
   }
 }

@@ -26,7 +26,7 @@ export interface MapOptions {
   context?: CallContext
 }
 
-/** A shared mapping of a descriptor. It stays valid when the descriptor is closed, until `close()`. */
+/** Mapped memory: of a descriptor, shared with whoever maps the same one, or of this process alone. Valid until `close()`. */
 export class MappedRegion {
   /** The whole mapping. Detached (length 0) once closed. */
   readonly buffer: ArrayBuffer
@@ -35,12 +35,23 @@ export class MappedRegion {
     this.buffer = buffer
   }
 
-  /** Throws `KernelError` with syscall `mmap`. */
+  /** Maps a descriptor, which may be closed then. Throws `KernelError` with syscall `mmap`. */
   static map(options: MapOptions): MappedRegion {
     const protection = PROT_READ | (options.writable === false ? 0 : PROT_WRITE)
     const flags = MAP_SHARED | (options.populate ? MAP_POPULATE : 0)
     const mapped = native.mmap(options.length, protection, flags, options.fd, options.offset ?? 0)
     if (typeof mapped === 'number') throw new KernelError('mmap', -mapped, options.context)
+    return new MappedRegion(mapped)
+  }
+
+  /**
+   * Memory of this process alone, zeroed and there at once, `length` bytes: whole pages. In transparent huge pages where the kernel
+   * gives them on demand, as most do (Documentation/admin-guide/mm/transhuge.rst); a child of fork(2) does not have it. Throws
+   * `KernelError` with syscall `mmap`.
+   */
+  static allocate(length: number, context?: CallContext): MappedRegion {
+    const mapped = native.mmapAnonymous(length)
+    if (typeof mapped === 'number') throw new KernelError('mmap', -mapped, context)
     return new MappedRegion(mapped)
   }
 

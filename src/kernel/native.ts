@@ -54,6 +54,8 @@ export interface Native {
   getrlimit(resource: number, softAndHard: Float64Array): number
   setrlimit(resource: number, soft: number, hard: number): number
   mmap(length: number, protection: number, flags: number, fd: number, offset: number): ArrayBuffer | number
+  /** Private memory, `length` a multiple of the page size. See `MappedRegion.allocate`. */
+  mmapAnonymous(length: number): ArrayBuffer | number
   munmap(region: ArrayBuffer): number
   memfd(name: string, flags: number): number
   ftruncate(fd: number, length: number): number

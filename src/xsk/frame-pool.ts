@@ -86,9 +86,11 @@ export class FramePool {
       return
     }
     const stack = this.#stack
+    const { entries, mask } = ring
+    const first = ring.next | 0
     // In a local variable: as a field every frame would wait for the one before to reach memory.
     let depth = this.#depth
-    for (let i = 0; i < count; i++) ring.set(i, stack[--depth])
+    for (let i = 0; i < count; i++) entries[((first + i) & mask) << 1] = stack[--depth]
     this.#depth = depth
   }
 

@@ -29,6 +29,11 @@ export interface UmemOptions {
    * 2 MiB when there are and ordinary ones otherwise: `umem.pages` says which, and why. Default: ordinary pages.
    */
   hugePages?: HugePageSize | 'auto' | undefined
+  /**
+   * Other threads may map it, by `describe`. It is a memory file then, whose pages are ordinary ones on most systems; memory of one
+   * thread gets transparent huge pages where there are any, which makes every packet cheaper. Default false.
+   */
+  shared?: boolean | undefined
 }
 
 /** A part of a UMEM: `count` frames from frame number `first` on. */
@@ -49,12 +54,15 @@ export interface UmemDescription {
 
 type Shape = Required<Pick<UmemOptions, 'frames' | 'frameSize' | 'headroom'>>
 
+/** A memory file, and its bytes. */
+type MemoryFile = Pick<UmemDescription, 'fd' | 'length'>
+
 const MIN_FRAME_SIZE = 2048 // XDP_UMEM_MIN_CHUNK_SIZE
 const HUGE_BYTES: Record<HugePageSize, number> = { '2MiB': 2 ** 21, '1GiB': 2 ** 30 }
 
 /**
- * Memory for packets. It is backed by a memory file, so that workers and other processes can map the same
- * bytes by descriptor. Addresses are byte offsets from its start and fit in 32 bits: a UMEM is below 4 GiB.
+ * Memory for packets, of one thread, or with `shared` backed by a memory file, so that workers and other processes can map the
+ * same bytes by descriptor. Addresses are byte offsets from its start and fit in 32 bits: a UMEM is below 4 GiB.
  * The sockets on it must be closed before it is. Kernel 4.18.
  */
 export class Umem {
@@ -73,22 +81,25 @@ export class Umem {
   // Sockets that are bound on this memory, to share the kernel's registration of it.
   readonly #bound = new Set<number>()
 
-  private constructor(fd: number, length: number, shape: Shape, pages: Umem['pages']) {
-    this.#fd = fd
+  /** `file`: what it is a mapping of; without one it is memory of its own. */
+  private constructor(file: MemoryFile | undefined, shape: Shape, pages: Umem['pages']) {
+    this.#fd = file?.fd ?? -1
     this.pages = pages
     this.frames = shape.frames
     this.frameSize = shape.frameSize
     this.headroom = shape.headroom
-    this.#region = MappedRegion.map({
-      fd,
-      length,
-      populate: true,
-      context: {
-        about: `UMEM of ${shape.frames} frames`,
-        hint:
-          pages.got === 'ordinary' ? 'Ask for fewer or smaller frames.' : hugePagesHint(length, pages.got),
-      },
-    })
+    const context = {
+      about: `UMEM of ${shape.frames} frames`,
+      hint: pages.got === 'ordinary' ? 'Ask for fewer or smaller frames.' : undefined,
+    }
+    this.#region = file
+      ? MappedRegion.map({
+          ...file,
+          populate: true,
+          context:
+            pages.got === 'ordinary' ? context : { ...context, hint: hugePagesHint(file.length, pages.got) },
+        })
+      : MappedRegion.allocate(lengthOf(shape, PAGE_SIZE), context)
     this.bytes = new Uint8Array(this.#region.buffer, 0, shape.frames * shape.frameSize)
     this.view = new DataView(this.#region.buffer, 0, shape.frames * shape.frameSize)
   }
@@ -104,28 +115,29 @@ export class Umem {
         `Use ${Object.keys(HUGE_BYTES).join(', ')} or auto.`,
       )
     }
-    if (asked !== 'auto') return Umem.#create(shape, { asked, got: asked })
+    const { shared = false } = options
+    if (asked !== 'auto') return Umem.#create(shape, { asked, got: asked }, shared)
     try {
-      return Umem.#create(shape, { asked, got: '2MiB' })
+      return Umem.#create(shape, { asked, got: '2MiB' }, shared)
     } catch (error) {
       if (!(error instanceof KernelError)) throw error
       const why = `${Math.ceil((shape.frames * shape.frameSize) / HUGE_BYTES['2MiB'])} pages of 2 MiB are not free: ${error.message}`
-      return Umem.#create(shape, { asked, got: 'ordinary', why })
+      return Umem.#create(shape, { asked, got: 'ordinary', why }, shared)
     }
   }
 
-  static #create(shape: Shape, pages: Umem['pages']): Umem {
+  static #create(shape: Shape, pages: Umem['pages'], shared: boolean): Umem {
     const hugePages = pages.got === 'ordinary' ? undefined : pages.got
-    const unit = hugePages ? HUGE_BYTES[hugePages] : PAGE_SIZE
-    const length = Math.ceil((shape.frames * shape.frameSize) / unit) * unit
-    return Umem.#map(createMemoryFile('umem', length, hugePages), length, shape, pages)
+    if (!shared && hugePages === undefined) return new Umem(undefined, shape, pages)
+    const length = lengthOf(shape, hugePages ? HUGE_BYTES[hugePages] : PAGE_SIZE)
+    return Umem.#map({ fd: createMemoryFile('umem', length, hugePages), length }, shape, pages)
   }
 
   /** Maps the UMEM that another thread described. The descriptor is duplicated, so each side closes its own. */
   static open(description: UmemDescription): Umem {
     const shape = checkShape(description)
     const fd = check(native.dup(description.fd), 'dup', { about: 'the descriptor of a UMEM' })
-    return Umem.#map(fd, description.length, shape, { asked: 'ordinary', got: 'ordinary' })
+    return Umem.#map({ fd, length: description.length }, shape, { asked: 'ordinary', got: 'ordinary' })
   }
 
   /**
@@ -133,19 +145,16 @@ export class Umem {
    * whoever described it, so nothing is left.
    */
   static borrow(description: UmemDescription): Umem {
-    const umem = new Umem(description.fd, description.length, checkShape(description), {
-      asked: 'ordinary',
-      got: 'ordinary',
-    })
+    const umem = new Umem(description, checkShape(description), { asked: 'ordinary', got: 'ordinary' })
     umem.#fd = -1
     return umem
   }
 
-  static #map(fd: number, length: number, shape: Shape, pages: Umem['pages']): Umem {
+  static #map(file: MemoryFile, shape: Shape, pages: Umem['pages']): Umem {
     try {
-      return new Umem(fd, length, shape, pages)
+      return new Umem(file, shape, pages)
     } catch (error) {
-      native.close(fd)
+      native.close(file.fd)
       throw error
     }
   }
@@ -195,10 +204,11 @@ export class Umem {
     this.#bound.delete(socket)
   }
 
-  /** For `Umem.open` in another thread of this process. */
+  /** For `Umem.open` in another thread of this process. Throws `StateError` for memory that was not made with `shared`. */
   describe(): UmemDescription {
     this.#region.assertOpen('The UMEM')
-    if (this.#fd < 0) throw new StateError("The UMEM is another thread's to describe")
+    if (this.#fd < 0)
+      throw new StateError('The UMEM is memory of one thread, or borrowed', 'Make it with `shared: true`.')
     return {
       fd: this.#fd,
       frames: this.frames,
@@ -240,6 +250,11 @@ export class Umem {
     if (this.#fd >= 0) native.close(this.#fd)
     this.#fd = -1
   }
+}
+
+/** Bytes of memory in pages of `unit` bytes. */
+function lengthOf({ frames, frameSize }: Shape, unit: number): number {
+  return Math.ceil((frames * frameSize) / unit) * unit
 }
 
 // See Documentation/admin-guide/mm/hugetlbpage.rst. Pages that others have mapped and not touched yet are free, and taken.

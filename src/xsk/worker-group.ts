@@ -11,7 +11,7 @@ import { presetValues } from './presets.js'
 import { type RestartPolicy, checkNotNegative } from './restart.js'
 import { GroupParts, addUp, type GroupWarning, type Seat, type XdpGroupOptions } from './shared-group.js'
 import type { SocketStatistics } from './statistics.js'
-import type { Umem } from './umem.js'
+import { Umem } from './umem.js'
 import { planCpus, type WorkerCpus } from './worker-cpus.js'
 import { WorkerTeam } from './worker-team.js'
 import { COUNTER_STRIDE, GroupWorker, type WorkerPlan } from './worker-thread.js'
@@ -145,7 +145,9 @@ export class XdpWorkerGroup extends EventEmitter<WorkerGroupEvents> implements A
    * next turn of the event loop, so that whoever listens at once hears it.
    */
   static async open(options: XdpWorkerGroupOptions): Promise<XdpWorkerGroup> {
-    const parts = new GroupParts(options, options.workersPerQueue)
+    const { umem } = options
+    const shared = umem instanceof Umem ? umem : { ...umem, shared: true }
+    const parts = new GroupParts({ ...options, umem: shared }, options.workersPerQueue)
     let group: XdpWorkerGroup | undefined
     try {
       group = new XdpWorkerGroup(parts, options)

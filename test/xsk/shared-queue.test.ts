@@ -177,7 +177,7 @@ if (isMainThread) {
   test('threads that move entries at the same time lose none', async (t) => {
     const MEMBERS = 3
     const PACKETS = 20_000
-    const umem = Umem.create({ frames: MEMBERS * FRAMES })
+    const umem = Umem.create({ frames: MEMBERS * FRAMES, shared: true })
     t.after(() => umem.close())
     const queue = createSharedQueue(MEMBERS, MEMBERS * FRAMES)
     const memory = kernelMemory(MEMBERS)

@@ -34,7 +34,7 @@ test('closing detaches the views instead of leaving them over unmapped memory', 
 })
 
 test('another thread that opens the description sees the same memory', async () => {
-  const umem = Umem.create({ frames: 4 })
+  const umem = Umem.create({ frames: 4, shared: true })
   umem.bytes[5000] = 42
   const worker = new Worker(
     `const { workerData, parentPort } = require('node:worker_threads')
