@@ -2,14 +2,18 @@
 import { formatMac } from '../packet/address.js'
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PacketRecord } from '../packet/pcap-record.js'
 import { printArp } from './format/arp.js'
-import { dumpHex, dumpText } from './format/dump.js'
+import { addHex, addText } from './format/dump.js'
 import { printIp, printIpv4, printIpv6 } from './format/ip.js'
 import { Line, type FormatOptions } from './format/line.js'
 import { etherTypes, tagText } from './format/names.js'
 import { SequenceTable } from './format/sequences.js'
+import { TextBuffer } from './format/text.js'
 import { TimePrinter } from './format/time.js'
 
 export type { FormatOptions } from './format/line.js'
+
+/** Bytes of the text of nearly all packets. */
+const TYPICAL_BYTES = 4096
 
 /**
  * Prints packets, in the order they are given: relative sequence numbers and time differences depend on it. Never
@@ -24,6 +28,7 @@ export class PacketFormatter {
   readonly #options: FormatOptions
   readonly #time: TimePrinter
   readonly #sequences = new SequenceTable()
+  #text: TextBuffer | undefined
 
   constructor(options: FormatOptions = {}) {
     this.#options = options
@@ -32,6 +37,14 @@ export class PacketFormatter {
 
   /** The text of a packet, without a line feed at its end. Several lines with `verbosity` or `dump`. */
   format(packet: PacketRecord): string {
+    const text = (this.#text ??= new TextBuffer(TYPICAL_BYTES))
+    text.clear()
+    this.add(packet, text)
+    return text.toString()
+  }
+
+  /** The same as UTF-8 behind what `text` holds: what many packets need next, and no string of it has to be kept. */
+  add(packet: PacketRecord, text: TextBuffer): void {
     const { bytes, offset, length, wireLength, linkType } = packet
     const line = new Line(bytes, offset + length, this.#options, this.#sequences)
     line.add(this.#time.print(packet))
@@ -39,25 +52,24 @@ export class PacketFormatter {
     if (linkType === LINKTYPE_ETHERNET) network = printEthernet(line, offset, wireLength)
     else if (linkType === LINKTYPE_RAW) printIp(line, offset, wireLength)
     else line.add(`link type ${linkType}, length ${wireLength}`)
-    return line.text + this.#dump(line, offset, Math.min(network, line.end))
+    text.add(line.text)
+    this.#dump(line, text, offset, Math.min(network, line.end))
   }
 
-  #dump({ bytes, end, isUnknown }: Line, link: number, network: number): string {
-    // What nothing here knows is shown as it is, unless it will be shown anyway.
-    const unknown = isUnknown && !this.#options.quiet ? dumpHex(bytes, network, end, true) : ''
+  #dump({ bytes, end, isUnknown }: Line, text: TextBuffer, link: number, network: number): void {
     switch (this.#options.dump) {
       case 'hex':
-        return dumpHex(bytes, network, end, false)
+        return addHex(text, bytes, network, end, false)
       case 'hex-link':
-        return dumpHex(bytes, link, end, false)
+        return addHex(text, bytes, link, end, false)
       case 'both':
-        return dumpHex(bytes, network, end, true)
+        return addHex(text, bytes, network, end, true)
       case 'both-link':
-        return dumpHex(bytes, link, end, true)
-      case 'ascii':
-        return unknown + dumpText(bytes, network, end)
+        return addHex(text, bytes, link, end, true)
       default:
-        return unknown
+        // What nothing here knows is shown as it is: above, it is anyway.
+        if (isUnknown && !this.#options.quiet) addHex(text, bytes, network, end, true)
+        if (this.#options.dump === 'ascii') addText(text, bytes, network, end)
     }
   }
 }

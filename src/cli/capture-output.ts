@@ -10,6 +10,7 @@ import {
   type FormatOptions,
   type RotateOptions,
 } from '../capture/index.js'
+import { TextBuffer } from '../capture/format/text.js'
 import { openTarget, type Target } from '../capture/target.js'
 import type { PacketBatch } from '../packet/pcap-batch.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
@@ -56,32 +57,42 @@ export async function openOutput(options: OutputOptions): Promise<CaptureOutput>
   return new LineOutput(await openTarget('-'), lineOf(options), options.onFailure)
 }
 
-function lineOf({ format, text, names, interfaces }: OutputOptions): (packet: PacketRecord) => string {
+/** Adds the lines of a packet to a text, without a line feed at their end. */
+type AddLine = (packet: PacketRecord, text: TextBuffer) => void
+
+function lineOf({ format, text, names, interfaces }: OutputOptions): AddLine {
   if (format === 'json') {
     const json = { interfaces: interfaces.map(({ name }) => name) }
-    return (packet) => packetToJsonLine(packet, json)
+    return (packet, text) => text.add(packetToJsonLine(packet, json))
   }
   const formatter = new PacketFormatter({ ...text, ...(names && { service: loadServices() }) })
-  return (packet) => formatter.format(packet)
+  return (packet, text) => formatter.add(packet, text)
 }
 
-/** Bytes of text that may wait for whoever reads it. */
+/** Bytes of text that may wait for whoever reads it, while others are being written. */
 const MOST_WAITING = 1 << 20
+/** So many are worth writing before those that came with them are printed. */
+const WORTH_WRITING = MOST_WAITING / 2
+/** Room for the packet that comes last: longer ones make it grow. */
+const LAST_LINES = 1 << 16
+const LINE_FEED = 0x0a
 
 /** Lines to standard output, written without ever blocking. */
 class LineOutput implements CaptureOutput {
   readonly #target: Target
-  readonly #line: (packet: PacketRecord) => string
+  readonly #addLine: AddLine
   readonly #onFailure: () => void
-  #text = ''
+  /** What waits, and what is being written. They change places, so that no text is ever copied or becomes garbage. */
+  #waiting = new TextBuffer(MOST_WAITING + LAST_LINES)
+  #leaving = new TextBuffer(MOST_WAITING + LAST_LINES)
   #pump: Promise<void> | undefined
-  #waiting: (() => void)[] = []
+  #wakers: (() => void)[] = []
   #failure: Error | undefined
   #lost = 0
 
-  constructor(target: Target, line: (packet: PacketRecord) => string, onFailure: () => void) {
+  constructor(target: Target, addLine: AddLine, onFailure: () => void) {
     this.#target = target
-    this.#line = line
+    this.#addLine = addLine
     this.#onFailure = onFailure
   }
 
@@ -90,21 +101,24 @@ class LineOutput implements CaptureOutput {
       this.#lost++
       return false
     }
-    this.#text += `${this.#line(packet)}\n`
+    const text = this.#waiting
+    this.#addLine(packet, text)
+    text.reserve(1)[text.length++] = LINE_FEED
+    if (text.length >= WORTH_WRITING) this.batchEnd()
     return true
   }
 
   batchEnd(): void {
-    if (this.#text !== '' && !this.#failure) this.#pump ??= this.#write()
+    if (this.#waiting.length > 0 && !this.#failure) this.#pump ??= this.#write()
   }
 
   get hasRoom(): boolean {
-    return this.#text.length < MOST_WAITING && !this.#failure
+    return this.#waiting.length < MOST_WAITING && !this.#failure
   }
 
   async ready(): Promise<void> {
     this.batchEnd()
-    while (!this.hasRoom && !this.#failure) await new Promise<void>((wake) => this.#waiting.push(wake))
+    while (!this.hasRoom && !this.#failure) await new Promise<void>((wake) => this.#wakers.push(wake))
   }
 
   get failure(): Error | undefined {
@@ -124,15 +138,18 @@ class LineOutput implements CaptureOutput {
 
   async #write(): Promise<void> {
     try {
-      while (this.#text !== '') {
-        const bytes = Buffer.from(this.#text)
-        this.#text = ''
+      while (this.#waiting.length > 0) {
+        const text = this.#waiting
+        this.#waiting = this.#leaving
+        this.#leaving = text
         this.#wake()
-        for (let at = 0; at < bytes.length;) at += await this.#target.write(bytes, at, bytes.length)
+        const { bytes, length } = text
+        for (let at = 0; at < length;) at += await this.#target.write(bytes, at, length)
+        text.clear()
       }
     } catch (error) {
       this.#failure = new CaptureWriteError('-', error)
-      this.#text = ''
+      this.#waiting.clear()
       this.#onFailure()
     }
     this.#pump = undefined
@@ -140,9 +157,9 @@ class LineOutput implements CaptureOutput {
   }
 
   #wake(): void {
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const wake of waiting) wake()
+    const wakers = this.#wakers
+    this.#wakers = []
+    for (const wake of wakers) wake()
   }
 }
 

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
 import { PacketFormatter, type FormatOptions } from '../../src/capture/format.js'
+import { TextBuffer } from '../../src/capture/format/text.js'
 import { packetToJson, packetToJsonLine } from '../../src/capture/json.js'
 import { loadServices } from '../../src/capture/services.js'
 import { buildPacket, type PacketDescription } from '../../src/packet/index.js'
@@ -177,6 +178,41 @@ suite('text', () => {
       }),
       { seed: 46, numRuns: 3000 },
     )
+  })
+
+  test('dumps bytes as the printf of it would, longer ones than 64 KiB too', () => {
+    const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0')
+    const shown = (byte: number) => (byte > 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')
+    const lines = (bytes: Uint8Array, withText: boolean) =>
+      Array.from({ length: Math.ceil(bytes.length / 16) }, (_, i) => {
+        const row = [...bytes.subarray(i * 16, i * 16 + 16)]
+        const digits = row.map((byte, i) => `${i % 2 === 0 ? ' ' : ''}${hex(byte, 2)}`).join('')
+        const beside = withText ? `${digits.padEnd(40)}  ${row.map(shown).join('')}` : digits
+        return `\n\t0x${hex(i * 16, 4)}: ${beside}`
+      }).join('')
+    const link = { linkType: 113, wireLength: 7 }
+    const check = (bytes: Uint8Array) => {
+      for (const dump of ['hex-link', 'both-link'] as const) {
+        const text = new PacketFormatter({ dump, time: 'none' }).format(record(bytes, link))
+        assert.equal(text, `link type 113, length 7${lines(bytes, dump === 'both-link')}`)
+      }
+    }
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), check), { seed: 46, numRuns: 300 })
+    check(Uint8Array.from({ length: 0x10000 + 99 }, (_, i) => i * 7))
+  })
+
+  test('adds packets to a text that grows, as they are printed one by one', () => {
+    // Names of ports are the only text that need not be ASCII.
+    const service = (port: number) => (port % 2 === 0 ? undefined : `pört ${port} 端口`)
+    const packets = records([...described, ...tlsPackets])
+    for (const [, options] of ways) {
+      const text = new TextBuffer(10)
+      const [one, all] = [0, 1].map(() => new PacketFormatter({ ...options, service }))
+      for (const packet of packets) all.add(packet, text)
+      assert.equal(text.toString(), packets.map((packet) => one.format(packet)).join(''))
+      text.clear()
+      assert.equal(text.toString(), '')
+    }
   })
 })
 
