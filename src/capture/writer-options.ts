@@ -49,6 +49,8 @@ export interface WriterStatistics {
   bytes: number
   /** Packets not taken for want of room, and those that an error kept from being written. */
   lost: number
+  /** Of those the latter. */
+  failed: number
   /** Files begun. */
   files: number
 }

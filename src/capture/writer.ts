@@ -63,7 +63,7 @@ export class CaptureWriter implements AsyncDisposable {
   readonly #resolution: 'microseconds' | 'nanoseconds'
   /** Of a pcap file. */
   readonly #linkType: number
-  readonly #stats: WriterStatistics = { given: 0, written: 0, bytes: 0, lost: 0, files: 0 }
+  readonly #stats: WriterStatistics = { given: 0, written: 0, bytes: 0, lost: 0, failed: 0, files: 0 }
   readonly #free: Chunk[] = []
   readonly #queue: Chunk[] = []
   #current: Chunk | undefined
@@ -207,7 +207,10 @@ export class CaptureWriter implements AsyncDisposable {
     const isDescribed = this.#isPcap || packet.interfaceId < this.#described
     const size = isDescribed ? own : own + this.#undescribed()
     const chunk = this.#failure || size > MAX_RECORD ? undefined : this.#chunkFor(size, packet.seconds)
-    if (!chunk) return undefined
+    if (!chunk) {
+      if (this.#failure) this.#stats.failed++
+      return undefined
+    }
     // A file that has just begun has described all of them.
     if (!this.#isPcap && packet.interfaceId >= this.#described) this.#describe(chunk)
     if (this.#fileStart < 0) this.#fileStart = packet.seconds
@@ -458,8 +461,9 @@ export class CaptureWriter implements AsyncDisposable {
   #fail(cause: unknown): void {
     if (this.#failure) return
     this.#failure = new CaptureWriteError(this.#path, cause)
-    for (const chunk of this.#queue) this.#stats.lost += chunk.packets
-    this.#stats.lost += this.#current?.packets ?? 0
+    const waiting = this.#queue.reduce((sum, { packets }) => sum + packets, this.#current?.packets ?? 0)
+    this.#stats.lost += waiting
+    this.#stats.failed += waiting
     this.#queue.length = 0
     this.#current = undefined
     clearTimeout(this.#timer)

@@ -30,6 +30,8 @@ export interface CaptureOutput {
   readonly failure: Error | undefined
   /** Packets not taken, or taken and then not written. */
   readonly lost: number
+  /** Of those the ones that `failure` kept from being written. */
+  readonly failed: number
   /** Writes what waits. Throws what ended the writing. */
   close(): Promise<void>
 }
@@ -89,6 +91,7 @@ class LineOutput implements CaptureOutput {
   #wakers: (() => void)[] = []
   #failure: Error | undefined
   #lost = 0
+  #failed = 0
 
   constructor(target: Target, addLine: AddLine, onFailure: () => void) {
     this.#target = target
@@ -99,6 +102,7 @@ class LineOutput implements CaptureOutput {
   packet(packet: PacketRecord): boolean {
     if (!this.hasRoom) {
       this.#lost++
+      if (this.#failure) this.#failed++
       return false
     }
     const text = this.#waiting
@@ -127,6 +131,10 @@ class LineOutput implements CaptureOutput {
 
   get lost(): number {
     return this.#lost
+  }
+
+  get failed(): number {
+    return this.#failed
   }
 
   async close(): Promise<void> {
@@ -222,6 +230,10 @@ class FileOutput implements CaptureOutput {
 
   get lost(): number {
     return this.#writer.stats.lost
+  }
+
+  get failed(): number {
+    return this.#writer.stats.failed
   }
 
   close(): Promise<void> {

@@ -2,6 +2,7 @@
 import type { CaptureStatistics } from '../capture/engine.js'
 import type { WriterStatistics } from '../capture/index.js'
 import type { SourceMode } from '../capture/source.js'
+import { XdpError } from '../kernel/index.js'
 import type { InterfaceStatistics } from '../packet/pcapng-layout.js'
 import type { Time } from '../packet/pcap-time.js'
 import type { KernelStatistics } from '../xsk/index.js'
@@ -17,6 +18,9 @@ const NAMES: Record<SourceMode, string> = {
 /** What the engine counted, and what the output could not take. */
 export interface Counts extends CaptureStatistics {
   outputLost: number
+  /** Of those the ones that an error kept from being written, and which. */
+  outputFailed: number
+  failure: Error | undefined
 }
 
 /** All packets that are missing, wherever they were lost. */
@@ -43,12 +47,15 @@ export function xdpStatisticsLine(kernel: KernelStatistics): string {
 
 /** Where packets were lost, as a sentence; undefined when none were. */
 export function lossSentence(counts: Counts): string | undefined {
-  const { dropped } = counts
+  const { dropped, outputLost, outputFailed, failure } = counts
+  const why = failure instanceof XdpError ? ` (${failure.code})` : ''
   const places = [
+    // First what ends the capture.
+    [outputFailed, `because writing failed${why}`],
     [dropped.interface, 'by the interface'],
     [dropped.kernel, "in the kernel's ring"],
     [dropped.ring, 'in the ring buffer of the XDP program'],
-    [dropped.consumer + counts.outputLost, 'because the output was too slow'],
+    [dropped.consumer + outputLost - outputFailed, 'because the output was too slow'],
   ] as const
   const lost = places.filter(([count]) => count > 0).map(([count, where]) => `${count} ${where}`)
   return lost.length === 0 ? undefined : `lost ${lost.join(', ')}`

@@ -211,7 +211,14 @@ export class Capture {
 
   #counts(): Counts {
     // What came after the last packet that was asked for is nobody's.
-    return { ...this.#engine.stats(), processed: this.#taken, outputLost: this.#output?.lost ?? 0 }
+    const { lost = 0, failed = 0, failure } = this.#output ?? {}
+    return {
+      ...this.#engine.stats(),
+      processed: this.#taken,
+      outputLost: lost,
+      outputFailed: failed,
+      failure,
+    }
   }
 
   #tell(): void {
