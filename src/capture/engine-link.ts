@@ -1,37 +1,36 @@
 // Follows one interface: down, up again, gone.
-import { ENODEV, KernelError, getInterface, type Namespace } from '../kernel/index.js'
+import { getInterface, type Namespace } from '../kernel/index.js'
 import { NetworkMonitor } from '../kernel/netlink/monitor.js'
+import { InterfaceGoneError } from './errors.js'
 
-/** Who wants to know, called from the event loop. */
+/** Who wants to know, called from the event loop and never inside `new`. */
 export interface LinkChanges {
   changed: (isUp: boolean) => void
   /** Called once. */
-  gone: (error: KernelError) => void
+  gone: (error: InterfaceGoneError) => void
 }
 
-/** Follows an interface until it is closed or gone. Does not keep the event loop alive. */
+/** Follows an interface until it is closed or gone; says so too if it is down from the start. Does not keep the event loop alive. */
 export class LinkWatch {
   readonly #monitor: NetworkMonitor
   readonly #look: () => boolean | undefined
   readonly #changes: LinkChanges
-  #isUp: boolean
+  #isUp = true
   #next: NodeJS.Immediate | undefined
   #isOpen = true
 
   constructor(
-    { index, name, up }: { index: number; name: string; up: boolean },
+    { index, name }: { index: number; name: string },
     namespace: Namespace | undefined,
     changes: LinkChanges,
   ) {
     this.#changes = changes
-    this.#isUp = up
     this.#look = () => {
       try {
         return getInterface(index, { namespace }).up
       } catch (error) {
         this.close()
-        const hint = (error as Error).message
-        changes.gone(new KernelError('recv', ENODEV, { about: `${name} is gone`, hint }))
+        changes.gone(new InterfaceGoneError(name, error))
         return undefined
       }
     }
@@ -41,6 +40,7 @@ export class LinkWatch {
       { neighbour: () => undefined, routes: soon, lost: soon },
       namespace === undefined ? {} : { namespace },
     )
+    soon()
   }
 
   readonly #onAnnounced = (): void => {

@@ -1,4 +1,4 @@
-// What can go wrong with capture files.
+// What can go wrong with captures and their files.
 import { XdpError } from '../kernel/errors.js'
 import { CAPTURE_PROBLEMS, type CaptureProblem } from '../packet/pcap-record.js'
 
@@ -15,6 +15,13 @@ export class CaptureFileError extends XdpError {
         : undefined,
     )
     this.problem = problem
+  }
+}
+
+/** What ends a capture whose interface is there no more: `code` is `ENODEV`, in every mode. */
+export class InterfaceGoneError extends XdpError {
+  constructor(name: string, cause: unknown) {
+    super('ENODEV', `${name} is gone`, 'It was deleted, or moved to another network namespace.', { cause })
   }
 }
 

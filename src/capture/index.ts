@@ -11,7 +11,7 @@ export {
 export type { Fallback } from './engine-open.js'
 export type { CaptureOptions, LiveMode } from './engine-options.js'
 export { MirrorSource, type MirrorSourceOptions } from './mirror-source.js'
-export { CaptureFileError, CaptureWriteError } from './errors.js'
+export { CaptureFileError, CaptureWriteError, InterfaceGoneError } from './errors.js'
 export { FileSource, type FileSourceOptions } from './file-source.js'
 export { PacketFormatter, type FormatOptions } from './format.js'
 export { packetToJson, packetToJsonLine, type JsonLayer, type JsonOptions, type JsonPacket } from './json.js'

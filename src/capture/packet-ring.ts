@@ -1,8 +1,6 @@
 // AF_PACKET with a ring of blocks in mapped memory (TPACKET_V3): sees what arrives and leaves, disturbs nothing.
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import {
-  ENODEV,
-  KernelError,
   MappedRegion,
   OptionError,
   PAGE_SIZE,
@@ -18,6 +16,7 @@ import {
 } from '../kernel/index.js'
 import { PacketBatch } from '../packet/pcap-batch.js'
 import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
+import { InterfaceGoneError } from './errors.js'
 import { Handover } from './handover.js'
 import { requireEthernet } from './link-type.js'
 import { Pace, boundedWait } from './pace.js'
@@ -312,8 +311,7 @@ export class PacketRing implements PacketSource {
       getInterface(this.#device.index, { namespace: this.#namespace })
     } catch (error) {
       this.#serviceOrEnd()
-      const about = `${this.name} is gone`
-      this.#end(new KernelError('poll', ENODEV, { about, hint: (error as Error).message }))
+      this.#end(new InterfaceGoneError(this.name, error))
       return
     }
     this.#watcher?.start(READABLE)

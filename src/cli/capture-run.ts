@@ -68,7 +68,9 @@ export class Capture {
       failure = error
       this.#finish()
     })
-    engine.on('link', (isUp) => this.#say(`${engine.source.name} is ${isUp ? 'up again' : 'down'}`))
+    engine.on('link', (isUp) =>
+      this.#say(`${engine.source.name} is ${isUp ? 'up again' : 'down; waiting until it is up'}`),
+    )
     const output = (this.#output = await this.#openOutput())
     const tell = () => this.#tell()
     const { interval, statistics } = this.#settings

@@ -112,6 +112,24 @@ describe('xdp capture, row by row', { skip: needsRoot }, () => {
       },
     )
 
+    it(`${mode}: says that the link is down when it begins, and waits`, async (t) => {
+      const lab = createTestLab(t, { isolated: false })
+      setInterfaceUp(lab.a.interface, false)
+      const args = ['capture', lab.a.interface, '-m', mode, '-n', '-c', '1', '-e', 'ether', 'proto', '0x88b5']
+      const capturing = await startXdp(t, args, READY)
+      await capturing.waitFor(
+        'stderr',
+        new RegExp(`xdp: ${lab.a.interface} is down; waiting until it is up\n`),
+      )
+      setInterfaceUp(lab.a.interface, true)
+      await capturing.waitFor('stderr', new RegExp(`xdp: ${lab.a.interface} is up again\n`))
+      await until('the link runs', () => lab.interfaces().b.running)
+      senderAt(t, lab.b)(frameOf(71))
+      const { status, stdout } = await capturing.end
+      assert.equal(status, 0)
+      assert.match(stdout, /length 71\b/)
+    })
+
     it(`${mode}: says that the link went down and came back, and goes on`, async (t) => {
       const lab = createTestLab(t, { isolated: false })
       const args = ['capture', lab.a.interface, '-m', mode, '-n', '-e', 'ether', 'proto', '0x88b5']
@@ -120,7 +138,10 @@ describe('xdp capture, row by row', { skip: needsRoot }, () => {
       send(frameOf(70))
       await capturing.waitFor('stdout', /length 70\b/)
       setInterfaceUp(lab.a.interface, false)
-      await capturing.waitFor('stderr', new RegExp(`xdp: ${lab.a.interface} is down\n`))
+      await capturing.waitFor(
+        'stderr',
+        new RegExp(`xdp: ${lab.a.interface} is down; waiting until it is up\n`),
+      )
       setInterfaceUp(lab.a.interface, true)
       await capturing.waitFor('stderr', new RegExp(`xdp: ${lab.a.interface} is up again\n`))
       await until('the link runs', () => lab.interfaces().b.running)
