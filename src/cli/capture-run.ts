@@ -248,13 +248,19 @@ const WHAT = {
 
 /** Throws `OptionError` for an output that cannot be, before anything is opened. */
 export function checkOutput(flags: CaptureFlags): void {
-  formatOf(flags)
+  const isFile = ['pcapng', 'pcap'].includes(formatOf(flags))
   const { rotateSize, rotateSeconds, rotateFiles, write = '-' } = flags
   const isRotated = rotateSize !== undefined || rotateSeconds !== undefined
   if (rotateFiles !== undefined && !isRotated)
     throw new OptionError('rotate-files', 'Nothing says when to begin the next file', 'Add -C or -G.')
   if (isRotated && write === '-')
     throw new OptionError('rotate', 'Standard output cannot be rotated', 'Name a file with -w.')
+  if (isFile && write === '-' && process.stdout.isTTY && !flags.printConfig)
+    throw new OptionError(
+      'write',
+      'Standard output is a terminal, and a capture file is no text',
+      'Pipe it on, name a file with -w, or leave -w out for text.',
+    )
 }
 
 function formatOf(flags: CaptureFlags): 'text' | 'json' | 'pcapng' | 'pcap' {

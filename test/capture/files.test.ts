@@ -444,7 +444,10 @@ suite('trouble', () => {
     assert.equal(await writer.ready(), false)
     assert.equal(writer.write(packets[0]), false)
     await assert.rejects(writer.close(), { code: 'ENOSPC', path: '/dev/full' })
-    assert.deepEqual({ ...writer.stats }, { given: 301, written: 0, lost: 301, failed: 301, files: 1, bytes: 0 })
+    assert.deepEqual(
+      { ...writer.stats },
+      { given: 301, written: 0, lost: 301, failed: 301, files: 1, bytes: 0 },
+    )
     assert.deepEqual(errors, ['ENOSPC'])
   })
 

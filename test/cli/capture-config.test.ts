@@ -4,7 +4,8 @@ import { linkSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { it, type TestContext } from 'node:test'
-import { xdp, xdpOk } from './xdp.js'
+import { pcapFile, record } from '../packet/pcap-files.js'
+import { startOnTerminal, xdp, xdpOk } from './xdp.js'
 
 function directoryOf(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'capture-config-'))
@@ -49,4 +50,24 @@ it('a file is not emptied that is to be read, by whatever name', async (t) => {
   )
   assert.deepEqual(readFileSync(path), header)
   assert.equal((await xdp(['capture', '-r', path, '-w', join(directory, 'c.pcap')])).status, 0)
+})
+
+it('a capture file is not written onto a terminal; text is', async (t) => {
+  const file = join(directoryOf(t), 'one.pcap')
+  writeFileSync(file, pcapFile([record(new Uint8Array(60).fill(0x58))]))
+  const sentence =
+    'xdp: Standard output is a terminal, and a capture file is no text. ' +
+    'Pipe it on, name a file with -w, or leave -w out for text.\r\n'
+  for (const words of [
+    ['-w', '-'],
+    ['--format', 'pcap'],
+  ]) {
+    const { status, stdout } = await startOnTerminal(t, ['capture', '-r', file, ...words]).end
+    assert.deepEqual([status, stdout], [2, sentence])
+  }
+  const text = await startOnTerminal(t, ['capture', '-r', file, '-n']).end
+  assert.equal(text.status, 0)
+  assert.match(text.stdout, /58:58:58:58:58:58/)
+  const piped = await xdp(['capture', '-r', file, '-w', '-'])
+  assert.equal(piped.stdout.slice(0, 4), '\n\r\r\n')
 })
