@@ -1,5 +1,14 @@
 // Opens the source of a mode, and for `auto` the best one that works, with the reasons for every one that did not.
-import { EOPNOTSUPP, ENOTSUPP, KernelError, OptionError, NotFoundError, XdpError } from '../kernel/index.js'
+import {
+  EOPNOTSUPP,
+  ENOTSUPP,
+  KernelError,
+  NotFoundError,
+  OptionError,
+  UnsupportedError,
+  XdpError,
+  listInterfaces,
+} from '../kernel/index.js'
 import { countQueues } from '../nic/queues.js'
 import { FilterError } from '../filter/index.js'
 import { requireSpare } from './divert-safety.js'
@@ -30,6 +39,7 @@ export async function openSource(
   options: CheckedCapture,
   report: Report,
 ): Promise<PacketSource> {
+  if (options.interface === 'any') requireNamed(options)
   for (const mode of modes.slice(0, -1)) {
     try {
       return await openMode(mode, options, report)
@@ -39,6 +49,15 @@ export async function openSource(
     }
   }
   return openMode(modes[modes.length - 1], options, report)
+}
+
+/** libpcap's name for all interfaces at once, unless one is called so. */
+function requireNamed({ interface: name, namespace }: CheckedCapture): void {
+  if (listInterfaces({ namespace }).some((device) => device.name === name)) return
+  throw new UnsupportedError(
+    'A capture is of one interface, and "any" is none',
+    'Capture each by itself with -m packet -w NAME.pcapng, and merge the files: mergecap -w all.pcapng *.pcapng.',
+  )
 }
 
 /** What was asked for wrongly is as wrong in every mode. */

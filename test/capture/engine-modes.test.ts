@@ -300,6 +300,23 @@ suite('modes of capture', { skip: needsRoot }, () => {
     assert.match(second.fallbacks[0].reason, /XDP program/)
   })
 
+  test('"any" is no interface, unless one is called so', async (t) => {
+    const lab = createTestLab(t)
+    const { namespace } = lab.a
+    for (const mode of [...MODES, 'auto'] as const) {
+      await assert.rejects(CaptureEngine.open({ interface: 'any', namespace, mode }), {
+        code: 'XDP_UNSUPPORTED',
+        message: 'A capture is of one interface, and "any" is none',
+        hint: /-m packet .*mergecap/,
+      })
+    }
+    setInterfaceUp(lab.a.interface, false, lab.a)
+    await lab.exec('a', 'ip', ['link', 'set', lab.a.interface, 'name', 'any'])
+    const engine = await CaptureEngine.open({ interface: 'any', namespace })
+    assert.equal(engine.source.name, 'any')
+    await engine.close()
+  })
+
   test('what the device cannot honour is a warning where that is wanted, and an error elsewhere', async (t) => {
     const lab = createTestLab(t)
     const zero = { mode: 'divert', sockets: { copy: 'zero-copy' } } as const

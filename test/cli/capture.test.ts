@@ -480,6 +480,7 @@ xdp: {umem_size: 1048576, num_frames: 512, frame_size: 2048, rx_ring_size: 256, 
     const refused = [
       [[], 2, /Nothing says where packets/],
       [['no-such-if0'], 1, /No interface no-such-if0/],
+      [['any', '-m', 'packet'], 1, /^xdp: A capture is of one interface, and "any" is none\. .*mergecap/],
       [['lo', '-m', 'divert'], 1, /--take-traffic/],
       [['lo', 'udp', 'prot', '53'], 2, /prot/],
       [['lo', '-w', '-', '-C', '10k'], 2, /cannot be rotated/],
