@@ -3,6 +3,7 @@ import { compileFilter, type Filter } from '../filter/index.js'
 import { OptionError, type Namespace } from '../kernel/index.js'
 import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import type { DivertSocketOptions } from './divert-source.js'
+import { checkTypes } from './engine-types.js'
 import type { PacketSource } from './source.js'
 
 /** The ways to an interface's packets. */
@@ -42,7 +43,7 @@ export interface CaptureOptions {
    * half of `timeout`, and 20 at most.
    */
   latency?: number | undefined
-  /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB). */
+  /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB): 65536 to 2^30. */
   ringBytes?: number | undefined
   /** The receive queues to capture, in `divert` and `mirror`: one that is not there is an error. Default `all`. */
   queues?: 'all' | readonly number[] | undefined
@@ -71,19 +72,22 @@ export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode' |
 /** How long packets wait in the kernel unless someone says so. */
 const LATENCY_MS = 20
 const MAX_LATENCY_MS = 100
+/** Bytes of a ring. */
+const MIN_RING = 65_536
+const MAX_RING = 2 ** 30
 const MODES: readonly LiveMode[] = ['divert', 'mirror', 'packet']
 const AUTO: readonly LiveMode[] = ['mirror', 'packet']
 
 /** Throws `OptionError`, and `FilterError` for a filter that is none. */
 export function checkCapture(options: CaptureOptions): CheckedCapture {
-  const { mode = 'auto', snapLength = MAX_CAPTURED_LENGTH, batch = 64, timeout = 0 } = options
-  if (typeof options.interface !== 'string' || options.interface === '')
-    throw new OptionError('interface', 'No interface was named')
+  checkTypes(options)
+  const { mode = 'auto', snapLength = MAX_CAPTURED_LENGTH, batch = 64, timeout = 0, ringBytes } = options
   const modes = modesOf(mode)
+  if (ringBytes !== undefined) checkRing(ringBytes, modes)
   inRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
   inRange('batch', batch, 1, 65_536)
   inRange('timeout', timeout, 0, 60_000)
-  const latency = options.latency ?? Math.min(Math.ceil((options.timeout ?? Infinity) / 2), LATENCY_MS)
+  const { latency = Math.min(Math.ceil((options.timeout ?? Infinity) / 2), LATENCY_MS) } = options
   inRange('latency', latency, 0, MAX_LATENCY_MS)
   const { filter } = options
   return {
@@ -99,10 +103,10 @@ export function checkCapture(options: CaptureOptions): CheckedCapture {
 
 /** The modes to try, in this order. Throws `OptionError` for what is none. */
 export function modesOf(mode: NonNullable<CaptureOptions['mode']>): readonly LiveMode[] {
-  const modes = mode === 'auto' ? AUTO : typeof mode === 'string' ? [mode] : mode
+  const modes: readonly LiveMode[] = mode === 'auto' ? AUTO : Array.isArray(mode) ? mode : [mode]
   for (const mode of modes) {
     if (!MODES.includes(mode))
-      throw new OptionError('mode', `"${mode}" is no mode`, `Use auto, ${MODES.join(', ')}.`)
+      throw new OptionError('mode', `"${String(mode)}" is no mode`, `Use auto, ${MODES.join(', ')}.`)
   }
   if (modes.length === 0) throw new OptionError('mode', 'No mode was named', `Use auto, ${MODES.join(', ')}.`)
   return modes
@@ -113,7 +117,17 @@ function compileUnlessEmpty(expression: string): Filter | undefined {
   return expression.trim() === '' ? undefined : compileFilter(expression)
 }
 
+function checkRing(bytes: number, modes: readonly LiveMode[]): void {
+  inRange('ringBytes', bytes, MIN_RING, MAX_RING)
+  if (modes.includes('mirror') && !Number.isInteger(Math.log2(bytes)))
+    throw new OptionError(
+      'ringBytes',
+      `ringBytes is ${bytes}`,
+      'Use a power of two: the ring of mirror has to be one.',
+    )
+}
+
 function inRange(option: string, value: number, least: number, most: number): void {
   if (Number.isInteger(value) && value >= least && value <= most) return
-  throw new OptionError(option, `${option} is ${value}`, `Use ${least} to ${most}.`)
+  throw new OptionError(option, `${option} is ${String(value)}`, `Use ${least} to ${most}.`)
 }

@@ -24,10 +24,11 @@ export class PacketQueue {
   #waiting: { count: number; wake: () => void } | undefined
 
   /** Throws `OptionError`. */
-  constructor({ packets = 10_000, bytes }: QueueSize = {}) {
+  constructor(size: QueueSize = {}) {
+    const { packets = 10_000 } = size
     if (!(Number.isInteger(packets) && packets >= 1 && packets <= 1 << 24))
       throw new OptionError('buffer', `${packets} packets cannot wait`, 'Use 1 to 16777216.')
-    const room = bytes ?? Math.max(packets * 2048, 4 * MAX_CAPTURED_LENGTH)
+    const { bytes: room = Math.max(packets * 2048, 4 * MAX_CAPTURED_LENGTH) } = size
     if (!(Number.isInteger(room) && room >= MAX_CAPTURED_LENGTH && room <= 2 ** 32))
       throw new OptionError('bufferBytes', `${room} bytes cannot wait`, `Use ${MAX_CAPTURED_LENGTH} to 2^32.`)
     this.#slots = new Array<PacketRecord | undefined>(packets).fill(undefined)

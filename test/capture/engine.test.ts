@@ -421,6 +421,56 @@ suite('capture engine', () => {
     }
   })
 
+  test('refuses by name what no compiler has checked', async () => {
+    const wrong: Record<string, unknown[]> = {
+      interface: [5, null, {}],
+      namespace: ['x', 5, null, {}],
+      mode: [5, null, {}, true, [5], []],
+      filter: [5, null, {}, true, [], { matches: () => true }],
+      snapLength: [-1, '96', null, Number.NaN, 300_000, 1n],
+      takeTraffic: ['no', 1, null],
+      promiscuous: ['no', 0, null],
+      lenient: ['no', null],
+      buffer: [0, '5', null, Infinity],
+      bufferBytes: [0, '300000', null],
+      batch: [0, '5', null],
+      timeout: [-1, '5', null],
+      latency: [-1, '5', null],
+      ringBytes: [0, -1, 5000, 100_000, '8388608', null, 2 ** 40],
+      queues: ['x', 5, null, {}, ['0'], [-1], [1.5], [null]],
+      xdpMode: ['hw', 5, null, {}],
+      sockets: ['x', 5, null, []],
+      openSource: ['x', 5, null],
+    }
+    for (const [option, values] of Object.entries(wrong)) {
+      for (const value of values) {
+        for (const mode of ['packet', 'mirror', 'divert', 'auto'] as const) {
+          if (option === 'ringBytes' && value === 100_000 && (mode === 'packet' || mode === 'divert'))
+            continue
+          const options = { interface: 'lo', mode, [option]: value } as CaptureOptions
+          const about = `${mode}, ${option}: ${typeof value} ${String(value)}`
+          await assert.rejects(CaptureEngine.open(options), { code: 'XDP_BAD_OPTION', option }, about)
+        }
+      }
+    }
+    for (const [name, values] of Object.entries({
+      rings: [5, null],
+      umem: [5, null],
+      program: [5, {}],
+      busyPoll: [5, 'x'],
+      needWakeup: ['x', 1],
+      strict: ['x'],
+    })) {
+      for (const value of values) {
+        const sockets = { [name]: value } as CaptureOptions['sockets']
+        const opened = CaptureEngine.open({ interface: 'lo', mode: 'divert', sockets })
+        await assert.rejects(opened, { code: 'XDP_BAD_OPTION', option: `sockets.${name}` })
+      }
+    }
+    for (const options of [undefined, null, 5, 'lo'] as unknown as CaptureOptions[])
+      await assert.rejects(CaptureEngine.open(options), { code: 'XDP_BAD_OPTION', option: 'interface' })
+  })
+
   test('does not divert loopback without consent', async () => {
     await assert.rejects(CaptureEngine.open({ interface: 'lo', mode: 'divert' }), {
       code: 'XDP_TAKES_TRAFFIC',
