@@ -183,6 +183,56 @@ napi_value callGather(napi_env env, napi_callback_info info) {
   return answer;
 }
 
+// gatherBefore(rows, stride, count, source, words, at): 0, or -EFAULT. A row is `stride` words and begins with an offset in
+// `source`: the words in front of it are copied into the row, from its word `at` on. What the offset is of is on its way to the
+// processor then.
+napi_value callGatherBefore(napi_env env, napi_callback_info info) {
+  size_t given = 6;
+  napi_value arguments[6];
+  napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
+  void* memory[2] = {nullptr, nullptr};
+  size_t lengths[2] = {0, 0};
+  for (int i = 0; i < 2; i++) {
+    napi_get_typedarray_info(env, arguments[3 * i], nullptr, &lengths[i], &memory[i], nullptr, nullptr);
+    if (memory[i] == nullptr) lengths[i] = 0;
+  }
+  uint32_t stride = 0, count = 0, words = 0, at = 0;
+  napi_get_value_uint32(env, arguments[1], &stride);
+  napi_get_value_uint32(env, arguments[2], &count);
+  napi_get_value_uint32(env, arguments[4], &words);
+  napi_get_value_uint32(env, arguments[5], &at);
+  uint32_t* row = static_cast<uint32_t*>(memory[0]);
+  const uint8_t* source = static_cast<const uint8_t*>(memory[1]);
+  const size_t size = lengths[1], before = words * sizeof(uint32_t);
+  int32_t result = static_cast<size_t>(at) + words <= stride && static_cast<size_t>(count) * stride <= lengths[0] ? 0 : -EFAULT;
+  for (uint32_t i = 0; i < count && result == 0; i++, row += stride) {
+    if (i + kFarAhead < count) {
+      size_t next = row[kFarAhead * stride];
+      if (next >= before && next + kLine < size) {
+        __builtin_prefetch(source + next - before);
+        __builtin_prefetch(source + next);
+        __builtin_prefetch(source + next + kLine - 1);
+      }
+    }
+    size_t offset = row[0];
+    if (offset < before || offset > size) {
+      result = -EFAULT;
+    } else {
+      memcpy(row + at, source + offset - before, before);
+    }
+  }
+  napi_value answer = nullptr;
+  napi_create_int32(env, result, &answer);
+  return answer;
+}
+
+// A call that reads its arguments by itself.
+void exportPlain(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
+  napi_value function = nullptr;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function);
+  exports.Set(name, Napi::Value(env, function));
+}
+
 }  // namespace
 
 void exportMemory(Napi::Env env, Napi::Object exports) {
@@ -191,9 +241,8 @@ void exportMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("munmap", Napi::Function::New(env, callMunmap, "munmap"));
   exports.Set("memfd", Napi::Function::New(env, callMemfd, "memfd"));
   exports.Set("ftruncate", Napi::Function::New(env, callFtruncate, "ftruncate"));
-  napi_value gather = nullptr;
-  napi_create_function(env, "gather", NAPI_AUTO_LENGTH, callGather, nullptr, &gather);
-  exports.Set("gather", Napi::Value(env, gather));
+  exportPlain(env, exports, "gather", callGather);
+  exportPlain(env, exports, "gatherBefore", callGatherBefore);
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(sysconf(_SC_PAGESIZE))));
 }
 

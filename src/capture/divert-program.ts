@@ -1,5 +1,5 @@
 // The program of a diverting capture: what matches goes to the queue's socket, everything else stays the kernel's.
-import { counter, type BpfMap, type BpfProgram } from '../bpf/index.js'
+import { counter, u32, type BpfMap, type BpfProgram } from '../bpf/index.js'
 import {
   defineFunction,
   defineMap,
@@ -8,9 +8,17 @@ import {
   type XdpDefinition,
 } from '../bpf/builder/index.js'
 import { requireMatch, type Filter } from '../filter/index.js'
+import type { MappedRegion } from '../kernel/index.js'
+import { Bell, bellMap, ringBell } from '../programs/bell.js'
 import { socketMap } from '../programs/sockets.js'
 
 const tooLongMap = defineMap({ type: 'percpu_array', name: 'too_long', value: counter, maxEntries: 1 })
+
+/** By queue: packets that may come until the bell is rung; 0 for never. */
+const untilBellMap = (queues: number) =>
+  defineMap({ type: 'array', name: 'until_bell', value: u32, maxEntries: queues, mmapable: true })
+/** Words between two values of an array that is mapped: `BpfMap.mmap`. */
+const MAPPED_WORDS = 2
 
 /** Bytes in front of a packet with the time of its arrival: nanoseconds of CLOCK_MONOTONIC. */
 export const STAMP_BYTES = 8
@@ -40,7 +48,7 @@ export interface DivertProgramOptions {
  *                                                        └── yes ──→ redirect to it
  * ```
  *
- * AF_XDP tells no time of arrival, so what goes to a socket has it in front, as metadata, where the driver has that.
+ * What is to be redirected counts down to the bell of its queue. AF_XDP tells no time of arrival, so what goes to a socket has it in front, as metadata, where the driver has that.
  *
  * Kernel 5.18, for xdp_get_buff_len.
  */
@@ -52,6 +60,11 @@ export function defineDivert({ queues, filter, longest }: DivertProgramOptions):
       x.lookup(tooLongMap, 0).orReturn('pass').increment()
       return 'pass'
     })
+    const left = x.lookup(untilBellMap(queues), x.queue).orReturn('pass')
+    x.if(left.ne(0), () => {
+      left.set(left.sub(1))
+      x.if(left.eq(1), () => ringBell(x))
+    })
     x.call(stamp, {})
     return x.redirectTo(sockets, x.queue)
   })
@@ -61,7 +74,11 @@ export function defineDivert({ queues, filter, longest }: DivertProgramOptions):
 export class DivertProgram {
   readonly program: BpfProgram
   readonly sockets: BpfMap<number, number>
+  /** Rung when a queue has had as many packets as `ringAfter` said. */
+  readonly bell: Bell
   readonly #tooLong: BpfMap<number, number[]>
+  readonly #untilBell: Uint32Array
+  readonly #region: MappedRegion | undefined
   readonly #loaded: LoadedXdp
 
   constructor(options: DivertProgramOptions) {
@@ -70,6 +87,20 @@ export class DivertProgram {
     this.program = this.#loaded.program
     this.sockets = this.#loaded.map(socketMap(0))
     this.#tooLong = this.#loaded.map(tooLongMap)
+    try {
+      this.#region = this.#loaded.map(untilBellMap(0)).mmap()
+      this.#untilBell = new Uint32Array(this.#region.buffer)
+      this.bell = new Bell(this.#loaded.map(bellMap))
+    } catch (error) {
+      this.#region?.close()
+      this.#loaded.close()
+      throw error
+    }
+  }
+
+  /** The bell is to ring when so many more packets have come to the queue. A store into memory: no call of the kernel. */
+  ringAfter(queue: number, packets: number): void {
+    this.#untilBell[queue * MAPPED_WORDS] = packets
   }
 
   /** Packets that matched, and passed for being too long. */
@@ -78,6 +109,8 @@ export class DivertProgram {
   }
 
   close(): void {
+    this.bell.close()
+    this.#region?.close()
     this.#loaded.close()
   }
 }

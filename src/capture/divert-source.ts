@@ -43,6 +43,8 @@ export interface DivertSourceOptions extends DivertSocketOptions {
 const LATENCY_MS = 20
 /** Fewer are worth being woken up for. */
 const MANY = 8
+/** How much of a queue's frames is in use when it is looked at earlier than the timer says. */
+const FILLED = 1 / 2
 /** The memory of a queue unless it is described otherwise: 16 MiB. */
 const FRAMES = { frames: 8192, frameSize: 2048 }
 /** The same for devices whose packets, by their MTU, have no room in such a frame. */
@@ -160,11 +162,12 @@ export class DivertSource implements PacketSource {
     this.#live = live
     this.#kernel = group.statistics().kernel
     this.#queues = group.sockets.map((socket) => new DivertQueue(socket, live, batch))
-    this.#room = group.sockets.reduce((sum, socket) => sum + socket.frames().fill, 0)
+    this.#room = this.#queues.reduce((sum, { room }) => sum + room, 0)
     this.#pace = new Pace(
       {
         take: () => this.#take(),
         watch: () => {
+          this.#armBell()
           this.#isWatching = true
           this.#drive()
         },
@@ -174,7 +177,8 @@ export class DivertSource implements PacketSource {
         },
         failed: (error) => live.end(error),
       },
-      boundedWait(latency, this.#room * PACKET_BYTES),
+      program ? latency : boundedWait(latency, this.#room * PACKET_BYTES),
+      program !== undefined,
     )
   }
 
@@ -195,24 +199,24 @@ export class DivertSource implements PacketSource {
 
   start(sink: PacketSink): void {
     this.#live.start(sink)
-    if (!this.#live.isPaused) this.#pace.start()
+    if (!this.#live.isPaused) this.#look()
   }
 
   pause(): void {
     this.#live.pause()
-    this.#pace.stop()
+    this.#rest()
   }
 
   resume(): void {
     this.#live.resume()
-    if (this.#isOpen && !this.#isStopped && this.#live.isStarted) this.#pace.start()
+    if (this.#isOpen && !this.#isStopped && this.#live.isStarted) this.#look()
   }
 
   async stop(): Promise<void> {
     if (!this.#isOpen || this.#isStopped) return
     this.#isStopped = true
     this.group.attachment?.detach()
-    this.#pace.stop()
+    this.#rest()
     await turn()
     await this.#run
     const live = this.#live
@@ -245,7 +249,7 @@ export class DivertSource implements PacketSource {
     this.#count()
     this.#isOpen = false
     this.#live.close()
-    this.#pace.stop()
+    this.#rest()
     await this.#run
     await this.group.close()
   }
@@ -267,8 +271,32 @@ export class DivertSource implements PacketSource {
     }
   }
 
+  #look(): void {
+    this.#armBell()
+    this.#program?.bell.watch(this.#onBell)
+    this.#pace.start()
+  }
+
+  /** No looks until `#look`. */
+  #rest(): void {
+    this.#program?.bell.unwatch()
+    this.#pace.stop()
+  }
+
+  /** It rings when frames run out, from what is used now. */
+  #armBell(): void {
+    for (const { queue, room } of this.#queues) this.#program?.ringAfter(queue, Math.ceil(room * FILLED))
+  }
+
+  /** Frames run out. */
+  readonly #onBell = (): void => {
+    this.#armBell()
+    this.#pace.hurry()
+  }
+
   /** Hands on what is there, and says how much of the room that was. */
   #take(): number {
+    this.#armBell()
     let taken = 0
     while (!this.#live.isPaused && taken < this.#room) {
       const count = this.#receive()

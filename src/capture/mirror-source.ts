@@ -93,6 +93,7 @@ export class MirrorSource implements PacketSource {
         failed: (error) => this.#live.end(error),
       },
       options.latency ?? 20,
+      true,
     )
   }
 
@@ -194,7 +195,7 @@ export class MirrorSource implements PacketSource {
   #watch(): void {
     const { isPaused, isStarted, hasEnded } = this.#live
     if (isPaused || !isStarted || hasEnded || !this.#isOpen || this.#isStopped) return
-    this.#mirror.bell?.watchReady(this.#onBell)
+    this.#mirror.bell?.watch(this.#onBell)
     this.#pace.start()
   }
 
@@ -204,13 +205,12 @@ export class MirrorSource implements PacketSource {
     this.#pace.stop()
   }
 
-  /** The ring fills. First the bell is emptied, so that it rings again for what comes from now on. */
+  /** The ring fills. */
   readonly #onBell = (): void => {
     if (this.#live.hasEnded) {
       this.#rest()
       return
     }
-    this.#mirror.bell?.consume(() => undefined)
     this.#pace.hurry()
   }
 

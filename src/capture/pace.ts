@@ -34,16 +34,21 @@ const PATIENCE = 8
 export class Pace {
   readonly #ring: PacedRing
   readonly #longest: number
+  readonly #hasBell: boolean
   #wait = FIRST
   #inVain = 0
   #timer: NodeJS.Timeout | undefined
   #immediate: NodeJS.Immediate | undefined
   #state: 'stopped' | 'watching' | 'looking' = 'stopped'
 
-  /** `longest`: milliseconds that a packet may wait; 0 to be woken up for each one. */
-  constructor(ring: PacedRing, longest: number) {
+  /**
+   * `longest`: milliseconds that a packet may wait; 0 to be woken up for each one. `hasBell`: somebody calls `hurry` before the ring
+   * is full, so that the timer may be as slow as that.
+   */
+  constructor(ring: PacedRing, longest: number, hasBell = false) {
     this.#ring = ring
     this.#longest = longest
+    this.#hasBell = hasBell
   }
 
   start(): void {
@@ -99,8 +104,9 @@ export class Pace {
       this.#ring.watch()
       return
     }
-    if (level > FULLER) this.#wait >>= 1
-    else if (level < EMPTIER) this.#wait = Math.min(Math.max(this.#wait * 2, FIRST), this.#longest)
+    if (level > FULLER && !this.#hasBell) this.#wait >>= 1
+    else if (level < EMPTIER || this.#hasBell)
+      this.#wait = Math.min(Math.max(this.#wait * 2, FIRST), this.#longest)
     this.#sleep()
   }
 }

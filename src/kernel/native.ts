@@ -64,6 +64,18 @@ export interface Native {
    * bytes. One call for a batch of packets: `set` makes a view for each. 0, or -EFAULT for a move that does not lie in both.
    */
   gather(target: Uint8Array, source: Uint8Array, moves: Uint32Array, count: number): number
+  /**
+   * For each of `count` rows of `stride` words, the first of which is an offset in `source`: copies `words` words that lie in front
+   * of the offset into the row, from its word `at` on. 0, or -EFAULT where there are not so many.
+   */
+  gatherBefore(
+    rows: Uint32Array,
+    stride: number,
+    count: number,
+    source: Uint8Array,
+    words: number,
+    at: number,
+  ): number
   readonly pageSize: number
   readonly Watcher: new (fd: number, callback: (status: number, events: number) => void) => NativeWatcher
 }

@@ -8,7 +8,8 @@ import {
   defineMap,
   defineXdp,
 } from '../bpf/builder/index.js'
-import { OptionError, PAGE_SIZE } from '../kernel/index.js'
+import { OptionError } from '../kernel/index.js'
+import { Bell, bellMap, ringBell } from './bell.js'
 import { type ShippedProgram, oneNumber } from './shipped.js'
 
 /** What a mirrored packet begins with in the ring: 24 bytes, then `captured` bytes of packet, then whatever fills up its room. */
@@ -33,7 +34,6 @@ const ROOMS = [64, 128, 256, 512, 1024, 1536, 4096, 16_384]
 
 const ringMap = (ringBytes: number) =>
   defineMap({ type: 'ringbuf', name: 'mirrored', value: mirrorHeader, maxEntries: ringBytes })
-const bellMap = defineMap({ type: 'ringbuf', name: 'bell', value: counter, maxEntries: PAGE_SIZE })
 const lostMap = defineMap({ type: 'percpu_array', name: 'lost', value: counter, maxEntries: 1 })
 
 /** What is mirrored, and into what. */
@@ -84,10 +84,7 @@ export function defineMirror(options: MirrorOptions = {}): XdpDefinition {
       x.lookup(lostMap, 0).orReturn().increment(),
     )
     if (bellAt === undefined) return
-    // A record in an empty ring wakes whoever watches that. Once it has rung, nothing more until it was heard.
-    x.if(x.waiting(ring).ge(bellAt), () => {
-      x.if(x.waiting(bellMap).eq(0), () => void x.record(bellMap, 0))
-    })
+    x.if(x.waiting(ring).ge(bellAt), () => ringBell(x))
   })
 }
 
@@ -110,14 +107,14 @@ export class Mirror {
   readonly program: BpfProgram
   /** Where records wait; see `mirrorHeader`. */
   readonly ring: RingBuffer
-  /** With `bellAt`: has a record when so much waits in the ring. To be emptied before the ring is. */
-  readonly bell: RingBuffer | undefined
+  /** With `bellAt`: rung when so much waits in the ring. */
+  readonly bell: Bell | undefined
   readonly #lost: BpfMap<number, number[]>
   readonly #packet = new MirroredPacket()
   readonly #loaded: LoadedXdp
   #words: DataView = new DataView(new ArrayBuffer(0))
 
-  private constructor(loaded: LoadedXdp, ring: RingBuffer, bell: RingBuffer | undefined) {
+  private constructor(loaded: LoadedXdp, ring: RingBuffer, bell: Bell | undefined) {
     this.#loaded = loaded
     this.program = loaded.program
     this.ring = ring
@@ -131,7 +128,7 @@ export class Mirror {
     let ring: RingBuffer | undefined
     try {
       ring = new RingBuffer(loaded.map(ringMap(0)))
-      const bell = options.bellAt === undefined ? undefined : new RingBuffer(loaded.map(bellMap))
+      const bell = options.bellAt === undefined ? undefined : new Bell(loaded.map(bellMap))
       return new Mirror(loaded, ring, bell)
     } catch (error) {
       ring?.close()

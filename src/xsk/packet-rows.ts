@@ -3,6 +3,7 @@ import { OptionError } from '../kernel/index.js'
 import type { FillRing } from './fill-ring.js'
 import type { FramePool } from './frame-pool.js'
 import type { RxRing } from './rx-ring.js'
+import { XDP_PKT_CONTD } from './uapi.js'
 
 /** Where `XdpSocket.receiveBatch` writes what it found. The caller's own, to be used again for each batch. */
 export interface PacketRows {
@@ -34,13 +35,17 @@ export function readRows(rx: RxRing, ready: number, into: PacketRows, read: Rows
   const { rows, stride, bytes: most = Infinity } = into
   const room = Math.floor(rows.length / stride)
   const count = ready < room ? ready : room
+  // The ring's own accessors would look at each of these anew for every packet.
+  const { entries, mask } = rx
+  const first = rx.next | 0
   let bytes = 0
   let index = 0
-  for (let at = 0; index < count && !rx.isContinued(index); index++, at += stride) {
-    const length = rx.length(index)
-    if (bytes + length > most && index > 0) break
+  for (let at = 0; index < count; index++, at += stride) {
+    const word = ((first + index) & mask) << 2
+    const length = entries[word + 2]
+    if ((entries[word + 3] & XDP_PKT_CONTD) !== 0 || (bytes + length > most && index > 0)) break
     bytes += length
-    rows[at] = rx.address(index)
+    rows[at] = entries[word]
     rows[at + 1] = length
   }
   read.packets = index
@@ -59,7 +64,12 @@ export function returnFrames(
   frameMask: number,
 ): number {
   const slots = pool.tracked ? 0 : fill.reserve(count)
-  for (let i = 0; i < slots; i++) fill.set(i, rx.address(i) & frameMask)
+  const { entries, mask } = rx
+  const first = rx.next | 0
+  const { entries: fillEntries, mask: fillMask } = fill
+  const fillFirst = fill.next | 0
+  for (let i = 0; i < slots; i++)
+    fillEntries[((fillFirst + i) & fillMask) << 1] = entries[((first + i) & mask) << 2] & frameMask
   for (let i = slots; i < count; i++) pool.put(rx.address(i))
   fill.commit(slots)
   return slots

@@ -134,6 +134,35 @@ suite('batches', () => {
     assert.deepEqual([...target], [0, 0, 0, 0, 0, 0, memory[3], memory[4]])
   })
 
+  test('gatherBefore brings what lies in front of packets into their rows, and nothing from outside', () => {
+    const words = new Uint32Array(memory.buffer, 0, memory.length >> 2)
+    const property = fc.property(
+      fc.array(fc.integer({ min: 2, max: words.length }), { minLength: 1, maxLength: 60 }),
+      fc.integer({ min: 0, max: 2 }),
+      (places, more) => {
+        const [stride, at] = [4 + more, 2 + more]
+        const rows = new Uint32Array(places.length * stride)
+        places.forEach((word, i) => (rows[i * stride] = 4 * word))
+        const expected = rows.slice()
+        places.forEach((word, i) => expected.set(words.subarray(word - 2, word), i * stride + at))
+        assert.equal(native.gatherBefore(rows, stride, places.length, memory, 2, at), 0)
+        assert.deepEqual(rows, expected)
+      },
+    )
+    fc.assert(property, { seed: SEED, numRuns: 100 })
+    const refused = (offset: number, count = 1, wanted = 2, at = 2) =>
+      assert.equal(
+        native.gatherBefore(Uint32Array.of(offset, 0, 0, 0), 4, count, memory, wanted, at),
+        -EFAULT,
+      )
+    refused(7)
+    refused(memory.length + 1)
+    refused(2 ** 32 - 1)
+    refused(8, 2)
+    refused(16, 1, 3)
+    refused(16, 1, 2, 2 ** 32 - 1)
+  })
+
   test('come whole to who takes them so, and one by one to who does not, until the memory is gone', () => {
     const batch = simple(10)
     const whole: number[] = []

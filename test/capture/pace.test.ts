@@ -4,7 +4,7 @@ import { mock, suite, test, type TestContext } from 'node:test'
 import { Pace } from '../../src/capture/pace.js'
 
 /** A ring whose levels are said beforehand, on timers that only `tick` moves. */
-function paced(t: TestContext, longest: number) {
+function paced(t: TestContext, longest: number, hasBell = false) {
   mock.timers.enable({ apis: ['setTimeout', 'setImmediate'] })
   t.after(() => mock.timers.reset())
   const levels: (number | Error)[] = []
@@ -22,6 +22,7 @@ function paced(t: TestContext, longest: number) {
       failed: (error) => void log.push(error.message),
     },
     longest,
+    hasBell,
   )
   const looks = () => log.filter((what) => what === 'take').length
   return { pace, levels, log, looks, tick: (ms: number) => mock.timers.tick(ms) }
@@ -82,6 +83,23 @@ suite('pace', () => {
     pace.stop()
     pace.hurry()
     assert.equal(looks(), 2)
+  })
+
+  test('leaves a full ring to whoever hurries it, and looks as seldom as it may', (t) => {
+    const { pace, levels, looks, tick } = paced(t, 8, true)
+    pace.start()
+    pace.begin()
+    levels.push(0.9, 0.9, 0.9, 0.9, 0.9, 0.9)
+    for (const wait of [1, 2, 4]) tick(wait)
+    assert.equal(looks(), 3)
+    tick(7)
+    assert.equal(looks(), 3)
+    pace.hurry()
+    assert.equal(looks(), 4)
+    tick(7)
+    assert.equal(looks(), 4)
+    tick(1)
+    assert.equal(looks(), 5)
   })
 
   test('with no time to wait, every packet is waited for', (t) => {
