@@ -1,5 +1,4 @@
 // Packets as text: one line each, the way tcpdump prints them.
-import { formatMac } from '../packet/address.js'
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PacketRecord } from '../packet/pcap-record.js'
 import { printArp } from './format/arp.js'
 import { addHex, addText } from './format/dump.js'
@@ -27,12 +26,13 @@ const TYPICAL_BYTES = 4096
 export class PacketFormatter {
   readonly #options: FormatOptions
   readonly #time: TimePrinter
-  readonly #sequences = new SequenceTable()
+  readonly #line: Line
   #text: TextBuffer | undefined
 
   constructor(options: FormatOptions = {}) {
     this.#options = options
     this.#time = new TimePrinter(options)
+    this.#line = new Line(options, new SequenceTable())
   }
 
   /** The text of a packet, without a line feed at its end. Several lines with `verbosity` or `dump`. */
@@ -46,17 +46,17 @@ export class PacketFormatter {
   /** The same as UTF-8 behind what `text` holds: what many packets need next, and no string of it has to be kept. */
   add(packet: PacketRecord, text: TextBuffer): void {
     const { bytes, offset, length, wireLength, linkType } = packet
-    const line = new Line(bytes, offset + length, this.#options, this.#sequences)
-    line.add(this.#time.print(packet))
+    const line = this.#line
+    line.begin(bytes, offset + length, text)
+    this.#time.print(packet, text)
     let network = offset
     if (linkType === LINKTYPE_ETHERNET) network = printEthernet(line, offset, wireLength)
     else if (linkType === LINKTYPE_RAW) printIp(line, offset, wireLength)
     else line.add(`link type ${linkType}, length ${wireLength}`)
-    text.add(line.text)
-    this.#dump(line, text, offset, Math.min(network, line.end))
+    this.#dump(line, offset, Math.min(network, line.end))
   }
 
-  #dump({ bytes, end, isUnknown }: Line, text: TextBuffer, link: number, network: number): void {
+  #dump({ bytes, end, isUnknown, out: text }: Line, link: number, network: number): void {
     switch (this.#options.dump) {
       case 'hex':
         return addHex(text, bytes, network, end, false)
@@ -81,7 +81,7 @@ function printEthernet(line: Line, at: number, wireLength: number): number {
     return at
   }
   const type = line.u16(at + 12)
-  if (line.linkHeader) line.add(etherHeader(line, at, type, wireLength))
+  if (line.linkHeader) printEtherHeader(line, at, type, wireLength)
   return printEtherType(line, at, at + 14, type, wireLength)
 }
 
@@ -107,15 +107,21 @@ function printEtherType(line: Line, frame: number, first: number, outer: number,
   else if (type === 0x0806 || type === 0x8035) printArp(line, at, length)
   else {
     line.isUnknown = true
-    if (!line.linkHeader) line.add(etherHeader(line, frame, type, wireLength))
+    if (!line.linkHeader) printEtherHeader(line, frame, type, wireLength)
   }
   return at
 }
 
-function etherHeader(line: Line, at: number, type: number, length: number): string {
-  const addresses = `${formatMac(line.bytes, at + 6)} > ${formatMac(line.bytes, at)}`
-  if (type < 0x0600) return `${addresses}, 802.3, length ${type}: `
-  return `${addresses}, ${typeText(line, type)}, length ${length}: `
+function printEtherHeader(line: Line, at: number, type: number, length: number): void {
+  line.mac(at + 6)
+  line.add(' > ')
+  line.mac(at)
+  line.add(', ')
+  if (type < 0x0600) return line.add(`802.3, length ${type}: `)
+  line.add(typeText(line, type))
+  line.add(', length ')
+  line.number(length)
+  line.add(': ')
 }
 
 function typeText(line: Line, type: number): string {

@@ -19,6 +19,7 @@ import { applicationOf, dnsPrefix, firstLine, isMulticastDns } from './format/ap
 import { printDns } from './format/dns.js'
 import { Line } from './format/line.js'
 import { SequenceTable } from './format/sequences.js'
+import { TextBuffer } from './format/text.js'
 import { serverName, tlsRecord } from './format/tls.js'
 
 /** A layer: its `layer` names it, the other fields are those of the packet floor's decoder. */
@@ -54,7 +55,8 @@ export interface JsonOptions {
 /** Bytes of a DNS message's fixed part (RFC 1035 section 4.1.1). */
 const DNS_HEADER = 12
 
-const noSequences = new SequenceTable(1)
+const applicationLine = new Line({ verbosity: 1 }, new SequenceTable(1))
+const text = new TextBuffer(4096)
 
 /** The object for a packet. Never throws for what a packet holds. */
 export function packetToJson(packet: PacketRecord, options: JsonOptions = {}): JsonPacket {
@@ -177,17 +179,19 @@ function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
   const length = end - at
   if (length <= 0) return []
   const transport = h.protocol === 6 ? 'tcp' : 'udp'
-  const line = new Line(bytes, end, { verbosity: 1 }, noSequences)
+  const line = applicationLine
+  text.clear()
+  line.begin(bytes, end, text)
   const layer = applicationOf(h.srcPort, h.dstPort, transport)
   if (layer === 'dns') {
     const prefix = dnsPrefix(transport)
     if (length < prefix + DNS_HEADER) return []
     printDns(line, at + prefix, length - prefix, isMulticastDns(h.srcPort, h.dstPort, transport))
-    return [{ layer, text: line.text }]
+    return [{ layer, text: text.toString() }]
   }
   if (layer !== undefined) {
-    const text = firstLine(line, at, length)
-    return text === '' ? [] : [{ layer, text }]
+    const first = firstLine(line, at, length)
+    return first === '' ? [] : [{ layer, text: first }]
   }
   const record = transport === 'tcp' ? tlsRecord(line, at, length) : undefined
   if (record === undefined) return []

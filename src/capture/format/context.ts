@@ -5,8 +5,6 @@ export interface IpContext {
   version: 4 | 6
   /** Where the IP header is. */
   at: number
-  src: string
-  dst: string
   /** Part of a fragmented packet: its checksum covers more than is here. */
   isFragment: boolean
   /** The protocol directly follows the header without extension headers between. */

@@ -41,17 +41,28 @@ const simple: Readonly<Record<number, string>> = {
 export function printIcmp(line: Line, at: number, length: number, ip: IpContext, quote: Quote): void {
   if (!line.has(at, 8)) return line.add('ICMP [|icmp]')
   const type = line.u8(at)
+  if (type === 0 || type === 8) {
+    line.add(type === 0 ? 'ICMP echo reply, id ' : 'ICMP echo request, id ')
+    line.number(line.u16(at + 4))
+    line.add(', seq ')
+    line.number(line.u16(at + 6))
+    line.add(', length ')
+    line.number(length)
+    return printChecksum(line, at, length, ip)
+  }
   const text = describe(line, at, type, line.u8(at + 1))
   if (text === undefined) return line.add('ICMP [|icmp]')
   line.add(`ICMP ${text}, length ${length}`)
-  if (line.verbosity === 0 || ip.isFragment) return
-  if (line.has(at, length)) {
-    const wrong = checksum(line.bytes, at, length)
-    const sum = line.u16(at + 2)
-    if (wrong !== 0)
-      line.add(` (wrong icmp cksum ${sum.toString(16)} (->${shouldBe(sum, wrong).toString(16)})!)`)
-  }
-  if (isError(type)) quote(line, at + 8)
+  printChecksum(line, at, length, ip)
+  if (line.verbosity > 0 && !ip.isFragment && isError(type)) quote(line, at + 8)
+}
+
+/** What is wrong with it, of a message that is here as a whole. */
+function printChecksum(line: Line, at: number, length: number, ip: IpContext): void {
+  if (line.verbosity === 0 || ip.isFragment || !line.has(at, length)) return
+  const wrong = checksum(line.bytes, at, length)
+  const sum = line.u16(at + 2)
+  if (wrong !== 0) line.add(` (wrong icmp cksum ${sum.toString(16)} (->${shouldBe(sum, wrong).toString(16)})!)`)
 }
 
 /** Messages about a packet, whose beginning they quote. */
@@ -60,12 +71,7 @@ function isError(type: number): boolean {
 }
 
 function describe(line: Line, at: number, type: number, code: number): string | undefined {
-  const id = `id ${line.u16(at + 4)}, seq ${line.u16(at + 6)}`
   switch (type) {
-    case 0:
-      return `echo reply, ${id}`
-    case 8:
-      return `echo request, ${id}`
     case 3:
       return describeUnreachable(line, at, code)
     case 5: {

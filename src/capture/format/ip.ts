@@ -1,5 +1,5 @@
 // IPv4 and IPv6 headers, and what is under them.
-import { formatIpv4, formatIpv6 } from '../../packet/address.js'
+import { formatIpv4 } from '../../packet/address.js'
 import { checksum } from '../../packet/checksum.js'
 import { shouldBe, type IpContext } from './context.js'
 import { printIcmp } from './icmp.js'
@@ -48,31 +48,45 @@ export function printIpv4(line: Line, at: number, length: number): void {
   const context: IpContext = {
     version: 4,
     at,
-    src: formatIpv4(line.bytes, at + 12),
-    dst: formatIpv4(line.bytes, at + 16),
     isFragment: (fragment & 0x3fff) !== 0,
     isDirect: true,
   }
   if ((fragment & 0x1fff) === 0) {
     printProtocol(line, protocol, at + headerLength, total - headerLength, context)
   } else {
-    line.add(`${context.src} > ${context.dst}: ip-proto-${protocol}`)
+    line.addresses(context)
+    line.add(`ip-proto-${protocol}`)
   }
   line.end = outerEnd
 }
 
 const ecn = ['', ',ECT(1)', ',ECT(0)', ',CE']
+/** By the upper three bits of the field: those that are set, from MF up. */
+const fragmentFlags = ['none', '+', 'DF', '+, DF', 'rsvd', '+, rsvd', 'DF, rsvd', '+, DF, rsvd']
 
 function printIpv4Fields(line: Line, at: number, headerLength: number, fragment: number): void {
   const tos = line.u8(at + 1)
   const ttl = line.u8(at + 8)
-  const flags = [fragment & 0x2000 && '+', fragment & 0x4000 && 'DF', fragment & 0x8000 && 'rsvd']
   const protocol = line.u8(at + 9)
-  line.add(
-    `(tos ${line.hex(tos)}${ecn[tos & 3]}${ttl > 0 ? `, ttl ${ttl}` : ''}, id ${line.u16(at + 4)}` +
-      `, offset ${(fragment & 0x1fff) * 8}, flags [${flags.filter(Boolean).join(', ') || 'none'}]` +
-      `, proto ${ipProtocols[protocol] ?? 'unknown'} (${protocol}), length ${line.u16(at + 2)}`,
-  )
+  line.add('(tos 0x')
+  line.out.hex(tos, tos < 0x10 ? 1 : 2)
+  line.add(ecn[tos & 3])
+  if (ttl > 0) {
+    line.add(', ttl ')
+    line.number(ttl)
+  }
+  line.add(', id ')
+  line.number(line.u16(at + 4))
+  line.add(', offset ')
+  line.number((fragment & 0x1fff) * 8)
+  line.add(', flags [')
+  line.add(fragmentFlags[fragment >>> 13])
+  line.add('], proto ')
+  line.add(ipProtocols[protocol] ?? 'unknown')
+  line.add(' (')
+  line.number(protocol)
+  line.add('), length ')
+  line.number(line.u16(at + 2))
   if (headerLength > 20) line.add(`, options (${ipv4Options(line, at + 20, at + headerLength)})`)
   if (line.has(at, headerLength)) {
     const wrong = checksum(line.bytes, at, headerLength)
@@ -145,8 +159,6 @@ export function printIpv6(line: Line, at: number, length: number): void {
   const context: IpContext = {
     version: 6,
     at,
-    src: formatIpv6(line.bytes, at + 8),
-    dst: formatIpv6(line.bytes, at + 24),
     isFragment: false,
     isDirect: true,
   }
@@ -159,10 +171,22 @@ function printIpv6Fields(line: Line, at: number, payload: number): void {
   const trafficClass = (word >>> 20) & 0xff
   const flow = word & 0xfffff
   const next = line.u8(at + 6)
-  line.add(
-    `(${trafficClass ? `class ${line.hex(trafficClass, 2)}, ` : ''}${flow ? `flowlabel ${line.hex(flow, 5)}, ` : ''}` +
-      `hlim ${line.u8(at + 7)}, next-header ${ipProtocols[next] ?? 'unknown'} (${next}) payload length: ${payload}) `,
-  )
+  line.add('(')
+  if (trafficClass !== 0) line.add(`class ${line.hex(trafficClass, 2)}, `)
+  if (flow !== 0) {
+    line.add('flowlabel 0x')
+    line.out.hex(flow, 5)
+    line.add(', ')
+  }
+  line.add('hlim ')
+  line.number(line.u8(at + 7))
+  line.add(', next-header ')
+  line.add(ipProtocols[next] ?? 'unknown')
+  line.add(' (')
+  line.number(next)
+  line.add(') payload length: ')
+  line.number(payload)
+  line.add(') ')
 }
 
 function printIpv6Chain(line: Line, start: number, payload: number, context: IpContext): void {
@@ -174,7 +198,7 @@ function printIpv6Chain(line: Line, start: number, payload: number, context: IpC
       printProtocol(line, protocol, at, end - at, context)
       return
     }
-    if (context.isDirect) line.add(`${context.src} > ${context.dst}: `)
+    if (context.isDirect) line.addresses(context)
     context.isDirect = false
     if (!line.has(at, 8)) return line.add(`[|${extensionNames[protocol]}]`)
     const isFragment = protocol === 44
@@ -265,7 +289,7 @@ function optionText(line: Line, start: number, length: number): string {
 function printProtocol(line: Line, protocol: number, at: number, length: number, ip: IpContext): void {
   if (protocol === 6) return printTcp(line, at, length, ip)
   if (protocol === 17) return printUdp(line, at, length, ip)
-  if (ip.isDirect) line.add(`${ip.src} > ${ip.dst}: `)
+  if (ip.isDirect) line.addresses(ip)
   if (protocol === 1 && ip.version === 4) return printIcmp(line, at, length, ip, quote)
   if (protocol === 2 && ip.version === 4) return printIgmp(line, at, length)
   if (protocol === 58 && ip.version === 6) return printIcmp6(line, at, length, ip)

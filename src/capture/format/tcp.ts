@@ -1,4 +1,5 @@
 // TCP segments: flags, sequence numbers relative to the connection's first, options, and what they carry.
+import { formatIpv4, formatIpv6 } from '../../packet/address.js'
 import { checkL4Checksum, pseudoHeaderSum } from '../../packet/l4.js'
 import { checksum } from '../../packet/checksum.js'
 import { printApplication } from './application.js'
@@ -14,11 +15,10 @@ const URG = 0x20
 
 /** The segment at `at`, of which `length` bytes were on the wire. */
 export function printTcp(line: Line, at: number, length: number, ip: IpContext): void {
-  if (!line.has(at, 4)) return line.add(`${ip.src} > ${ip.dst}: [|tcp]`)
+  if (!line.has(at, 4)) return noHeader(line, ip)
   const srcPort = line.u16(at)
   const dstPort = line.u16(at + 2)
-  const [from, to] = [line.port(srcPort, 'tcp'), line.port(dstPort, 'tcp')]
-  line.add(ip.isDirect ? `${ip.src}.${from} > ${ip.dst}.${to}: ` : `${from} > ${to}: `)
+  line.endpoints(ip, srcPort, dstPort, 'tcp')
   if (!line.has(at, 20)) return line.add(' [|tcp]')
   const headerLength = (line.u8(at + 12) >>> 4) * 4
   const payload = length - headerLength
@@ -31,16 +31,28 @@ export function printTcp(line: Line, at: number, length: number, ip: IpContext):
     return
   }
   const flags = line.u8(at + 13)
-  line.add(`Flags [${FLAGS.filter((_, bit) => flags & (1 << bit)).join('') || 'none'}]`)
+  line.add('Flags [')
+  if (flags === 0) line.add('none')
+  for (let bit = 0; bit < 8; bit++) if (flags & (1 << bit)) line.add(FLAGS[bit])
+  line.add(']')
   const base = relativeTo(line, at, srcPort, dstPort, flags, ip)
   if (payload < 0) return line.add(` [bad hdr length ${headerLength} - too long, > ${length}]`)
   if (line.verbosity > 0 && !ip.isFragment && line.has(at, length)) printChecksum(line, at, length, ip)
   const sequence = (line.u32(at + 4) - base.sequence) >>> 0
   if (line.verbosity > 1 || payload > 0 || flags & FIN_SYN_RST) {
-    line.add(`, seq ${sequence}${payload > 0 ? `:${(sequence + payload) >>> 0}` : ''}`)
+    line.add(', seq ')
+    line.number(sequence)
+    if (payload > 0) {
+      line.add(':')
+      line.number((sequence + payload) >>> 0)
+    }
   }
-  if (flags & ACK) line.add(`, ack ${(line.u32(at + 8) - base.acknowledgment) >>> 0}`)
-  line.add(`, win ${line.u16(at + 14)}`)
+  if (flags & ACK) {
+    line.add(', ack ')
+    line.number((line.u32(at + 8) - base.acknowledgment) >>> 0)
+  }
+  line.add(', win ')
+  line.number(line.u16(at + 14))
   if (flags & URG) line.add(`, urg ${line.u16(at + 18)}`)
   if (headerLength > 20) {
     const [text, isSound] = optionTexts(line, at + 20, at + headerLength, base.selective)
@@ -48,13 +60,19 @@ export function printTcp(line: Line, at: number, length: number, ip: IpContext):
     if (!isSound) return
     line.add(']')
   }
-  line.add(`, length ${payload}`)
+  line.add(', length ')
+  line.number(payload)
   if (payload === 0) return
   if (flags & RST) {
     if (line.verbosity > 0) printReset(line, at + headerLength, payload)
     return
   }
   printApplication(line, at + headerLength, payload, srcPort, dstPort, 'tcp')
+}
+
+function noHeader(line: Line, ip: IpContext): void {
+  line.addresses(ip)
+  line.add('[|tcp]')
 }
 
 interface Base {
@@ -79,8 +97,8 @@ function relativeTo(
   // One entry for both directions; which of them is the first of the pair does not matter.
   const isReverse = srcPort > dstPort || (srcPort === dstPort && isGreater(line, ip))
   const key = isReverse
-    ? `${ip.dst} ${dstPort} ${ip.src} ${srcPort}`
-    : `${ip.src} ${srcPort} ${ip.dst} ${dstPort}`
+    ? `${destinationOf(line, ip)} ${dstPort} ${sourceOf(line, ip)} ${srcPort}`
+    : `${sourceOf(line, ip)} ${srcPort} ${destinationOf(line, ip)} ${dstPort}`
   const { start, isFirst } = line.sequences.find(key, (flags & SYN) !== 0, () =>
     isReverse
       ? { sequence: acknowledgment - 1, acknowledgment: sequence }
@@ -93,6 +111,12 @@ function relativeTo(
     : { ...start, selective }
 }
 
+const sourceOf = ({ bytes }: Line, { version, at }: IpContext): string =>
+  version === 4 ? formatIpv4(bytes, at + 12) : formatIpv6(bytes, at + 8)
+
+const destinationOf = ({ bytes }: Line, { version, at }: IpContext): string =>
+  version === 4 ? formatIpv4(bytes, at + 16) : formatIpv6(bytes, at + 24)
+
 function isGreater(line: Line, ip: IpContext): boolean {
   const [src, dst, size] = ip.version === 4 ? [ip.at + 12, ip.at + 16, 4] : [ip.at + 8, ip.at + 24, 16]
   for (let i = 0; i < size; i++) {
@@ -103,10 +127,13 @@ function isGreater(line: Line, ip: IpContext): boolean {
 
 function printChecksum(line: Line, at: number, length: number, ip: IpContext): void {
   const sum = line.u16(at + 16)
-  line.add(`, cksum ${line.hex(sum, 4)}`)
+  line.add(', cksum ')
+  line.hex16(sum)
   if (checkL4Checksum(line.bytes, 6, ip.at, at, at + length) === 'valid') return line.add(' (correct)')
   const wrong = checksum(line.bytes, at, length, pseudoHeaderSum(line.bytes, ip.at, 6, length))
-  line.add(` (incorrect -> ${line.hex(shouldBe(sum, wrong), 4)})`)
+  line.add(' (incorrect -> ')
+  line.hex16(shouldBe(sum, wrong))
+  line.add(')')
 }
 
 const optionNames: Readonly<Record<number, string>> = {

@@ -1,5 +1,6 @@
 // Time stamps as tcpdump prints them: -t, -tt, -ttt, -tttt, -ttttt.
 import type { FormatOptions } from './line.js'
+import type { TextBuffer } from './text.js'
 
 interface Moment {
   seconds: number
@@ -22,28 +23,36 @@ export class TimePrinter {
     this.#digits = precision === 'nanoseconds' ? 9 : 6
   }
 
-  /** With a space after it; empty for `none`. */
-  print(moment: Moment): string {
+  /** Adds a time with a space after it; nothing for `none`. */
+  print(moment: Moment, text: TextBuffer): void {
     const { seconds, nanoseconds } = moment
     switch (this.#style) {
       case 'none':
-        return ''
+        return
       case 'epoch':
-        return `${seconds}.${this.#fraction(nanoseconds)} `
+        text.number(seconds)
+        return this.#fraction(nanoseconds, text)
       case 'clock':
       case 'date':
-        return `${this.#clock(seconds)}.${this.#fraction(nanoseconds)} `
+        text.add(this.#clock(seconds))
+        return this.#fraction(nanoseconds, text)
       case 'delta':
       case 'since-first': {
         const reference = this.#reference ?? { seconds, nanoseconds }
         if (this.#style === 'delta' || !this.#reference) this.#reference = { seconds, nanoseconds }
-        return `${this.#difference(moment, reference)} `
+        text.add(this.#difference(moment, reference))
+        text.add(' ')
       }
     }
   }
 
-  #fraction(nanoseconds: number): string {
-    return String(nanoseconds).padStart(9, '0').slice(0, this.#digits)
+  #fraction(nanoseconds: number, text: TextBuffer): void {
+    text.add('.')
+    // A damaged file may say anything.
+    if (nanoseconds >= 1e9) text.add(String(nanoseconds).slice(0, this.#digits))
+    else if (this.#digits === 9) text.padded(nanoseconds, 9)
+    else text.padded((nanoseconds / 1000) | 0, 6)
+    text.add(' ')
   }
 
   #clock(seconds: number): string {

@@ -7,11 +7,10 @@ import type { Line } from './line.js'
 
 /** The datagram at `at`, of which `length` bytes were on the wire. */
 export function printUdp(line: Line, at: number, length: number, ip: IpContext): void {
-  if (!line.has(at, 4) || length < 8) return line.add(`${ip.src} > ${ip.dst}: [|udp]`)
+  if (!line.has(at, 4) || length < 8) return noHeader(line, ip)
   const srcPort = line.u16(at)
   const dstPort = line.u16(at + 2)
-  const [from, to] = [line.port(srcPort, 'udp'), line.port(dstPort, 'udp')]
-  line.add(ip.isDirect ? `${ip.src}.${from} > ${ip.dst}.${to}: ` : `${from} > ${to}: `)
+  line.endpoints(ip, srcPort, dstPort, 'udp')
   if (!line.has(at, 8)) return line.add('[|udp]')
   const declared = line.u16(at + 4)
   if (declared < 8) return line.add(`truncated-udplength ${declared}`)
@@ -20,11 +19,15 @@ export function printUdp(line: Line, at: number, length: number, ip: IpContext):
   if (line.verbosity > (ip.version === 4 ? 1 : 0) && !ip.isFragment)
     printChecksum(line, at, Math.min(declared, length), ip)
   if (!line.quiet && printApplication(line, at + 8, payload, srcPort, dstPort, 'udp')) return
-  line.add(
-    declared > length && !ip.isFragment
-      ? `UDP, bad length ${declared - 8} > ${payload}`
-      : `UDP, length ${declared - 8}`,
-  )
+  const isBad = declared > length && !ip.isFragment
+  line.add(isBad ? 'UDP, bad length ' : 'UDP, length ')
+  line.number(declared - 8)
+  if (isBad) line.add(` > ${payload}`)
+}
+
+function noHeader(line: Line, ip: IpContext): void {
+  line.addresses(ip)
+  line.add('[|udp]')
 }
 
 function printChecksum(line: Line, at: number, length: number, ip: IpContext): void {
@@ -33,5 +36,9 @@ function printChecksum(line: Line, at: number, length: number, ip: IpContext): v
   if (!line.has(at, length)) return
   if (checkL4Checksum(line.bytes, 17, ip.at, at, at + length) === 'valid') return line.add('[udp sum ok] ')
   const wrong = checksum(line.bytes, at, length, pseudoHeaderSum(line.bytes, ip.at, 17, length))
-  line.add(`[bad udp cksum ${line.hex(sum, 4)} -> ${line.hex(shouldBe(sum, wrong), 4)}!] `)
+  line.add('[bad udp cksum ')
+  line.hex16(sum)
+  line.add(' -> ')
+  line.hex16(shouldBe(sum, wrong))
+  line.add('!] ')
 }
