@@ -1,32 +1,12 @@
 // Packets as JSON lines: one object each, with its layers from the outside in.
-import {
-  decodeArp,
-  decodeEthernet,
-  decodeIcmp,
-  decodeIpv4,
-  decodeIpv6,
-  decodeNeighbour,
-  decodeTcp,
-  decodeUdp,
-  decodeVlan,
-  isVlanType,
-  Headers,
-  parseHeaders,
-  parseIpHeaders,
-} from '../packet/index.js'
-import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PacketRecord } from '../packet/pcap-record.js'
-import { applicationOf, dnsPrefix, firstLine, isMulticastDns } from './format/application.js'
-import { printDns } from './format/dns.js'
+import type { PacketRecord } from '../packet/pcap-record.js'
+import { addLayers } from './format/json-layers.js'
+import { decodeLayers, type JsonLayer } from './format/layers.js'
 import { Line } from './format/line.js'
 import { SequenceTable } from './format/sequences.js'
 import { TextBuffer } from './format/text.js'
-import { serverName, tlsRecord } from './format/tls.js'
 
-/** A layer: its `layer` names it, the other fields are those of the packet floor's decoder. */
-export interface JsonLayer {
-  layer: string
-  [field: string]: unknown
-}
+export type { JsonLayer } from './format/layers.js'
 
 /** One line's object. What is not known is left out. */
 export interface JsonPacket {
@@ -52,12 +32,6 @@ export interface JsonOptions {
   interfaces?: readonly (string | undefined)[] | undefined
 }
 
-/** Bytes of a DNS message's fixed part (RFC 1035 section 4.1.1). */
-const DNS_HEADER = 12
-
-const applicationLine = new Line({ verbosity: 1 }, new SequenceTable(1))
-const text = new TextBuffer(4096)
-
 /** The object for a packet. Never throws for what a packet holds. */
 export function packetToJson(packet: PacketRecord, options: JsonOptions = {}): JsonPacket {
   const name = options.interfaces?.[packet.interfaceId]
@@ -77,124 +51,73 @@ export function packetToJson(packet: PacketRecord, options: JsonOptions = {}): J
   }
 }
 
-/** One line of text, without a line feed at its end. */
+/** One line of text, without a line feed at its end: the same object. */
 export function packetToJsonLine(packet: PacketRecord, options?: JsonOptions): string {
-  return JSON.stringify(packetToJson(packet, options))
+  scratch.clear()
+  addJson(packet, scratch, options)
+  return scratch.toString()
+}
+
+const scratch = new TextBuffer(4096)
+const line = new Line({}, new SequenceTable(1))
+
+/** The line as UTF-8 behind what `text` holds: no object and no string is made for what nearly all packets have. */
+export function addJson(packet: PacketRecord, text: TextBuffer, options: JsonOptions = {}): void {
+  const name = options.interfaces?.[packet.interfaceId]
+  text.add('{"time":"')
+  addTime(packet, text)
+  text.add('","length":')
+  text.number(packet.length)
+  text.add(',"wireLength":')
+  text.number(packet.wireLength)
+  if (name !== undefined) text.add(`,"interface":${JSON.stringify(name)}`)
+  if (packet.direction !== 'unknown') {
+    text.add(',"direction":"')
+    text.add(packet.direction)
+    text.add('"')
+  }
+  addKnown(text, ',"queue":', packet.queue)
+  addKnown(text, ',"verdict":', packet.verdict)
+  addKnown(text, ',"packetId":', packet.packetId)
+  addKnown(text, ',"dropCount":', packet.dropCount)
+  text.add(',"layers":[')
+  const problem = addLayers(packet, line, text)
+  text.add(']')
+  if (problem !== 'none') {
+    text.add(',"problem":"')
+    text.add(problem)
+    text.add('"')
+  }
+  text.add('}')
+}
+
+function addKnown(text: TextBuffer, key: string, value: number): void {
+  if (value < 0) return
+  text.add(key)
+  text.number(value)
+}
+
+/** The last second that was asked for, and its text: packets come many in a second. */
+let lastSecond = NaN
+let lastSecondText = ''
+
+function secondText(seconds: number): string {
+  if (seconds !== lastSecond) {
+    lastSecondText = new Date(seconds * 1000).toISOString().slice(0, -5)
+    lastSecond = seconds
+  }
+  return lastSecondText
+}
+
+function addTime({ seconds, nanoseconds }: PacketRecord, text: TextBuffer): void {
+  text.add(secondText(seconds))
+  text.add('.')
+  // A damaged file may say anything.
+  if (nanoseconds < 1e9) text.padded(nanoseconds, 9)
+  else text.number(nanoseconds)
+  text.add('Z')
 }
 
 function timeText({ seconds, nanoseconds }: PacketRecord): string {
-  const whole = new Date(seconds * 1000).toISOString().slice(0, -5)
-  return `${whole}.${String(nanoseconds).padStart(9, '0')}Z`
-}
-
-/** A decoded header without what only says where things are; nothing when it is malformed. */
-function layerOf(layer: string, decoded: object): JsonLayer[] {
-  if ('problem' in decoded && decoded.problem !== undefined) return []
-  const fields: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(decoded)) {
-    if (['payloadOffset', 'payloadEnd', 'truncated', 'problem'].includes(name)) continue
-    if (Array.isArray(value) && value.length === 0) continue
-    fields[name] = plain(value)
-  }
-  return [{ layer, ...fields }]
-}
-
-/** Bytes as hexadecimal, everything else as it is. */
-function plain(value: unknown): unknown {
-  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
-  if (Array.isArray(value)) return value.map(plain)
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, plain(field)]))
-}
-
-interface Decoded {
-  layers: JsonLayer[]
-  problem?: string
-}
-
-function decodeLayers(packet: PacketRecord): Decoded {
-  const { bytes, offset, length, linkType } = packet
-  if (linkType === LINKTYPE_ETHERNET) return decodeFrame(packet)
-  if (linkType !== LINKTYPE_RAW) return { layers: [] }
-  const h = parseIpHeaders(bytes, offset, length, new Headers())
-  const layers = networkLayers(bytes, h, h.etherType)
-  return h.problem === 'none' ? { layers } : { layers, problem: h.problem }
-}
-
-function decodeFrame({ bytes, offset, length }: PacketRecord): Decoded {
-  const h = parseHeaders(bytes, offset, length, new Headers())
-  const ethernet = decodeEthernet(bytes, offset, h.end)
-  const layers = layerOf('ethernet', ethernet)
-  if (ethernet.problem) return { layers, problem: ethernet.problem }
-  let etherType = ethernet.etherType
-  for (let at = ethernet.payloadOffset; isVlanType(etherType);) {
-    const vlan = decodeVlan(bytes, at, h.end)
-    if (vlan.problem) break
-    layers.push(...layerOf('vlan', vlan))
-    etherType = vlan.etherType
-    at = vlan.payloadOffset
-  }
-  layers.push(...networkLayers(bytes, h, etherType))
-  return h.problem === 'none' ? { layers } : { layers, problem: h.problem }
-}
-
-function networkLayers(bytes: Uint8Array, h: Headers, etherType: number): JsonLayer[] {
-  if (h.l3Offset < 0) return []
-  if (etherType === 0x0806) return layerOf('arp', decodeArp(bytes, h.l3Offset, h.end))
-  if (h.ipVersion === 0) return []
-  const ip =
-    h.ipVersion === 4
-      ? layerOf('ipv4', decodeIpv4(bytes, h.l3Offset, h.end))
-      : layerOf('ipv6', decodeIpv6(bytes, h.l3Offset, h.end))
-  return h.l4Offset < 0 ? ip : [...ip, ...transportLayers(bytes, h)]
-}
-
-function transportLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
-  const { l4Offset: at, payloadEnd: end } = h
-  switch (h.protocol) {
-    case 1:
-      return h.ipVersion === 4 ? layerOf('icmp', decodeIcmp(bytes, at, end)) : []
-    case 58: {
-      if (h.ipVersion !== 6) return []
-      const neighbour = decodeNeighbour(bytes, at, end)
-      return [...layerOf('icmpv6', decodeIcmp(bytes, at, end)), ...layerOf('neighbour-discovery', neighbour)]
-    }
-    case 17: {
-      const udp = layerOf('udp', decodeUdp(bytes, at, end))
-      return udp.length === 0 || h.payloadOffset < 0 ? udp : [...udp, ...applicationLayers(bytes, h)]
-    }
-    case 6: {
-      const tcp = layerOf('tcp', decodeTcp(bytes, at, end))
-      if (tcp.length === 0 || h.payloadOffset < 0) return tcp
-      tcp[0]['payloadLength'] = end - h.payloadOffset
-      return [...tcp, ...applicationLayers(bytes, h)]
-    }
-    default:
-      return []
-  }
-}
-
-function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
-  const { payloadOffset: at, payloadEnd: end } = h
-  const length = end - at
-  if (length <= 0) return []
-  const transport = h.protocol === 6 ? 'tcp' : 'udp'
-  const line = applicationLine
-  text.clear()
-  line.begin(bytes, end, text)
-  const layer = applicationOf(h.srcPort, h.dstPort, transport)
-  if (layer === 'dns') {
-    const prefix = dnsPrefix(transport)
-    if (length < prefix + DNS_HEADER) return []
-    printDns(line, at + prefix, length - prefix, isMulticastDns(h.srcPort, h.dstPort, transport))
-    return [{ layer, text: text.toString() }]
-  }
-  if (layer !== undefined) {
-    const first = firstLine(line, at, length)
-    return first === '' ? [] : [{ layer, text: first }]
-  }
-  const record = transport === 'tcp' ? tlsRecord(line, at, length) : undefined
-  if (record === undefined) return []
-  const name = record === 'Client Hello' ? serverName(line, at) : undefined
-  return [{ layer: 'tls', record, ...(name !== undefined && { serverName: name }) }]
+  return `${secondText(seconds)}.${String(nanoseconds).padStart(9, '0')}Z`
 }

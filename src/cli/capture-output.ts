@@ -5,12 +5,12 @@ import {
   CaptureWriter,
   PacketFormatter,
   loadServices,
-  packetToJsonLine,
   type CaptureWriterOptions,
   type FormatOptions,
   type RotateOptions,
 } from '../capture/index.js'
 import { TextBuffer } from '../capture/format/text.js'
+import { addJson } from '../capture/json.js'
 import { openTarget, type Target } from '../capture/target.js'
 import type { PacketBatch } from '../packet/pcap-batch.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
@@ -25,7 +25,9 @@ export interface CaptureOutput {
   batch?(batch: PacketBatch): void
   /** Whether the next packet will be taken. */
   readonly hasRoom: boolean
-  /** Resolves when there is room again, or never will be because of `failure`. */
+  /** Whether there may be too little room for many packets that come together, though there is some. */
+  readonly isNearlyFull?: boolean
+  /** Resolves when there is room for many again, or never will be because of `failure`. */
   ready(): Promise<unknown>
   readonly failure: Error | undefined
   /** Packets not taken, or taken and then not written. */
@@ -65,14 +67,16 @@ type AddLine = (packet: PacketRecord, text: TextBuffer) => void
 function lineOf({ format, text, names, interfaces }: OutputOptions): AddLine {
   if (format === 'json') {
     const json = { interfaces: interfaces.map(({ name }) => name) }
-    return (packet, text) => text.add(packetToJsonLine(packet, json))
+    return (packet, text) => addJson(packet, text, json)
   }
   const formatter = new PacketFormatter({ ...text, ...(names && { service: loadServices() }) })
   return (packet, text) => formatter.add(packet, text)
 }
 
-/** Bytes of text that may wait for whoever reads it, while others are being written. */
+/** Bytes of text that may wait for whoever reads it, while others are being written, when more packets are asked for. */
 const MOST_WAITING = 1 << 20
+/** And in the middle of packets that came together: a source that is paused there has to copy those that are left. */
+const MOST_AT_ALL = 2 * MOST_WAITING
 /** So many are worth writing before those that came with them are printed. */
 const WORTH_WRITING = MOST_WAITING / 2
 /** Room for the packet that comes last: longer ones make it grow. */
@@ -85,8 +89,8 @@ class LineOutput implements CaptureOutput {
   readonly #addLine: AddLine
   readonly #onFailure: () => void
   /** What waits, and what is being written. They change places, so that no text is ever copied or becomes garbage. */
-  #waiting = new TextBuffer(MOST_WAITING + LAST_LINES)
-  #leaving = new TextBuffer(MOST_WAITING + LAST_LINES)
+  #waiting = new TextBuffer(MOST_AT_ALL + LAST_LINES)
+  #leaving = new TextBuffer(MOST_AT_ALL + LAST_LINES)
   #pump: Promise<void> | undefined
   #wakers: (() => void)[] = []
   #failure: Error | undefined
@@ -117,12 +121,16 @@ class LineOutput implements CaptureOutput {
   }
 
   get hasRoom(): boolean {
-    return this.#waiting.length < MOST_WAITING && !this.#failure
+    return this.#waiting.length < MOST_AT_ALL && !this.#failure
+  }
+
+  get isNearlyFull(): boolean {
+    return this.#waiting.length >= MOST_WAITING
   }
 
   async ready(): Promise<void> {
     this.batchEnd()
-    while (!this.hasRoom && !this.#failure) await new Promise<void>((wake) => this.#wakers.push(wake))
+    while (this.isNearlyFull && !this.#failure) await new Promise<void>((wake) => this.#wakers.push(wake))
   }
 
   get failure(): Error | undefined {

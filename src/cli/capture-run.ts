@@ -104,7 +104,10 @@ export class Capture {
     if (!this.#settings.isQueued) {
       engine.start({
         packet: (packet) => this.#onPacket(packet, output),
-        batchEnd: () => output.batchEnd(),
+        batchEnd: () => {
+          output.batchEnd()
+          if (output.isNearlyFull) this.#wait(output)
+        },
         ...(output.batch && { batch: (batch) => this.#onBatch(batch, output) }),
       })
       return

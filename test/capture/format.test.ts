@@ -249,6 +249,42 @@ suite('JSON', () => {
     assert.equal(layers[4]['text'], '4660+ A? www.example.com. (33)')
   })
 
+  test('is what JSON.stringify makes of the object, byte for byte', () => {
+    const known = fc.record({
+      seconds: fc.integer({ min: 0, max: 0xffffffff }),
+      nanoseconds: fc.constantFrom(0, 1, 123_456_789, 999_999_999),
+      interfaceId: fc.nat(2),
+      linkType: fc.constantFrom(1, 1, 1, 1, LINKTYPE_RAW, 113),
+      direction: fc.constantFrom('inbound' as const, 'outbound' as const, 'unknown' as const),
+      queue: fc.constantFrom(-1, 0, 63),
+      verdict: fc.constantFrom(-1, 4),
+      packetId: fc.constantFrom(-1, 0, 999_999_999, 1e9, 1_000_000_001, 2 ** 53 - 1),
+      dropCount: fc.constantFrom(-1, 0, 2 ** 31, 0xffffffff),
+    })
+    const interfaces = [undefined, 'veth1', 'an "odd" näme']
+    const check = (packet: PacketRecord) => {
+      assert.equal(
+        packetToJsonLine(packet, { interfaces }),
+        JSON.stringify(packetToJson(packet, { interfaces })),
+      )
+    }
+    records([...described, ...tlsPackets, ...random]).forEach(check)
+    const carried = fc.constantFrom(...dnsMessages).map((payload) =>
+      buildPacket({
+        ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
+        udp: { srcPort: 53, dstPort: 7 },
+        payload,
+      }),
+    )
+    fc.assert(
+      fc.property(fc.oneof(hostileFrame, carried), known, fc.nat(60), (frame, fields, cut) => {
+        const length = Math.max(0, frame.length - Math.max(0, cut - 30))
+        check(record(frame, { ...fields, length, wireLength: frame.length + cut }))
+      }),
+      { seed: 47, numRuns: 4000 },
+    )
+  })
+
   test('begins with IP where there is no link header', () => {
     for (const ip of [
       { ipv4: { src: '192.0.2.1', dst: '192.0.2.2' } },

@@ -62,7 +62,8 @@ function printChecksum(line: Line, at: number, length: number, ip: IpContext): v
   if (line.verbosity === 0 || ip.isFragment || !line.has(at, length)) return
   const wrong = checksum(line.bytes, at, length)
   const sum = line.u16(at + 2)
-  if (wrong !== 0) line.add(` (wrong icmp cksum ${sum.toString(16)} (->${shouldBe(sum, wrong).toString(16)})!)`)
+  if (wrong !== 0)
+    line.add(` (wrong icmp cksum ${sum.toString(16)} (->${shouldBe(sum, wrong).toString(16)})!)`)
 }
 
 /** Messages about a packet, whose beginning they quote. */
