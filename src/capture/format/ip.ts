@@ -45,12 +45,8 @@ export function printIpv4(line: Line, at: number, length: number): void {
   const fragment = line.u16(at + 6)
   if (line.verbosity > 0) printIpv4Fields(line, at, headerLength, fragment)
   const protocol = line.u8(at + 9)
-  const context: IpContext = {
-    version: 4,
-    at,
-    isFragment: (fragment & 0x3fff) !== 0,
-    isDirect: true,
-  }
+  const context = line.context(4, at)
+  context.isFragment = (fragment & 0x3fff) !== 0
   if ((fragment & 0x1fff) === 0) {
     printProtocol(line, protocol, at + headerLength, total - headerLength, context)
   } else {
@@ -156,13 +152,7 @@ export function printIpv6(line: Line, at: number, length: number): void {
   if (line.verbosity > 0) printIpv6Fields(line, at, payload)
   const outerEnd = line.end
   line.end = Math.min(line.end, at + 40 + payload)
-  const context: IpContext = {
-    version: 6,
-    at,
-    isFragment: false,
-    isDirect: true,
-  }
-  printIpv6Chain(line, at, payload, context)
+  printIpv6Chain(line, at, payload, line.context(6, at))
   line.end = outerEnd
 }
 

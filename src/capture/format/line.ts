@@ -46,6 +46,7 @@ export class Line {
   isUnknown = false
   /** How deep packets are quoted in packets. */
   depth = 0
+  readonly #contexts: IpContext[] = []
 
   constructor(options: FormatOptions, sequences: SequenceTable) {
     this.verbosity = options.verbosity ?? 0
@@ -63,6 +64,16 @@ export class Line {
     this.out = out
     this.isUnknown = false
     this.depth = 0
+  }
+
+  /** That of an IP packet which begins at `at`; used again for the next one that is as deep. */
+  context(version: 4 | 6, at: number): IpContext {
+    const context = (this.#contexts[this.depth] ??= { version, at, isFragment: false, isDirect: true })
+    context.version = version
+    context.at = at
+    context.isFragment = false
+    context.isDirect = true
+    return context
   }
 
   add(text: string): void {
