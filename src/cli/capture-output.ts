@@ -76,11 +76,11 @@ function lineOf({ format, text, names, interfaces }: OutputOptions): AddLine {
 /** Bytes of text that may wait for whoever reads it, while others are being written, when more packets are asked for. */
 const MOST_WAITING = 1 << 20
 /** And in the middle of packets that came together: a source that is paused there has to copy those that are left. */
-const MOST_AT_ALL = 2 * MOST_WAITING
+const MOST_AT_ALL = 1.75 * MOST_WAITING
 /** So many are worth writing before those that came with them are printed. */
-const WORTH_WRITING = MOST_WAITING / 2
+const WORTH_WRITING = MOST_WAITING / 4
 /** Room for the packet that comes last: longer ones make it grow. */
-const LAST_LINES = 1 << 16
+const LAST_LINES = MOST_WAITING / 16
 const LINE_FEED = 0x0a
 
 /** Lines to standard output, written without ever blocking. */

@@ -19,11 +19,13 @@ export function applicationOf(
   dstPort: number,
   transport: 'tcp' | 'udp',
 ): 'dns' | 'http' | 'sip' | undefined {
-  const isOf = (ports: readonly number[]) => ports.includes(srcPort) || ports.includes(dstPort)
-  if (isOf(DNS_PORTS)) return 'dns'
-  if (transport === 'tcp' && isOf(HTTP_PORTS)) return 'http'
-  return isOf(SIP_PORTS) ? 'sip' : undefined
+  if (hasOneOf(DNS_PORTS, srcPort, dstPort)) return 'dns'
+  if (transport === 'tcp' && hasOneOf(HTTP_PORTS, srcPort, dstPort)) return 'http'
+  return hasOneOf(SIP_PORTS, srcPort, dstPort) ? 'sip' : undefined
 }
+
+const hasOneOf = (ports: readonly number[], srcPort: number, dstPort: number): boolean =>
+  ports.includes(srcPort) || ports.includes(dstPort)
 
 /** Whether a DNS message is one of multicast DNS. */
 export function isMulticastDns(srcPort: number, dstPort: number, transport: 'tcp' | 'udp'): boolean {

@@ -31,6 +31,9 @@ export interface JsonLayer {
 /** Bytes of a DNS message's fixed part (RFC 1035 section 4.1.1). */
 const DNS_HEADER = 12
 
+/** For what nearly all packets are, so that it costs nothing. */
+const NONE: readonly JsonLayer[] = []
+
 const applicationLine = new Line({ verbosity: 1 }, new SequenceTable(1))
 const text = new TextBuffer(4096)
 
@@ -121,10 +124,10 @@ function transportLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
   }
 }
 
-export function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
+export function applicationLayers(bytes: Uint8Array, h: Headers): readonly JsonLayer[] {
   const { payloadOffset: at, payloadEnd: end } = h
   const length = end - at
-  if (length <= 0) return []
+  if (length <= 0) return NONE
   const transport = h.protocol === 6 ? 'tcp' : 'udp'
   const line = applicationLine
   text.clear()
@@ -141,7 +144,7 @@ export function applicationLayers(bytes: Uint8Array, h: Headers): JsonLayer[] {
     return first === '' ? [] : [{ layer, text: first }]
   }
   const record = transport === 'tcp' ? tlsRecord(line, at, length) : undefined
-  if (record === undefined) return []
+  if (record === undefined) return NONE
   const name = record === 'Client Hello' ? serverName(line, at) : undefined
   return [{ layer: 'tls', record, ...(name !== undefined && { serverName: name }) }]
 }

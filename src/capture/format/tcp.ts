@@ -1,10 +1,10 @@
 // TCP segments: flags, sequence numbers relative to the connection's first, options, and what they carry.
-import { formatIpv4, formatIpv6 } from '../../packet/address.js'
 import { checkL4Checksum, pseudoHeaderSum } from '../../packet/l4.js'
 import { checksum } from '../../packet/checksum.js'
 import { printApplication } from './application.js'
 import { shouldBe, type IpContext } from './context.js'
 import { printable, type Line } from './line.js'
+import { KEY_FIRST, KEY_PORTS, KEY_SECOND, KEY_VERSION } from './sequences.js'
 
 const FLAGS = ['F', 'S', 'R', 'P', '.', 'U', 'E', 'W']
 const FIN_SYN_RST = 0x07
@@ -55,9 +55,8 @@ export function printTcp(line: Line, at: number, length: number, ip: IpContext):
   line.number(line.u16(at + 14))
   if (flags & URG) line.add(`, urg ${line.u16(at + 18)}`)
   if (headerLength > 20) {
-    const [text, isSound] = optionTexts(line, at + 20, at + headerLength, base.selective)
-    line.add(`, options [${text}`)
-    if (!isSound) return
+    line.add(', options [')
+    if (!printOptions(line, at + 20, at + headerLength, base.selective)) return
     line.add(']')
   }
   line.add(', length ')
@@ -82,7 +81,10 @@ interface Base {
   selective: number
 }
 
-/** What to subtract from the numbers of this segment: nothing for the first one of a connection. */
+/** Used again by each segment. */
+const base: Base = { sequence: 0, acknowledgment: 0, selective: 0 }
+
+/** What to subtract from the numbers of this segment: nothing for the first one of a connection. Valid until the next call. */
 function relativeTo(
   line: Line,
   at: number,
@@ -91,36 +93,55 @@ function relativeTo(
   flags: number,
   ip: IpContext,
 ): Base {
-  if (line.absoluteSequence || !(flags & ACK)) return { sequence: 0, acknowledgment: 0, selective: 0 }
-  const sequence = line.u32(at + 4)
-  const acknowledgment = line.u32(at + 8)
+  base.sequence = base.acknowledgment = base.selective = 0
+  if (line.absoluteSequence || !(flags & ACK)) return base
+  const { sequences: table } = line
   // One entry for both directions; which of them is the first of the pair does not matter.
   const isReverse = srcPort > dstPort || (srcPort === dstPort && isGreater(line, ip))
-  const key = isReverse
-    ? `${destinationOf(line, ip)} ${dstPort} ${sourceOf(line, ip)} ${srcPort}`
-    : `${sourceOf(line, ip)} ${srcPort} ${destinationOf(line, ip)} ${dstPort}`
-  const { start, isFirst } = line.sequences.find(key, (flags & SYN) !== 0, () =>
-    isReverse
-      ? { sequence: acknowledgment - 1, acknowledgment: sequence }
-      : { sequence, acknowledgment: acknowledgment - 1 },
-  )
-  const selective = isReverse ? start.sequence : start.acknowledgment
-  if (isFirst) return { sequence: 0, acknowledgment: 0, selective }
-  return isReverse
-    ? { sequence: start.acknowledgment, acknowledgment: start.sequence, selective }
-    : { ...start, selective }
+  fillKey(table.key, line, ip, isReverse, srcPort, dstPort)
+  const { sequences, acknowledgments } = table
+  let entry = table.find()
+  if (entry < 0 || (flags & SYN) !== 0) {
+    if (entry < 0) entry = table.add()
+    const sequence = line.u32(at + 4)
+    const acknowledgment = line.u32(at + 8)
+    sequences[entry] = isReverse ? acknowledgment - 1 : sequence
+    acknowledgments[entry] = isReverse ? sequence : acknowledgment - 1
+  } else {
+    base.sequence = isReverse ? acknowledgments[entry] : sequences[entry]
+    base.acknowledgment = isReverse ? sequences[entry] : acknowledgments[entry]
+  }
+  base.selective = isReverse ? sequences[entry] : acknowledgments[entry]
+  return base
 }
 
-const sourceOf = ({ bytes }: Line, { version, at }: IpContext): string =>
-  version === 4 ? formatIpv4(bytes, at + 12) : formatIpv6(bytes, at + 8)
+/** The connection, with the same end first whichever way the segment goes. */
+function fillKey(
+  key: Uint32Array,
+  line: Line,
+  { version, at }: IpContext,
+  isReverse: boolean,
+  srcPort: number,
+  dstPort: number,
+): void {
+  const size = version === 4 ? 4 : 16
+  const source = version === 4 ? at + 12 : at + 8
+  const first = isReverse ? source + size : source
+  const second = isReverse ? source : source + size
+  key.fill(0)
+  key[KEY_VERSION] = version
+  key[KEY_PORTS] = isReverse ? dstPort * 65536 + srcPort : srcPort * 65536 + dstPort
+  for (let i = 0; i < size; i += 4) {
+    key[KEY_FIRST + (i >>> 2)] = line.u32(first + i)
+    key[KEY_SECOND + (i >>> 2)] = line.u32(second + i)
+  }
+}
 
-const destinationOf = ({ bytes }: Line, { version, at }: IpContext): string =>
-  version === 4 ? formatIpv4(bytes, at + 16) : formatIpv6(bytes, at + 24)
-
-function isGreater(line: Line, ip: IpContext): boolean {
-  const [src, dst, size] = ip.version === 4 ? [ip.at + 12, ip.at + 16, 4] : [ip.at + 8, ip.at + 24, 16]
-  for (let i = 0; i < size; i++) {
-    if (line.u8(src + i) !== line.u8(dst + i)) return line.u8(src + i) > line.u8(dst + i)
+function isGreater(line: Line, { version, at }: IpContext): boolean {
+  const size = version === 4 ? 4 : 16
+  const source = version === 4 ? at + 12 : at + 8
+  for (let i = source; i < source + size; i++) {
+    if (line.u8(i) !== line.u8(i + size)) return line.u8(i) > line.u8(i + size)
   }
   return false
 }
@@ -157,70 +178,97 @@ const optionNames: Readonly<Record<number, string>> = {
   34: 'tfo',
 }
 
-/** The options between the brackets, and whether they were sound; if not, the text ends with what was wrong. */
-function optionTexts(line: Line, from: number, end: number, base: number): [string, boolean] {
-  const found: string[] = []
+/** The options between the brackets; false when they were not sound, and the text ends with what was wrong. */
+function printOptions(line: Line, from: number, end: number, base: number): boolean {
   for (let at = from; at < end;) {
-    if (!line.has(at, 1)) return [`${found.map((text) => `${text},`).join('')} [|tcp]`, false]
+    if (at > from) line.add(',')
+    if (!line.has(at, 1)) return wrong(line, ' [|tcp]')
     const kind = line.u8(at)
-    const isSingle = kind < 2
-    const length = isSingle ? 1 : line.has(at + 1, 1) ? line.u8(at + 1) : 0
-    if (!isSingle && (length < 2 || at + length > end)) {
-      return [`${found.map((text) => `${text},`).join('')}[bad opt]`, false]
-    }
-    if (!line.has(at, length)) return [`${found.map((text) => `${text},`).join('')} [|tcp]`, false]
-    const name = optionNames[kind] ?? `unknown-${kind}`
-    const [value, size] = optionValue(line, kind, at + 2, length - 2, base)
-    if (size > length - (isSingle ? 1 : 2)) {
-      return [`${found.map((text) => `${text},`).join('')}${name}[bad opt]`, false]
-    }
-    const taken = size + (isSingle ? 1 : 2)
-    found.push(`${name}${value}${taken === length ? '' : `[len ${length}]`}`)
+    const head = kind < 2 ? 1 : 2
+    const length = kind < 2 ? 1 : line.has(at + 1, 1) ? line.u8(at + 1) : 0
+    if (length < head || at + length > end) return wrong(line, '[bad opt]')
+    if (!line.has(at, length)) return wrong(line, ' [|tcp]')
+    line.add(optionNames[kind] ?? `unknown-${kind}`)
+    const size = valueSize(kind, length - head)
+    if (size > length - head) return wrong(line, '[bad opt]')
+    printValue(line, kind, at + 2, size, base)
+    if (head + size !== length) line.add(`[len ${length}]`)
     if (kind === 0) break
-    at += taken
+    at += head + size
   }
-  return [found.join(','), true]
+  return true
 }
 
-/** The value with what is before it, and how many bytes it takes. */
-function optionValue(line: Line, kind: number, at: number, size: number, base: number): [string, number] {
+function wrong(line: Line, text: string): false {
+  line.add(text)
+  return false
+}
+
+/** Bytes that an option's value takes, where `size` follow its head. */
+function valueSize(kind: number, size: number): number {
   switch (kind) {
     case 0:
     case 1:
     case 4:
-      return ['', 0]
+      return 0
     case 2:
-      return size < 2 ? ['', 2] : [` ${line.u16(at)}`, 2]
+      return 2
     case 3:
-      return size < 1 ? ['', 1] : [` ${line.u8(at)}`, 1]
-    case 5:
-      return size % 8 === 0 ? [` ${size / 8} ${blocks(line, at, size, base)}`, size] : [' invalid sack', size]
+      return 1
     case 6:
     case 7:
     case 11:
     case 12:
     case 13:
-      return size < 4 ? ['', 4] : [` ${line.u32(at)}`, 4]
+      return 4
     case 8:
-      return size < 8 ? ['', 8] : [` val ${line.u32(at)} ecr ${line.u32(at + 4)}`, 8]
-    default: {
-      let hex = size > 0 ? ' 0x' : ''
-      for (let i = 0; i < size; i++)
-        hex += line
-          .u8(at + i)
-          .toString(16)
-          .padStart(2, '0')
-      return [hex, size]
-    }
+      return 8
+    default:
+      return size
   }
 }
 
-function blocks(line: Line, at: number, size: number, base: number): string {
-  let text = ''
-  for (let i = 0; i < size; i += 8) {
-    text += `{${(line.u32(at + i) - base) >>> 0}:${(line.u32(at + i + 4) - base) >>> 0}}`
+/** The value with what is before it. */
+function printValue(line: Line, kind: number, at: number, size: number, base: number): void {
+  switch (kind) {
+    case 0:
+    case 1:
+    case 4:
+      return
+    case 2:
+      return numberAfter(line, ' ', line.u16(at))
+    case 3:
+      return numberAfter(line, ' ', line.u8(at))
+    case 5:
+      return size % 8 === 0 ? printBlocks(line, at, size, base) : line.add(' invalid sack')
+    case 6:
+    case 7:
+    case 11:
+    case 12:
+    case 13:
+      return numberAfter(line, ' ', line.u32(at))
+    case 8:
+      numberAfter(line, ' val ', line.u32(at))
+      return numberAfter(line, ' ecr ', line.u32(at + 4))
+    default:
+      if (size > 0) line.add(' 0x')
+      for (let i = 0; i < size; i++) line.out.hex(line.u8(at + i), 2)
   }
-  return text
+}
+
+function numberAfter(line: Line, text: string, value: number): void {
+  line.add(text)
+  line.number(value)
+}
+
+function printBlocks(line: Line, at: number, size: number, base: number): void {
+  numberAfter(line, ' ', size / 8)
+  line.add(' ')
+  for (let i = 0; i < size; i += 8) {
+    numberAfter(line, '{', (line.u32(at + i) - base) >>> 0)
+    numberAfter(line, ':', (line.u32(at + i + 4) - base) >>> 0)
+    line.add('}')
+  }
 }
 
 /** RFC 1122 4.2.2.12: a reset may say why, in words. */
