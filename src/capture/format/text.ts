@@ -1,4 +1,5 @@
 // Text on its way out: UTF-8 in memory that is used again, where strings would be garbage that outlives many packets.
+import { viewOf } from '../../packet/bytes.js'
 
 /** Bytes that the text of a character takes at most (UTF-16 code units to UTF-8). */
 const MOST_OF_A_UNIT = 3
@@ -15,11 +16,14 @@ const DIGITS = Uint8Array.from('0123456789abcdef', (digit) => digit.charCodeAt(0
 export class TextBuffer {
   /** The text is in `bytes[0 .. length)`; another array once it has grown. */
   bytes: Buffer
+  /** Of `bytes`. */
+  view: DataView
   length = 0
 
   /** `capacity`: bytes of text that there is room for from the beginning; memory is taken as it is written. */
   constructor(capacity: number) {
     this.bytes = Buffer.allocUnsafeSlow(capacity)
+    this.view = viewOf(this.bytes)
   }
 
   add(text: string): void {
@@ -114,6 +118,7 @@ export class TextBuffer {
   #grow(end: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(end + (end >>> 1))
     this.bytes.copy(bytes, 0, 0, this.length)
+    this.view = viewOf(bytes)
     return (this.bytes = bytes)
   }
 }
