@@ -10,8 +10,8 @@ export type { JsonLayer } from './format/layers.js'
 
 /** One line's object. What is not known is left out. */
 export interface JsonPacket {
-  /** UTC with nanoseconds: `2026-01-31T23:59:59.123456789Z`. */
-  time: string
+  /** UTC with nanoseconds: `2026-01-31T23:59:59.123456789Z`; null for one that no date can be (a damaged file may say anything). */
+  time: string | null
   /** Bytes captured, and on the wire. */
   length: number
   wireLength: number
@@ -64,9 +64,9 @@ const line = new Line({}, new SequenceTable(1))
 /** The line as UTF-8 behind what `text` holds: no object and no string is made for what nearly all packets have. */
 export function addJson(packet: PacketRecord, text: TextBuffer, options: JsonOptions = {}): void {
   const name = options.interfaces?.[packet.interfaceId]
-  text.add('{"time":"')
+  text.add('{"time":')
   addTime(packet, text)
-  text.add('","length":')
+  text.add(',"length":')
   text.number(packet.length)
   text.add(',"wireLength":')
   text.number(packet.wireLength)
@@ -99,25 +99,31 @@ function addKnown(text: TextBuffer, key: string, value: number): void {
 
 /** The last second that was asked for, and its text: packets come many in a second. */
 let lastSecond = NaN
-let lastSecondText = ''
+let lastSecondText: string | undefined
 
-function secondText(seconds: number): string {
+/** Undefined beyond what a `Date` can be: the year 275760. */
+function secondText(seconds: number): string | undefined {
   if (seconds !== lastSecond) {
-    lastSecondText = new Date(seconds * 1000).toISOString().slice(0, -5)
+    const date = new Date(seconds * 1000)
+    lastSecondText = Number.isNaN(date.getTime()) ? undefined : date.toISOString().slice(0, -5)
     lastSecond = seconds
   }
   return lastSecondText
 }
 
 function addTime({ seconds, nanoseconds }: PacketRecord, text: TextBuffer): void {
-  text.add(secondText(seconds))
+  const second = secondText(seconds)
+  if (second === undefined) return text.add('null')
+  text.add('"')
+  text.add(second)
   text.add('.')
   // A damaged file may say anything.
   if (nanoseconds < 1e9) text.padded(nanoseconds, 9)
   else text.number(nanoseconds)
-  text.add('Z')
+  text.add('Z"')
 }
 
-function timeText({ seconds, nanoseconds }: PacketRecord): string {
-  return `${secondText(seconds)}.${String(nanoseconds).padStart(9, '0')}Z`
+function timeText({ seconds, nanoseconds }: PacketRecord): string | null {
+  const second = secondText(seconds)
+  return second === undefined ? null : `${second}.${String(nanoseconds).padStart(9, '0')}Z`
 }

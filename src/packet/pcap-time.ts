@@ -59,15 +59,19 @@ let second = 0
 let startHigh = 0
 let startLow = 0
 
-function toSecond(seconds: number): void {
+/** The last whole second that two words of nanoseconds can say: in the year 2554. */
+const LAST_SECOND = 18_446_744_072
+
+function toSecond(time: number): void {
+  const seconds = Math.min(Math.max(time, 0), LAST_SECOND)
   const upper = Math.floor(seconds / 65536) * 1e9
   const lower = (upper % 65536) * 65536 + (seconds % 65536) * 1e9
-  second = seconds
+  second = time
   startHigh = Math.floor(upper / 65536) + Math.floor(lower / 4294967296)
   startLow = lower % 4294967296
 }
 
-/** The upper word of a time as nanoseconds since 1970. Seconds up to 2^32, nanoseconds below 10^9. */
+/** The upper word of a time as nanoseconds since 1970, or the nearest that can be: 2554 at most. Nanoseconds below 10^9. */
 export function nanosecondsHigh(seconds: number, nanoseconds: number): number {
   if (seconds !== second) toSecond(seconds)
   return startLow + nanoseconds >= 4294967296 ? startHigh + 1 : startHigh

@@ -165,6 +165,9 @@ export function writePcapHeader(bytes: Uint8Array, offset: number, header: PcapH
   return offset + PCAP_HEADER_LENGTH
 }
 
+/** In 2106: later ones than that are written as it, for they would come out as some other year. */
+const LAST_SECOND = 0xffffffff
+
 /** Writes one packet; returns the offset after it, -1 (and nothing written) when there is no room. Allocates nothing. */
 export function writePcapRecord(
   bytes: Uint8Array,
@@ -179,7 +182,7 @@ export function writePcapRecord(
   const view = viewOf(bytes)
   const { nanoseconds } = packet
   const fraction = resolution === 'nanoseconds' ? nanoseconds : Math.floor(nanoseconds / 1000)
-  view.setUint32(offset, packet.seconds, littleEndian)
+  view.setUint32(offset, Math.min(Math.max(packet.seconds, 0), LAST_SECOND), littleEndian)
   view.setUint32(offset + 4, fraction, littleEndian)
   view.setUint32(offset + 8, length, littleEndian)
   view.setUint32(offset + 12, packet.wireLength, littleEndian)

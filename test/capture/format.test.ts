@@ -103,6 +103,24 @@ suite('text', () => {
     })
   }
 
+  test('says of a time that no date can be that it is none, as tcpdump does, and goes on', () => {
+    const [packet] = records(described)
+    const print = (time: 'clock' | 'date' | 'epoch' | 'delta') => {
+      const formatter = new PacketFormatter({ time })
+      return [5, 2 ** 62, 8.64e12 + 1, 5].map((seconds) => {
+        const line = formatter.format(Object.assign(packet, { seconds, nanoseconds: 1000 }))
+        return line.slice(0, line.indexOf(' IP'))
+      })
+    }
+    for (const time of ['clock', 'date'] as const) {
+      const [first, ...rest] = print(time)
+      assert.match(first, /:05\.000001$/)
+      assert.deepEqual(rest, ['[Error converting time]', '[Error converting time]', first])
+    }
+    assert.match(print('epoch')[1], /^46116860184273\d{5}\.000001$/)
+    assert.match(print('delta')[1], /^ \d+:\d\d:\d\d\.000000$/)
+  })
+
   test('shows the first TLS record and the server that was asked for', () => {
     const formatter = new PacketFormatter({ time: 'none' })
     const [hello, data] = records(tlsPackets).map((packet) => formatter.format(packet))
@@ -249,9 +267,26 @@ suite('JSON', () => {
     assert.equal(layers[4]['text'], '4660+ A? www.example.com. (33)')
   })
 
+  test('has no time where no date can be it', () => {
+    const [packet] = records(described)
+    const timeOf = (seconds: number) => {
+      const line = packetToJsonLine(Object.assign(packet, { seconds, nanoseconds: 1 }))
+      return (JSON.parse(line) as ReturnType<typeof packetToJson>).time
+    }
+    assert.deepEqual([2 ** 62, 5, 8.64e12 + 1, 8.64e12].map(timeOf), [
+      null,
+      '1970-01-01T00:00:05.000000001Z',
+      null,
+      '+275760-09-13T00:00:00.000000001Z',
+    ])
+  })
+
   test('is what JSON.stringify makes of the object, byte for byte', () => {
     const known = fc.record({
-      seconds: fc.integer({ min: 0, max: 0xffffffff }),
+      seconds: fc.oneof(
+        fc.integer({ min: 0, max: 0xffffffff }),
+        fc.constantFrom(-1, 8.64e12, 8.64e12 + 1, 2 ** 62),
+      ),
       nanoseconds: fc.constantFrom(0, 1, 123_456_789, 999_999_999),
       interfaceId: fc.nat(2),
       linkType: fc.constantFrom(1, 1, 1, 1, LINKTYPE_RAW, 113),

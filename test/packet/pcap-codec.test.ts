@@ -282,6 +282,17 @@ test('time stamps are exact at every scale', () => {
     }),
     { seed: 43, numRuns: 2000 },
   )
+  // What 64 bits of nanoseconds cannot say is not some other year.
+  const words = (seconds: number) => [
+    nanosecondsHigh(seconds, 999_999_999),
+    nanosecondsLow(seconds, 999_999_999),
+  ]
+  const last = 18_446_744_072_999_999_999n
+  assert.deepEqual(words(2 ** 62), [Number(last >> 32n), Number(last & 0xffffffffn)])
+  assert.deepEqual(words(-5), [0, 999_999_999])
+  const bytes = new Uint8Array(16)
+  writePcapRecord(bytes, 0, record(new Uint8Array(0), { seconds: 2 ** 32 + 5 }))
+  assert.deepEqual(Array.from(bytes.subarray(0, 4)), [255, 255, 255, 255])
   assert.equal(tickScale(0x80 + 54, 0), undefined)
   assert.equal(tickScale(16, 0), undefined)
 })

@@ -7,6 +7,9 @@ interface Moment {
   nanoseconds: number
 }
 
+/** Beyond what a `Date` can be, as a damaged file may say: tcpdump's words. */
+const NO_TIME = '[Error converting time]'
+
 const two = (value: number): string => String(value).padStart(2, '0')
 
 /** Prints the times of packets in turn: some are relative to the packet before, or to the first. */
@@ -35,6 +38,7 @@ export class TimePrinter {
       case 'clock':
       case 'date':
         text.add(this.#clock(seconds))
+        if (this.#secondText === NO_TIME) return text.add(' ')
         return this.#fraction(nanoseconds, text)
       case 'delta':
       case 'since-first': {
@@ -61,7 +65,8 @@ export class TimePrinter {
     const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`
     const date = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`
     this.#second = seconds
-    this.#secondText = this.#style === 'date' ? `${date} ${clock}` : clock
+    if (Number.isNaN(time.getTime())) this.#secondText = NO_TIME
+    else this.#secondText = this.#style === 'date' ? `${date} ${clock}` : clock
     return this.#secondText
   }
 
