@@ -4,13 +4,14 @@ import { CaptureEngine, CaptureWriter } from 'node-xdp'
 
 const [name, filter] = process.argv.slice(2)
 await using engine = await CaptureEngine.open({ interface: name, filter })
+const stop = () => void (engine.state === 'running' && engine.stop())
 const writer = await CaptureWriter.open({
   path: '-',
   interfaces: [{ name, ...(filter !== undefined && { filter }) }],
-  // Whoever read it is gone.
-  onError: () => void engine.stop(),
+  // Whoever read it is gone, be it that Ctrl-C ended both.
+  onError: stop,
 })
-process.once('SIGINT', () => void engine.stop())
+process.once('SIGINT', stop)
 console.error(`capturing on ${name} in mode ${engine.mode}`)
 
 const ended = new Promise((resolve) => engine.once('end', resolve))

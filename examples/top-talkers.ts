@@ -3,7 +3,7 @@
 import { CaptureEngine } from 'node-xdp'
 import { formatIp, parseHeaders, Headers } from 'node-xdp/packet'
 
-const [name, seconds = 'until Ctrl-C'] = process.argv.slice(2)
+const [name, seconds] = process.argv.slice(2)
 await using engine = await CaptureEngine.open({ interface: name, filter: 'ip or ip6', snapLength: 96 })
 const talkers = new Map<string, number>()
 const headers = new Headers()
@@ -17,12 +17,15 @@ engine.start({
     talkers.set(source, (talkers.get(source) ?? 0) + wireLength)
   },
 })
-console.log(`listening on ${name} in mode ${engine.mode}, ${seconds} s`)
-const ended = new Promise((resolve) => engine.once('end', resolve))
-const stop = () => void engine.stop()
-process.once('SIGINT', stop)
-if (Number(seconds) > 0) setTimeout(stop, Number(seconds) * 1000)
-await ended
+const isTimed = Number(seconds) > 0
+console.log(`listening on ${name} in mode ${engine.mode}, ${isTimed ? `${seconds} s` : 'until Ctrl-C'}`)
+await new Promise((resolve) => {
+  process.once('SIGINT', resolve)
+  engine.once('end', resolve)
+  if (isTimed) setTimeout(resolve, Number(seconds) * 1000).unref()
+})
+// It may have ended by itself: an interface can go away.
+if (engine.state === 'running') await engine.stop()
 
 const most = [...talkers].sort(([, a], [, b]) => b - a).slice(0, 10)
 for (const [source, bytes] of most) console.log(`${String(bytes).padStart(12)} bytes  ${source}`)

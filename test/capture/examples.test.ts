@@ -49,6 +49,29 @@ test('top-talkers names who sent the most', { skip: needsRoot }, async (t) => {
   assert.ok(lines.some((line) => line.includes(lab.b.ipv6!)))
 })
 
+test(
+  'top-talkers ends at once on Ctrl-C, however long it was to listen, and by itself',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = createTestLab(t)
+    for (const [seconds, signal] of [
+      ['100000', 'SIGINT'],
+      ['0.2', undefined],
+    ] as const) {
+      const { child, said, closed } = start(lab, 'top-talkers', lab.a.interface, seconds)
+      await until('it listens', () => said.stdout.includes(`mode mirror, ${seconds} s\n`))
+      if (signal) {
+        await ping(lab, 3)
+        child.kill(signal)
+      }
+      await until('it has ended', () => child.exitCode !== null || child.signalCode !== null)
+      assert.equal(await closed, 0, said.stderr)
+      assert.equal(said.stderr, '')
+      if (signal) assert.match(said.stdout.toString(), new RegExp(`294 bytes {2}${lab.b.ipv4}\n`))
+    }
+  },
+)
+
 test('capture-pipe writes pcapng that tshark reads', { skip: needsRoot }, async (t) => {
   const lab = createTestLab(t)
   const { child, said, closed } = start(lab, 'capture-pipe', lab.a.interface, 'icmp')
