@@ -142,8 +142,8 @@ constexpr size_t kShort = 256;
 constexpr size_t kLine = 64;
 constexpr size_t kMostAhead = 12 * kLine;
 
-inline void fetchAhead(const uint8_t* source, size_t size, const uint32_t* move) {
-  size_t from = move[1], length = move[2] < kMostAhead ? move[2] : kMostAhead;
+inline void fetchAhead(const uint8_t* source, size_t size, size_t from, size_t all) {
+  size_t length = all < kMostAhead ? all : kMostAhead;
   if (from + length > size) return;
   for (size_t at = 0; at < length; at += kLine) __builtin_prefetch(source + from + at);
 }
@@ -169,7 +169,7 @@ napi_value callGather(napi_env env, napi_callback_info info) {
   for (uint32_t i = 0; i < count && result == 0; i++, move += 3) {
     size_t to = move[0], from = move[1], length = move[2];
     uint32_t ahead = length > kShort ? kAhead : kFarAhead;
-    if (i + ahead < count) fetchAhead(source, lengths[1], move + 3 * ahead);
+    if (i + ahead < count) fetchAhead(source, lengths[1], move[3 * ahead + 1], move[3 * ahead + 2]);
     if (to + length > lengths[0] || from + length > lengths[1]) {
       result = -EFAULT;
     } else if (length == sizeof(uint64_t)) {
@@ -226,6 +226,75 @@ napi_value callGatherBefore(napi_env env, napi_callback_info info) {
   return answer;
 }
 
+// Copies that are not worth a call.
+inline void copyShort(uint8_t* target, const uint8_t* source, size_t length) {
+  if (length > kLine) {
+    memcpy(target, source, length);
+  } else if (length >= 32) {
+    uint8_t first[32], last[32];
+    memcpy(first, source, 32);
+    memcpy(last, source + length - 32, 32);
+    memcpy(target, first, 32);
+    memcpy(target + length - 32, last, 32);
+  } else {
+    for (size_t i = 0; i < length; i++) target[i] = source[i];
+  }
+}
+
+// gatherRows(target, at, limit, source, rows, layout, first, count, done): see native.ts.
+napi_value callGatherRows(napi_env env, napi_callback_info info) {
+  size_t given = 9;
+  napi_value arguments[9];
+  napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
+  const int views[] = {0, 3, 4, 5, 8};
+  void* memory[5] = {};
+  size_t lengths[5] = {};
+  for (int i = 0; i < 5; i++) {
+    napi_get_typedarray_info(env, arguments[views[i]], nullptr, &lengths[i], &memory[i], nullptr, nullptr);
+    if (memory[i] == nullptr) lengths[i] = 0;
+  }
+  uint32_t at = 0, limit = 0, first = 0, count = 0;
+  napi_get_value_uint32(env, arguments[1], &at);
+  napi_get_value_uint32(env, arguments[2], &limit);
+  napi_get_value_uint32(env, arguments[6], &first);
+  napi_get_value_uint32(env, arguments[7], &count);
+  uint8_t* target = static_cast<uint8_t*>(memory[0]);
+  const uint8_t* source = static_cast<const uint8_t*>(memory[1]);
+  const uint32_t* rows = static_cast<const uint32_t*>(memory[2]);
+  const uint32_t* layout = static_cast<const uint32_t*>(memory[3]);
+  uint32_t* done = static_cast<uint32_t*>(memory[4]);
+  int32_t result = lengths[3] >= 4 && lengths[4] >= 2 && limit <= lengths[0] ? 0 : -EFAULT;
+  uint32_t index = first;
+  size_t end = at;
+  if (result == 0) {
+    const size_t stride = layout[0], head = layout[1], headBytes = layout[2] * sizeof(uint32_t), place = layout[3];
+    if (head + layout[2] > stride || place >= stride || count * stride > lengths[2]) result = -EFAULT;
+    const uint32_t* row = rows + first * stride;
+    for (; index < count && result == 0; index++, row += stride) {
+      const size_t from = row[0], length = row[place];
+      const size_t ahead = length > kShort ? kAhead : kFarAhead;
+      if (index + ahead < count) {
+        const uint32_t* next = row + ahead * stride;
+        fetchAhead(source, lengths[1], next[0], next[place]);
+      }
+      if (from + length > lengths[1]) {
+        result = -EFAULT;
+      } else if (end + headBytes + length > limit) {
+        break;
+      } else {
+        for (size_t word = 0; word < layout[2]; word++) memcpy(target + end + 4 * word, row + head + word, 4);
+        copyShort(target + end + headBytes, source + from, length);
+        end += headBytes + length;
+      }
+    }
+    done[0] = index - first;
+    done[1] = static_cast<uint32_t>(end);
+  }
+  napi_value answer = nullptr;
+  napi_create_int32(env, result, &answer);
+  return answer;
+}
+
 // A call that reads its arguments by itself.
 void exportPlain(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
   napi_value function = nullptr;
@@ -243,6 +312,7 @@ void exportMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("ftruncate", Napi::Function::New(env, callFtruncate, "ftruncate"));
   exportPlain(env, exports, "gather", callGather);
   exportPlain(env, exports, "gatherBefore", callGatherBefore);
+  exportPlain(env, exports, "gatherRows", callGatherRows);
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(sysconf(_SC_PAGESIZE))));
 }
 

@@ -20,13 +20,27 @@ const untilBellMap = (queues: number) =>
 /** Words between two values of an array that is mapped: `BpfMap.mmap`. */
 const MAPPED_WORDS = 2
 
-/** Bytes in front of a packet with the time of its arrival: nanoseconds of CLOCK_MONOTONIC. */
+/** What CLOCK_MONOTONIC is to be added to for the time of day: nanoseconds. */
+const wallClockMap = defineMap({
+  type: 'array',
+  name: 'wall_clock',
+  value: counter,
+  maxEntries: 1,
+  mmapable: true,
+})
+
+/** Bytes in front of a packet with the time of day that it came: seconds, and nanoseconds of the second. */
 export const STAMP_BYTES = 8
+const SECOND = 1_000_000_000n
 
 /** Writes that time, on devices that have room for metadata; on others the packet goes without. */
 const stamp = defineFunction({ name: 'stamp', parameters: {}, result: 'u32' }, (x) => {
+  const time = x.time().add(x.lookup(wallClockMap, 0).orReturn())
+  const seconds = time.div(SECOND)
   x.adjustMeta(-STAMP_BYTES)
-  x.metadata(STAMP_BYTES).field(0, 'u64').set(x.time())
+  const room = x.metadata(STAMP_BYTES)
+  room.field(0, 'u32').set(seconds.as('u32'))
+  room.field(4, 'u32').set(time.sub(seconds.mul(SECOND)).as('u32'))
   return 1
 })
 
@@ -78,7 +92,8 @@ export class DivertProgram {
   readonly bell: Bell
   readonly #tooLong: BpfMap<number, number[]>
   readonly #untilBell: Uint32Array
-  readonly #region: MappedRegion | undefined
+  readonly #wallClock: BigInt64Array
+  readonly #regions: MappedRegion[] = []
   readonly #loaded: LoadedXdp
 
   constructor(options: DivertProgramOptions) {
@@ -88,12 +103,11 @@ export class DivertProgram {
     this.sockets = this.#loaded.map(socketMap(0))
     this.#tooLong = this.#loaded.map(tooLongMap)
     try {
-      this.#region = this.#loaded.map(untilBellMap(0)).mmap()
-      this.#untilBell = new Uint32Array(this.#region.buffer)
+      this.#untilBell = new Uint32Array(this.#mapped(untilBellMap(0)))
+      this.#wallClock = new BigInt64Array(this.#mapped(wallClockMap))
       this.bell = new Bell(this.#loaded.map(bellMap))
     } catch (error) {
-      this.#region?.close()
-      this.#loaded.close()
+      this.#letGo()
       throw error
     }
   }
@@ -103,6 +117,11 @@ export class DivertProgram {
     this.#untilBell[queue * MAPPED_WORDS] = packets
   }
 
+  /** The time of day is CLOCK_MONOTONIC and so much, in nanoseconds. */
+  setClock(offset: bigint): void {
+    Atomics.store(this.#wallClock, 0, offset)
+  }
+
   /** Packets that matched, and passed for being too long. */
   get tooLong(): number {
     return (this.#tooLong.lookup(0) ?? []).reduce((sum, count) => sum + count, 0)
@@ -110,7 +129,17 @@ export class DivertProgram {
 
   close(): void {
     this.bell.close()
-    this.#region?.close()
+    this.#letGo()
+  }
+
+  #mapped(map: Parameters<LoadedXdp['map']>[0]): ArrayBuffer {
+    const region = this.#loaded.map(map).mmap()
+    this.#regions.push(region)
+    return region.buffer
+  }
+
+  #letGo(): void {
+    for (const region of this.#regions) region.close()
     this.#loaded.close()
   }
 }

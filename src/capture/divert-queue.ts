@@ -32,9 +32,12 @@ export class DivertQueue {
   /** Frames of packets that are not handed on yet. */
   readonly #held: Uint32Array
   #holds = 0
-  /** CLOCK_MONOTONIC when packets were last looked for, and when the last one came. */
-  #now = 0
-  #last = 0
+  /** When packets were last looked for: the time of day. */
+  #nowSeconds = 0
+  #nowNanoseconds = 0
+  /** When the last one came. */
+  #seconds = 0
+  #nanoseconds = 0
   // Where packets of several frames are put together.
   #gathered = new Uint8Array(0)
   /** Called behind what `run` handed on. */
@@ -47,9 +50,11 @@ export class DivertQueue {
     this.room = socket.frames().fill
     this.#live = live
     this.#held = new Uint32Array(live.batch.capacity)
-    this.#last = live.clock.now()
+    this.#lookAtClock()
+    this.#seconds = this.#nowSeconds
+    this.#nanoseconds = this.#nowNanoseconds
     const rows = live.batch.rows.subarray(0, batch * ROW)
-    this.#rows = { rows, stride: ROW, bytes: BATCH_BYTES }
+    this.#rows = { rows, stride: ROW, lengthAt: ROW_LENGTH, bytes: BATCH_BYTES }
   }
 
   /** Hands on a batch of what is there; how many packets that was. */
@@ -77,34 +82,36 @@ export class DivertQueue {
     const live = this.#live
     if (live.hasEnded) return
     this.#begin()
-    const { batch, clock, snapLength } = live
+    const { batch, snapLength } = live
     const { rows } = batch
     const { queue, bytes } = this.#socket
-    // What the program wrote in front of packets goes where their times will be: each is far from the next, and cold.
+    // What the program wrote in front of packets: each is far from the next, and cold.
     check(native.gatherBefore(rows, ROW, count, bytes, STAMP_BYTES / 4, ROW_SECONDS), 'gather')
-    // All that the loop needs is in local variables, and no branch of it is rare: what V8 has not seen happen when it compiles,
-    // it compiles again.
-    const now = this.#now
-    let last = this.#last
+    // All that the loop needs is in local variables.
+    let seconds = this.#seconds
+    let nanoseconds = this.#nanoseconds
     let captured = 0
     let wire = 0
-    for (let i = 0; i < count; i++) {
-      const row = i * ROW
-      const time = rows[row + ROW_SECONDS + 1] * 0x1_0000_0000 + rows[row + ROW_SECONDS]
-      last = time > now || time < last - DISORDER ? now : time > last ? time : last
-      clock.read(last)
+    for (let i = 0, row = 0; i < count; i++, row += ROW) {
+      const fraction = rows[row + ROW_NANOSECONDS]
+      if (rows[row + ROW_SECONDS] === seconds && fraction >= nanoseconds) {
+        nanoseconds = fraction
+      } else {
+        this.#nanoseconds = nanoseconds
+        this.#arrive(rows[row + ROW_SECONDS], fraction)
+        rows[row + ROW_SECONDS] = seconds = this.#seconds
+        rows[row + ROW_NANOSECONDS] = nanoseconds = this.#nanoseconds
+      }
       const length = rows[row + ROW_LENGTH]
       const kept = length < snapLength ? length : snapLength
       rows[row + ROW_LENGTH] = kept
       rows[row + ROW_WIRE_LENGTH] = length
-      rows[row + ROW_SECONDS] = clock.seconds
-      rows[row + ROW_NANOSECONDS] = clock.nanoseconds
       rows[row + ROW_QUEUE] = queue
       rows[row + ROW_DIRECTION] = INBOUND
       captured += kept
       wire += length
     }
-    this.#last = last
+    this.#nanoseconds = nanoseconds
     batch.count = count
     batch.captured = captured
     batch.wire = wire
@@ -129,17 +136,24 @@ export class DivertQueue {
   readonly #onPacket = (received: XdpPacket): 'hold' | undefined => {
     const live = this.#live
     if (live.hasEnded) return undefined
-    const { batch, clock } = live
+    const { batch } = live
     if (batch.count === 0) this.#begin()
-    clock.read(this.#stampOf(received))
+    this.#arriveWith(received)
     const wireLength = received.totalLength
     if (received.length < wireLength) {
       this.#takeLong(received, wireLength)
       return undefined
     }
     const captured = wireLength < live.snapLength ? wireLength : live.snapLength
-    const { seconds, nanoseconds } = clock
-    batch.add(received.offset, captured, wireLength, seconds, nanoseconds, received.queue, INBOUND)
+    batch.add(
+      received.offset,
+      captured,
+      wireLength,
+      this.#seconds,
+      this.#nanoseconds,
+      received.queue,
+      INBOUND,
+    )
     this.#held[this.#holds++] = received.frame
     if (live.isFull) this.#handOn()
     return 'hold'
@@ -147,9 +161,8 @@ export class DivertQueue {
 
   /** The first packet of a batch. */
   #begin(): void {
-    const { batch, clock } = this.#live
-    batch.begin(this.#socket.bytes)
-    this.#now = clock.now()
+    this.#live.batch.begin(this.#socket.bytes)
+    this.#lookAtClock()
     this.#release()
   }
 
@@ -160,19 +173,36 @@ export class DivertQueue {
     this.#holds = 0
   }
 
-  /** What the program wrote in front of the packet. */
-  #stampOf({ view, offset }: XdpPacket): number {
-    const at = offset - STAMP_BYTES
-    return this.#arrival(view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true))
+  #lookAtClock(): void {
+    const { clock } = this.#live
+    clock.read(clock.now())
+    this.#nowSeconds = clock.seconds
+    this.#nowNanoseconds = clock.nanoseconds
   }
 
-  /** `time`, if a packet can have come then: before now, and not far before the last packet. */
-  #arrival(time: number): number {
-    const last = this.#last
-    if (time > this.#now) this.#now = this.#live.clock.now()
-    if (time > this.#now || time < last - DISORDER) return (this.#last = this.#now)
-    // Processors that share a queue may be out of order: times only grow.
-    return time > last ? (this.#last = time) : last
+  /** The next packet came when the program wrote in front of it. */
+  #arriveWith({ view, offset }: XdpPacket): void {
+    const at = offset - STAMP_BYTES
+    const [seconds, nanoseconds] = [view.getUint32(at, true), view.getUint32(at + 4, true)]
+    // It may have come since.
+    if (sinceThen(seconds, nanoseconds, this.#nowSeconds, this.#nowNanoseconds) > 0) this.#lookAtClock()
+    this.#arrive(seconds, nanoseconds)
+  }
+
+  /**
+   * The next packet came then, if that can be: before now, and not far before the last packet. Processors that share a queue may be
+   * out of order: times only grow.
+   */
+  #arrive(seconds: number, nanoseconds: number): void {
+    const since = sinceThen(seconds, nanoseconds, this.#seconds, this.#nanoseconds)
+    const isLater = sinceThen(seconds, nanoseconds, this.#nowSeconds, this.#nowNanoseconds) > 0
+    if (isLater || since < -DISORDER) {
+      this.#seconds = this.#nowSeconds
+      this.#nanoseconds = this.#nowNanoseconds
+    } else if (since > 0) {
+      this.#seconds = seconds
+      this.#nanoseconds = nanoseconds
+    }
   }
 
   #handOn(): void {
@@ -186,17 +216,26 @@ export class DivertQueue {
     this.#handOn()
     if (this.#gathered.length < length) this.#gathered = new Uint8Array(Math.max(length, GATHER_BYTES))
     received.copyTo(this.#gathered)
-    const { seconds, nanoseconds } = live.clock
     live.batch.begin(this.#gathered)
     live.batch.add(
       0,
       Math.min(length, live.snapLength),
       length,
-      seconds,
-      nanoseconds,
+      this.#seconds,
+      this.#nanoseconds,
       received.queue,
       INBOUND,
     )
     this.#handOn()
   }
+}
+
+/** Nanoseconds from one time to the other, each in seconds and nanoseconds. */
+function sinceThen(
+  seconds: number,
+  nanoseconds: number,
+  thanSeconds: number,
+  thanNanoseconds: number,
+): number {
+  return (seconds - thanSeconds) * 1e9 + (nanoseconds - thanNanoseconds)
 }

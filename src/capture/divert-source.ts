@@ -161,6 +161,9 @@ export class DivertSource implements PacketSource {
     this.#program = program
     this.#live = live
     this.#kernel = group.statistics().kernel
+    const setClock = () => program?.setClock(live.clock.offset)
+    setClock()
+    live.clock.onSet = setClock
     this.#queues = group.sockets.map((socket) => new DivertQueue(socket, live, batch))
     this.#room = this.#queues.reduce((sum, { room }) => sum + room, 0)
     this.#pace = new Pace(

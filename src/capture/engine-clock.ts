@@ -23,6 +23,9 @@ export class WallClock {
   /** When the second of that began. */
   #start = Infinity
 
+  /** Called when the system's clock was found set. */
+  onSet: () => void = () => undefined
+
   constructor() {
     this.#origin = Number(process.hrtime.bigint()) - performance.now() * 1e6
     this.#synchronise()
@@ -31,6 +34,11 @@ export class WallClock {
   /** Nanoseconds of CLOCK_MONOTONIC now: exact for 104 days, then to two. */
   now(): number {
     return performance.now() * 1e6 + this.#origin
+  }
+
+  /** The time of day when CLOCK_MONOTONIC was 0: nanoseconds. */
+  get offset(): bigint {
+    return BigInt(this.#seconds) * 1_000_000_000n + BigInt(this.#nanoseconds)
   }
 
   /** Puts the time of day at `time` of CLOCK_MONOTONIC into `seconds` and `nanoseconds`. */
@@ -50,7 +58,9 @@ export class WallClock {
   check(): void {
     const time = this.now() / 1e6
     const wall = time + this.#seconds * 1e3 + this.#nanoseconds / 1e6
-    if (Math.abs(Date.now() - wall) > STEP) this.#synchronise()
+    if (Math.abs(Date.now() - wall) <= STEP) return
+    this.#synchronise()
+    this.onSet()
   }
 
   #synchronise(): void {

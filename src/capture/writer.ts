@@ -7,7 +7,8 @@ import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH, PacketRecord } from '../packet/
 import {
   PCAP_HEADER_LENGTH,
   PCAP_RECORD_HEADER_LENGTH,
-  writePcapBatch,
+  PCAP_ROWS,
+  microsecondRows,
   writePcapHeader,
   writePcapRecord,
 } from '../packet/pcap.js'
@@ -86,6 +87,10 @@ export class CaptureWriter implements AsyncDisposable {
   #failure: CaptureWriteError | undefined
   #isClosed = false
   readonly #moves = new BatchMoves()
+  /** Packets of the last `gatherRows`, and where they ended. */
+  readonly #done = new Uint32Array(2)
+  /** Rows with microseconds. */
+  #heads: Uint32Array = new Uint32Array(0)
   readonly #record = new PacketRecord()
 
   private constructor(options: CaptureWriterOptions) {
@@ -185,18 +190,41 @@ export class CaptureWriter implements AsyncDisposable {
     if (rotate) {
       const age = rows[(count - 1) * ROW + ROW_SECONDS] - this.#fileStart
       if (this.#fileStart < 0 || age >= (rotate.seconds ?? Infinity)) return 0
-      limit = Math.min(limit, chunk.length + this.#fileLimit() - this.#fileBytes)
+      limit = Math.max(0, Math.min(limit, chunk.length + this.#fileLimit() - this.#fileBytes))
     }
-    const moves = this.#moves
-    if (this.#isPcap) writePcapBatch(chunk.bytes, chunk.length, limit, batch, first, this.#resolution, moves)
-    else writePacketBlocks(chunk.bytes, chunk.length, limit, batch, first, moves)
-    if (moves.count === 0) return 0
-    check(native.gather(chunk.bytes, batch.bytes, moves.table, moves.count), 'gather')
-    this.#stats.given += moves.count
-    this.#fileBytes += moves.end - chunk.length
-    chunk.length = moves.end
-    chunk.packets += moves.count
+    const start = chunk.length
+    const taken = this.#isPcap
+      ? this.#appendRecords(chunk, limit, batch, first)
+      : this.#appendBlocks(chunk, limit, batch, first)
+    if (taken === 0) return 0
+    this.#stats.given += taken
+    this.#fileBytes += chunk.length - start
+    chunk.packets += taken
     if (this.#timer === undefined) this.#schedule()
+    return taken
+  }
+
+  /** The packets of a batch from number `first` on as records of pcap, as many as have room below `limit`; how many. */
+  #appendRecords(chunk: Chunk, limit: number, batch: PacketBatch, first: number): number {
+    const { bytes, rows, count } = batch
+    const isNano = this.#resolution === 'nanoseconds'
+    const heads = isNano ? rows : (this.#heads = microsecondRows(batch, this.#heads))
+    const done = this.#done
+    const { length } = chunk
+    check(
+      native.gatherRows(chunk.bytes, length, limit, bytes, heads, PCAP_ROWS, first, count, done),
+      'gather',
+    )
+    chunk.length = done[1]
+    return done[0]
+  }
+
+  /** The same as blocks of pcapng. */
+  #appendBlocks(chunk: Chunk, limit: number, batch: PacketBatch, first: number): number {
+    const moves = this.#moves
+    writePacketBlocks(chunk.bytes, chunk.length, limit, batch, first, moves)
+    check(native.gather(chunk.bytes, batch.bytes, moves.table, moves.count), 'gather')
+    chunk.length = moves.end
     return moves.count
   }
 

@@ -65,6 +65,23 @@ export interface Native {
    */
   gather(target: Uint8Array, source: Uint8Array, moves: Uint32Array, count: number): number
   /**
+   * Copies words of each row, and what it says lies in `source`, one behind the other into `target` from `at` on, as many rows as have
+   * room below `limit`. `layout`: words of a row, the first of those that are copied, how many, and the one that is the length in
+   * bytes of the rest; the first word of a row is the offset. `done` gets the rows copied, and where `target` ends behind them.
+   * 0, or -EFAULT for a row that lies elsewhere.
+   */
+  gatherRows(
+    target: Uint8Array,
+    at: number,
+    limit: number,
+    source: Uint8Array,
+    rows: Uint32Array,
+    layout: Uint32Array,
+    first: number,
+    count: number,
+    done: Uint32Array,
+  ): number
+  /**
    * For each of `count` rows of `stride` words, the first of which is an offset in `source`: copies `words` words that lie in front
    * of the offset into the row, from its word `at` on. 0, or -EFAULT where there are not so many.
    */

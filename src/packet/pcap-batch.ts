@@ -1,15 +1,18 @@
 // Many packets where they lie in memory: a table of numbers over one array of bytes, and no object for any of them.
 import { LINKTYPE_ETHERNET, type PacketDirection, type PacketRecord } from './pcap-record.js'
 
-/** Words of a packet's row, and which is which: encoders read the table without a call for each number. */
+/**
+ * Words of a packet's row, and which is which: encoders read the table without a call for each number. The four from the seconds on
+ * are what a pcap file has before each packet.
+ */
 export const ROW = 8
 export const ROW_OFFSET = 0
-export const ROW_LENGTH = 1
-export const ROW_WIRE_LENGTH = 2
-export const ROW_SECONDS = 3
-export const ROW_NANOSECONDS = 4
 /** The queue; `| 0` makes -1, for unknown, of it. */
-export const ROW_QUEUE = 5
+export const ROW_QUEUE = 1
+export const ROW_SECONDS = 2
+export const ROW_NANOSECONDS = 3
+export const ROW_LENGTH = 4
+export const ROW_WIRE_LENGTH = 5
 /** 0 for unknown, `INBOUND` or `OUTBOUND`: the numbers of epb_flags. */
 export const ROW_DIRECTION = 6
 export const INBOUND = 1

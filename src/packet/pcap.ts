@@ -1,14 +1,5 @@
 // Classic pcap files (draft-ietf-opsawg-pcap; libpcap sf-pcap.c): both byte orders, micro- and nanoseconds, and Kuznetzov's variant.
-import {
-  ROW,
-  ROW_LENGTH,
-  ROW_NANOSECONDS,
-  ROW_OFFSET,
-  ROW_SECONDS,
-  ROW_WIRE_LENGTH,
-  type BatchMoves,
-  type PacketBatch,
-} from './pcap-batch.js'
+import { ROW, ROW_LENGTH, ROW_NANOSECONDS, ROW_SECONDS, type PacketBatch } from './pcap-batch.js'
 import { copyRange } from './pcap-copy.js'
 import { CaptureInput } from './pcap-input.js'
 import { type CaptureProblem, MAX_CAPTURED_LENGTH, type PacketRecord } from './pcap-record.js'
@@ -190,42 +181,14 @@ export function writePcapRecord(
   return end
 }
 
-/**
- * Writes all but the bytes of the packets of `batch` from number `first` on, little-endian, as many as have room below `limit`.
- * `moves` then says how many, and where their bytes go. Allocates nothing.
- */
-export function writePcapBatch(
-  bytes: Uint8Array,
-  offset: number,
-  limit: number,
-  batch: PacketBatch,
-  first: number,
-  resolution: PcapHeader['resolution'],
-  moves: BatchMoves,
-): void {
-  const view = viewOf(bytes)
-  const { rows, count } = batch
-  moves.begin(offset, count - first)
-  const { table } = moves
-  const unit = resolution === 'nanoseconds' ? 1 : 1000
-  let at = offset
-  let move = 0
-  for (let i = first; i < count; i++) {
-    const row = i * ROW
-    const length = rows[row + ROW_LENGTH]
-    const end = at + PCAP_RECORD_HEADER_LENGTH + length
-    if (end > limit) break
-    const nanoseconds = rows[row + ROW_NANOSECONDS]
-    view.setUint32(at, rows[row + ROW_SECONDS], true)
-    view.setUint32(at + 4, unit === 1 ? nanoseconds : Math.floor(nanoseconds / unit), true)
-    view.setUint32(at + 8, length, true)
-    view.setUint32(at + 12, rows[row + ROW_WIRE_LENGTH], true)
-    table[move] = at + PCAP_RECORD_HEADER_LENGTH
-    table[move + 1] = rows[row + ROW_OFFSET]
-    table[move + 2] = length
-    move += 3
-    at = end
-  }
-  moves.count = move / 3
-  moves.end = at
+/** Where rows have the header of a record with nanoseconds, and the length of the packet behind it: for `native.gatherRows`. */
+export const PCAP_ROWS = Uint32Array.of(ROW, ROW_SECONDS, PCAP_RECORD_HEADER_LENGTH / 4, ROW_LENGTH)
+
+/** The rows of a batch with microseconds, as files of that resolution have them: `into`, or a larger array in its place. */
+export function microsecondRows({ rows, count }: PacketBatch, into: Uint32Array): Uint32Array {
+  const length = count * ROW
+  const copy = into.length < length ? new Uint32Array(rows.length) : into
+  copy.set(rows.subarray(0, length))
+  for (let at = ROW_NANOSECONDS; at < length; at += ROW) copy[at] = copy[at] / 1000
+  return copy
 }

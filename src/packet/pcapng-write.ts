@@ -247,7 +247,10 @@ function writeCount(view: DataView, at: number, head: number, value: number): nu
   return at + COUNT_ROOM
 }
 
-/** As `writePcapBatch`, with the blocks that `writePacketBlock` writes. */
+/**
+ * Writes all but the bytes of the packets of `batch` from number `first` on, as the blocks that `writePacketBlock` writes, as many as
+ * have room below `limit`. `moves` then says how many, and where their bytes go. Allocates nothing.
+ */
 export function writePacketBlocks(
   bytes: Uint8Array,
   offset: number,

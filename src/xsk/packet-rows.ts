@@ -7,10 +7,12 @@ import { XDP_PKT_CONTD } from './uapi.js'
 
 /** Where `XdpSocket.receiveBatch` writes what it found. The caller's own, to be used again for each batch. */
 export interface PacketRows {
-  /** A row for each packet of a batch: the offset of its first byte in the UMEM, its length, then words of the caller's own. */
+  /** A row for each packet of a batch: the offset of its first byte in the UMEM, its length, and words of the caller's own. */
   readonly rows: Uint32Array
   /** Words of a row: at least 2. */
   readonly stride: number
+  /** The word of a row that is the length. Default 1; the offset is word 0. */
+  readonly lengthAt?: number | undefined
   /** A batch ends before the packet that would make it longer than so many bytes; the first is always taken. Default: no limit. */
   readonly bytes?: number | undefined
 }
@@ -25,14 +27,15 @@ export interface RowsRead {
 }
 
 /** Throws `OptionError` for rows that hold no packet. */
-export function checkRows({ rows, stride }: PacketRows): void {
-  if (Number.isInteger(stride) && stride >= 2 && rows.length >= stride) return
+export function checkRows({ rows, stride, lengthAt = 1 }: PacketRows): void {
+  const isPlace = Number.isInteger(lengthAt) && lengthAt >= 1 && lengthAt < stride
+  if (Number.isInteger(stride) && isPlace && rows.length >= stride) return
   throw new OptionError('rows', `Rows of ${stride} words, ${rows.length} in all, hold no packet`)
 }
 
 /** Writes down the first packets of the ring that are in one frame each, `ready` at most. */
 export function readRows(rx: RxRing, ready: number, into: PacketRows, read: RowsRead): void {
-  const { rows, stride, bytes: most = Infinity } = into
+  const { rows, stride, lengthAt = 1, bytes: most = Infinity } = into
   const room = Math.floor(rows.length / stride)
   const count = ready < room ? ready : room
   // The ring's own accessors would look at each of these anew for every packet.
@@ -46,7 +49,7 @@ export function readRows(rx: RxRing, ready: number, into: PacketRows, read: Rows
     if ((entries[word + 3] & XDP_PKT_CONTD) !== 0 || (bytes + length > most && index > 0)) break
     bytes += length
     rows[at] = entries[word]
-    rows[at + 1] = length
+    rows[at + lengthAt] = length
   }
   read.packets = index
   read.bytes = bytes

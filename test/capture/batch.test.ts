@@ -9,7 +9,7 @@ import fc from 'fast-check'
 import { native } from '../../src/kernel/native.js'
 import { BatchMoves, INBOUND, PacketBatch } from '../../src/packet/pcap-batch.js'
 import { PacketRecord } from '../../src/packet/pcap-record.js'
-import { writePcapBatch, writePcapRecord } from '../../src/packet/pcap.js'
+import { PCAP_ROWS, microsecondRows, writePcapRecord } from '../../src/packet/pcap.js'
 import { writePacketBlock, writePacketBlocks } from '../../src/packet/pcapng-write.js'
 import { Handover } from '../../src/capture/handover.js'
 import { CaptureWriter, type CaptureWriterOptions } from '../../src/capture/writer.js'
@@ -78,6 +78,21 @@ function encoded(bytes: Uint8Array, encode: (moves: BatchMoves) => void, offset:
   return { bytes: bytes.subarray(offset, moves.end), count: moves.count }
 }
 
+/** The same for pcap, whose heads are in the rows. */
+function recorded(
+  bytes: Uint8Array,
+  offset: number,
+  batch: PacketBatch,
+  first: number,
+  resolution: 'nanoseconds' | 'microseconds',
+) {
+  const rows = resolution === 'nanoseconds' ? batch.rows : microsecondRows(batch, new Uint32Array(0))
+  const done = new Uint32Array(2)
+  const { count } = batch
+  assert.equal(native.gatherRows(bytes, offset, bytes.length, memory, rows, PCAP_ROWS, first, count, done), 0)
+  return { bytes: bytes.subarray(offset, done[1]), count: done[0] }
+}
+
 suite('batches', () => {
   test('are encoded to the bytes that their records are, as far as there is room', () => {
     fc.assert(
@@ -103,15 +118,14 @@ suite('batches', () => {
           }
           // What was there before must not show.
           const target = new Uint8Array(offset + room).fill(0xee)
-          const found = encoded(
-            target,
-            (moves) => {
-              if (resolution === 'pcapng')
-                writePacketBlocks(target, offset, target.length, batch, from, moves)
-              else writePcapBatch(target, offset, target.length, batch, from, resolution, moves)
-            },
-            offset,
-          )
+          const found =
+            resolution === 'pcapng'
+              ? encoded(
+                  target,
+                  (moves) => writePacketBlocks(target, offset, target.length, batch, from, moves),
+                  offset,
+                )
+              : recorded(target, offset, batch, from, resolution)
           assert.equal(found.count, count - from)
           assert.deepEqual(Buffer.from(found.bytes), Buffer.from(expected.subarray(offset, end)))
         }
@@ -132,6 +146,51 @@ suite('batches', () => {
     assert.deepEqual([...target], [0, 0, 0, 0, 0, 0, 0, 0])
     assert.equal(native.gather(target, memory, Uint32Array.of(6, 3, 2, 0, 9, 0), 2), 0)
     assert.deepEqual([...target], [0, 0, 0, 0, 0, 0, memory[3], memory[4]])
+  })
+
+  test('gatherRows takes nothing from outside, and refuses rows that are not there', () => {
+    const target = new Uint8Array(64)
+    const done = new Uint32Array(2)
+    const refused = (row: number[], layout = [4, 2, 1, 1], count = 1, limit = 64) =>
+      assert.equal(
+        native.gatherRows(
+          target,
+          0,
+          limit,
+          memory,
+          Uint32Array.from(row),
+          Uint32Array.from(layout),
+          0,
+          count,
+          done,
+        ),
+        -EFAULT,
+      )
+    refused([memory.length, 1, 0, 0])
+    refused([2 ** 32 - 1, 1, 0, 0])
+    refused([0, 1, 0, 0], [4, 2, 3, 1])
+    refused([0, 1, 0, 0], [4, 2 ** 32 - 1, 1, 1])
+    refused([0, 1, 0, 0], [4, 2, 1, 4])
+    refused([0, 1, 0, 0], [4, 2, 1, 1], 2)
+    refused([0, 1, 0, 0], [4, 2, 1, 1], 1, 65)
+    refused([0, 1, 0, 0], [4, 2, 1])
+    assert.ok(target.every((byte) => byte === 0))
+    const [at, limit] = [60, 64]
+    assert.equal(
+      native.gatherRows(
+        target,
+        at,
+        limit,
+        memory,
+        Uint32Array.of(3, 1),
+        Uint32Array.of(2, 1, 1, 1),
+        0,
+        1,
+        done,
+      ),
+      0,
+    )
+    assert.deepEqual([...done], [0, 60])
   })
 
   test('gatherBefore brings what lies in front of packets into their rows, and nothing from outside', () => {
@@ -306,7 +365,7 @@ suite('batches in files', () => {
     }
     await writer.close()
     const size = 24 + 8000 * (16 + 1400)
-    assert.deepEqual({ ...writer.stats }, { given: 8000, written: 8000, bytes: size, lost: 0, files: 1 })
+    assert.deepEqual({ ...writer.stats }, { given: 8000, written: 8000, bytes: size, lost: 0, failed: 0, files: 1 })
     assert.equal(readFileSync(path).length, size)
   })
 })

@@ -93,7 +93,7 @@ suite('capture files', () => {
       await writer.close()
       assert.deepEqual(
         { ...writer.stats },
-        { given: 300, written: 300, lost: 0, files: 1, bytes: statSync(path).size },
+        { given: 300, written: 300, lost: 0, failed: 0, files: 1, bytes: statSync(path).size },
       )
       assert.throws(() => writer.write(packets[0]), { code: 'XDP_STATE' })
 
