@@ -365,7 +365,10 @@ suite('batches in files', () => {
     }
     await writer.close()
     const size = 24 + 8000 * (16 + 1400)
-    assert.deepEqual({ ...writer.stats }, { given: 8000, written: 8000, bytes: size, lost: 0, failed: 0, files: 1 })
+    assert.deepEqual(
+      { ...writer.stats },
+      { given: 8000, written: 8000, bytes: size, lost: 0, failed: 0, files: 1 },
+    )
     assert.equal(readFileSync(path).length, size)
   })
 })
