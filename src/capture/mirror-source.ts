@@ -2,13 +2,12 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { RecordBatch, attachXdp, type XdpAttachment } from '../bpf/index.js'
 import type { Condition, Xdp } from '../bpf/builder/index.js'
-import { LOAD_LENGTH } from '../filter/classic.js'
-import { matchFilter, type Filter } from '../filter/index.js'
+import { matchFilter, type Filter, type FilterReach } from '../filter/index.js'
 import { inNamespace, type Namespace } from '../kernel/index.js'
 import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { DEFAULT_RING_BYTES, Mirror, mirrorHeader } from '../programs/mirror.js'
-import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './engine-live.js'
+import { BATCH, BATCH_BYTES, LiveSource, ONE_BUFFER, xdpInterface } from './engine-live.js'
 import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
@@ -35,8 +34,6 @@ const BUDGET = 65_536
 const MANY = 8
 /** How full the ring is when it is looked at earlier than the timer says. */
 const FILLED = 1 / 4
-/** Packets of interfaces with an MTU up to this are in one buffer: a page without its headroom and what the kernel adds. */
-const ONE_BUFFER = 3000
 // include/uapi/linux/bpf.h: enum xdp_action
 const XDP_PASS = 2
 
@@ -49,8 +46,6 @@ export class MirrorSource implements PacketSource {
   readonly attachment: XdpAttachment
   readonly #mirror: Mirror
   readonly #live: LiveSource
-  /** The filter, where the program cannot judge. */
-  readonly #judge: Filter | undefined
   readonly #pace: Pace
   readonly #records = new RecordBatch(BATCH)
   #isOpen = true
@@ -69,11 +64,7 @@ export class MirrorSource implements PacketSource {
     const { ringBytes = DEFAULT_RING_BYTES, snapLength = MAX_CAPTURED_LENGTH } = options
     const device = xdpInterface(options.interface, namespace)
     this.name = device.name
-    // The program sees the length of a packet's first buffer only.
-    const isJudgedHere =
-      device.mtu > ONE_BUFFER && (options.filter?.program ?? []).some(({ code }) => code === LOAD_LENGTH)
-    this.#judge = isJudgedHere ? options.filter : undefined
-    const wanted = conditionOf(isJudgedHere ? { ...options, filter: undefined } : options)
+    const wanted = conditionOf(options, device.mtu > ONE_BUFFER ? 'packet' : 'first buffer')
     this.#mirror = inNamespace(namespace, () =>
       Mirror.load({ snapLength, ringBytes, bellAt: ringBytes * FILLED, ...(wanted && { filter: wanted }) }),
     )
@@ -216,7 +207,6 @@ export class MirrorSource implements PacketSource {
 
   /** Puts what the program recorded into the batch: the numbers are those of `mirrorHeader`. */
   #read({ bytes, words, offsets, count }: RecordBatch): void {
-    const judge = this.#judge
     const { batch, clock } = this.#live
     batch.begin(bytes)
     for (let i = 0; i < count; i++) {
@@ -225,7 +215,6 @@ export class MirrorSource implements PacketSource {
       const wireLength = words[word + 2]
       const captured = words[word + 3]
       const offset = at + mirrorHeader.size
-      if (judge !== undefined && !judge.matches(bytes, offset, captured, wireLength)) continue
       clock.read(words[word + 1] * 0x1_0000_0000 + words[word])
       batch.add(offset, captured, wireLength, clock.seconds, clock.nanoseconds, words[word + 5], INBOUND)
     }
@@ -233,12 +222,15 @@ export class MirrorSource implements PacketSource {
 }
 
 /** What the program is to ask of a packet; undefined for nothing. */
-function conditionOf({ filter, queues = 'all' }: MirrorSourceOptions): ((x: Xdp) => Condition) | undefined {
-  if (queues === 'all') return filter && ((x) => matchFilter(x, filter))
+function conditionOf(
+  { filter, queues = 'all' }: MirrorSourceOptions,
+  reach: FilterReach,
+): ((x: Xdp) => Condition) | undefined {
+  if (queues === 'all') return filter && ((x) => matchFilter(x, filter, reach))
   return (x) => {
     const isOfQueue = x.queue.in([...queues])
     if (!filter) return isOfQueue
     x.require(isOfQueue)
-    return matchFilter(x, filter)
+    return matchFilter(x, filter, reach)
   }
 }

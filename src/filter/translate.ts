@@ -41,19 +41,26 @@ const ALU: Record<Exclude<Operator, '/' | '%' | '<<' | '>>'>, AluKind> = {
 const COMPARISONS: Record<Tested, Comparison> = { '=': '==', '>': '>', '>=': '>=', '&': '&' }
 const SIZES = { 1: 'u8', 2: 'u16', 4: 'u32' } as const
 
-/** What `len` is of a packet in several buffers: the length of the first of them, or of all (kernel 5.18, for xdp_get_buff_len). */
-export type FilterLength = 'first buffer' | 'packet'
+/** xdp_load_bytes reads nothing behind this (net/core/filter.c: bpf_xdp_pointer). */
+const MAX_COPIED = 0xffff
+
+/** What a filter sees of a packet in several buffers (kernel 5.18): the first of them; of the others their length too; all of them. */
+export type FilterReach = 'first buffer' | 'first buffer and length' | 'packet'
 
 /** Puts a filter's code where the tracer is. */
 export class Translation {
   readonly #tracer: Tracer
   readonly #program: readonly Instruction[]
-  readonly #length: FilterLength
+  readonly #reach: FilterReach
+  /** Where bytes are copied to, instead of being read where they lie. */
+  readonly #buffer: number | undefined
   /** Bits of what is read at or behind each instruction before it is written. */
   readonly #live: Int32Array
   readonly #entry: Point
   readonly #accept: Block
   readonly #reject: Block
+  /** For packets whose first buffer is too short. */
+  readonly #short: Block
   /** From where control comes to an instruction. */
   readonly #arrivals = new Map<number, Point[]>()
   /** A, X and the cells, in the order of `lifetimes`. */
@@ -63,18 +70,21 @@ export class Translation {
   /** What was swapped to make a value: comparing before swapping is the same, and shorter. */
   readonly #swapped = new Map<Operand, { raw: Operand; bits: 16 | 32 }>()
 
-  constructor(tracer: Tracer, program: readonly Instruction[], length: FilterLength = 'first buffer') {
+  /** `copies`: where the packet's bytes lie is not asked, and nothing is too short to tell. */
+  constructor(tracer: Tracer, program: readonly Instruction[], reach: FilterReach, copies = false) {
     this.#tracer = tracer
     this.#program = program
-    this.#length = length
+    this.#reach = reach
     this.#live = lifetimes(program)
     this.#entry = { ...tracer.point }
     this.#accept = tracer.newBlock(this.#entry.versions)
     this.#reject = tracer.newBlock(this.#entry.versions)
+    this.#short = reach === 'packet' && !copies ? tracer.newBlock(this.#entry.versions) : this.#reject
+    this.#buffer = copies ? tracer.allocate(4) : undefined
   }
 
-  /** Translates the program, and gives the places behind it for packets that match and for the others. */
-  run(): [matched: Point, rejected: Point] {
+  /** Translates the program, and gives the places behind it for packets that match, for the others, and for those too short to tell. */
+  run(): [matched: Point, rejected: Point, short: Point] {
     const tracer = this.#tracer
     this.#keys.forEach((key) => tracer.writeVariable(key, 0n))
     this.#program.forEach((instruction, index) => {
@@ -86,7 +96,7 @@ export class Translation {
       if (tracer.reachable) this.#translate(instruction, index)
     })
     const behind = (block: Block): Point => ({ ...this.#entry, block })
-    return [behind(this.#accept), behind(this.#reject)]
+    return [behind(this.#accept), behind(this.#reject), behind(this.#short)]
   }
 
   /** Here, without what nobody reads behind `target`. */
@@ -125,9 +135,9 @@ export class Translation {
       case LOAD_LENGTH: {
         const { data, end } = this.#tracer.point.packet
         const length =
-          this.#length === 'packet'
-            ? this.#tracer.call('xdp_get_buff_len', [this.#tracer.context])
-            : this.#tracer.alu('sub', 64, end, data)
+          this.#reach === 'first buffer'
+            ? this.#tracer.alu('sub', 64, end, data)
+            : this.#tracer.call('xdp_get_buff_len', [this.#tracer.context])
         return this.#set(A, this.#tracer.alu('and', 64, length, LOW))
       }
       case LOAD_CELL:
@@ -177,6 +187,9 @@ export class Translation {
   /** Bytes at a fixed offset. */
   #absolute(offset: number, size: Size): Operand {
     const tracer = this.#tracer
+    if (this.#buffer !== undefined) {
+      return offset > MAX_COPIED ? this.#never() : this.#copy(this.#buffer, BigInt(offset), size)
+    }
     if (offset + size > MAX_OFFSET) return this.#never()
     return this.#load(tracer.point.packet.data, offset, size)
   }
@@ -185,10 +198,16 @@ export class Translation {
   #indirect(offset: number, size: Size): Operand {
     const tracer = this.#tracer
     const x = this.#get(X)
-    if (offset + size > MAX_OFFSET) return this.#never()
     if (typeof x === 'bigint') return this.#absolute(Number(x) + offset, size)
-    // No packet that XDP sees is as long as that.
-    this.#unless('<=', x, BigInt(MAX_OFFSET))
+    if (this.#buffer !== undefined) {
+      if (offset > MAX_COPIED) return this.#never()
+      // The sum of two such numbers is not beyond 32 bits.
+      this.#unless('<=', x, BigInt(MAX_COPIED))
+      return this.#copy(this.#buffer, tracer.alu('add', 32, x, BigInt(offset)), size)
+    }
+    if (offset + size > MAX_OFFSET) return this.#never()
+    // No packet that XDP sees in one buffer is as long as that.
+    this.#unless('<=', x, BigInt(MAX_OFFSET), this.#short)
     const narrow = tracer.alu('and', 64, x, LOW)
     return this.#load(tracer.alu('add', 64, tracer.point.packet.data, narrow), offset, size)
   }
@@ -203,32 +222,45 @@ export class Translation {
       size: offset + size,
       end: here.packet.end,
       yes: { to: yes, args: [] },
-      no: { to: this.#reject, args: [] },
+      no: { to: this.#short, args: [] },
     })
     tracer.moveTo({ ...here, block: yes })
-    const raw = tracer.load('packet', SIZES[size], base, offset)
+    return this.#number(tracer.load('packet', SIZES[size], base, offset), size)
+  }
+
+  /** Bytes of whatever buffer. */
+  #copy(buffer: number, offset: Operand, size: Size): Operand {
+    const tracer = this.#tracer
+    const to = tracer.stackAddress(buffer)
+    const result = tracer.call('xdp_load_bytes', [tracer.context, offset, to, BigInt(size)], ['stack'])
+    this.#unless('==', result, 0n)
+    return this.#number(tracer.load('stack', SIZES[size], to, 0), size)
+  }
+
+  /** What bytes in the network's order say. */
+  #number(raw: number, size: Size): Operand {
     if (size === 1) return raw
     const bits = size === 2 ? 16 : 32
-    const value = tracer.swap(bits, raw)
+    const value = this.#tracer.swap(bits, raw)
     this.#swapped.set(value, { raw, bits })
     return value
   }
 
-  /** A load that cannot succeed. What comes behind it in the list is not reached, but wants a value while it is translated. */
+  /** A load that cannot succeed here. What comes behind it in the list is not reached, but wants a value while it is translated. */
   #never(): Operand {
     const tracer = this.#tracer
     const here = tracer.point
-    tracer.terminate({ op: 'jump', yes: { to: this.#reject, args: [] } })
+    tracer.terminate({ op: 'jump', yes: { to: this.#short, args: [] } })
     tracer.moveTo({ ...here, block: tracer.newBlock(here.versions) })
     return 0n
   }
 
-  /** Rejects the packet unless the comparison holds. */
-  #unless(comparison: Comparison, a: Operand, b: Operand): void {
+  /** Rejects the packet, or leads it elsewhere, unless the comparison holds. */
+  #unless(comparison: Comparison, a: Operand, b: Operand, otherwise = this.#reject): void {
     const tracer = this.#tracer
     const here = tracer.point
     const yes = tracer.newBlock(here.versions)
-    const edges = { yes: { to: yes, args: [] }, no: { to: this.#reject, args: [] } }
+    const edges = { yes: { to: yes, args: [] }, no: { to: otherwise, args: [] } }
     tracer.terminate({ op: 'branch', comparison, bits: 32, a, b, ...edges })
     tracer.moveTo({ ...here, block: yes })
   }

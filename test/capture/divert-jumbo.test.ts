@@ -110,7 +110,7 @@ for i in range(30): s.sendto(bytes((i + j * 7) & 255 for j in range(44 * 1400 + 
   }
 
   for (const xdpMode of ['native', 'generic'] as const) {
-    test(`are filtered by all of their length, ${xdpMode}`, async (t) => {
+    test(`are filtered by all of them, ${xdpMode}`, async (t) => {
       const lab = createTestLab(t, { mtu: 9000 })
       const { interface: name, namespace } = lab.a
       const send = senderAt(t, lab.b)
@@ -118,10 +118,24 @@ for i in range(30): s.sendto(bytes((i + j * 7) & 255 for j in range(44 * 1400 + 
         buildPacket({
           ipv4: { src: '192.0.2.1', dst: '192.0.2.2' },
           udp: { srcPort: 1, dstPort: 2 },
-          payload: 'x'.repeat(length),
+          payload: Uint8Array.from({ length }, (_, i) => (i >> 7) ^ i),
         }),
       )
-      for (const words of ['greater 4000', 'less 4000', 'len > 8000 and udp', 'len = 4542 or len < 200']) {
+      const behind = [
+        'udp[3000] = 0xaf',
+        'udp[3831:2] != 0 and udp[3900] > 3',
+        'ether[4100:4] = 0x20212223 or len < 200',
+        'ip[ip[2:2] - 1] & 1 != 0',
+        'not ether[5000] = 1',
+        'udp[8000] = 0 or udp[8001] != 0',
+      ]
+      for (const words of [
+        ...behind,
+        'greater 4000',
+        'less 4000',
+        'len > 8000 and udp',
+        'len = 4542 or len < 200',
+      ]) {
         const filter = compileFilter(words)
         const source = await DivertSource.open({ interface: name, namespace, xdpMode, filter })
         const sink = new Keeper(carries(17))

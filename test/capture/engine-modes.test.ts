@@ -41,6 +41,11 @@ const FILTERS = [
   'ip[6:2] & 0x1fff != 0',
   'ether proto 0x88b5 or ip6 host 2001:db8::2',
   'not (ip or ip6)',
+  // Behind the first buffer of a packet in several.
+  'ether[5000] = 0x62',
+  'udp[7000:4] != 0',
+  'ip[ip[2:2] - 1] = 0x6f',
+  'ip6[8000] = 0x6d or less 100',
 ]
 
 const ipv4 = { src: '192.0.2.1', dst: '192.0.2.2' }
@@ -61,6 +66,7 @@ const FRAMES: readonly Uint8Array[] = [
   buildPacket({ ipv4: { ...ipv4, fragmentOffset: 800, protocol: 17 }, payload: 'later' }),
   buildPacket({ ipv4, udp: udp(7, 8), payload: 'x'.repeat(1400) }),
   buildPacket({ ipv4, udp: udp(9, 53), payload: 'jumbo'.repeat(1600) }),
+  buildPacket({ ipv6, udp: udp(9, 54), payload: 'jumbo'.repeat(1700) }),
   frameOf(60, 1),
   frameOf(1500, 2),
   ...Array.from({ length: 20 }, (_, i) => buildPacket({ ipv4, udp: udp(50 + i, 99), payload: `flow ${i}` })),

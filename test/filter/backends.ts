@@ -1,8 +1,8 @@
 // What filters can be run as, each behind the same question: which of them take this packet?
 import { BpfProgram, asm, assemble } from '../../src/bpf/index.js'
-import { type XdpDefinition } from '../../src/bpf/builder/index.js'
+import { type XdpDefinition, defineXdp } from '../../src/bpf/builder/index.js'
 import type { Filter } from '../../src/filter/index.js'
-import { defineFilterProgram } from '../../src/filter/index.js'
+import { defineFilterProgram, requireMatch } from '../../src/filter/index.js'
 import type { LabEnd } from '../../src/lab/index.js'
 import { readClassic, refusal, runClassic } from './classic.js'
 import type { CorpusPacket } from './corpus/packets.js'
@@ -103,18 +103,26 @@ function programOf(filter: Filter): XdpDefinition {
   return made
 }
 
+/** The same, of a filter that sees all buffers of a packet. */
+const farProgramOf = (filter: Filter): XdpDefinition =>
+  defineXdp('far', { frags: true }, (x) => {
+    requireMatch(x, filter, 'drop', 'packet')
+    return 'pass'
+  })
+
 /** Throws unless the verifier takes the filter's own program. */
 export function verify(filter: Filter): void {
   programOf(filter).load().close()
 }
 
 /**
- * The programs of filters, each byte for byte as it is by itself, as functions of one that calls them all: bit `i` of what it
- * returns is 1 where filter `i` takes the packet.
+ * Programs, each byte for byte as it is by itself, as functions of one that calls them all: bit `i` of what it returns is 1 where
+ * program `i` passes the packet. The packet begins behind `before` bytes.
  */
-function composed(filters: readonly Filter[]): Uint8Array {
-  const { r0, r1, r6, r7 } = asm
-  const bodies = filters.map((filter) => programOf(filter).assembled.bytes)
+function composed(definitions: readonly XdpDefinition[], before = 0): Uint8Array {
+  const { r0, r1, r2, r6, r7 } = asm
+  const bodies = definitions.map(({ assembled }) => assembled.bytes)
+  const shorten = before === 0 ? [] : [asm.mov(r2, before), asm.call('xdp_adjust_head')]
   const calls = bodies.map((_, i) => [
     asm.mov(r1, r6),
     asm.callLocal(`filter${i}`),
@@ -123,7 +131,7 @@ function composed(filters: readonly Filter[]): Uint8Array {
     asm.lsh(r0, i),
     asm.or(r7, r0),
   ])
-  const main = [asm.mov(r6, r1), asm.mov(r7, 0), ...calls, asm.mov(r0, r7), asm.exit()]
+  const main = [asm.mov(r6, r1), asm.mov(r7, 0), ...shorten, ...calls, asm.mov(r0, r7), asm.exit()]
   // Calls are relative to where they stand: each function is laid out as so many empty instructions, then put there.
   const stand = bodies.map((body, i) => [
     asm.label(`filter${i}`),
@@ -141,7 +149,7 @@ export const ebpf: Backend = {
   takes: (packet) =>
     isWhole(packet) && packet.bytes.length >= XDP_SIZES[0] && packet.bytes.length <= XDP_SIZES[1],
   prepare(filters) {
-    const code = composed(filters)
+    const code = composed(filters.map(programOf))
     const program = BpfProgram.load({ type: 'xdp', name: 'filters', code })
     return {
       judge({ bytes }, verdicts) {
@@ -151,4 +159,45 @@ export const ebpf: Backend = {
       close: () => program.close(),
     }
   },
+}
+
+/** The longest packet that the kernel runs a program on in one buffer. */
+function oneBuffer(): number {
+  const length = defineXdp('length', { frags: true }, (x) => {
+    x.if(x.packet.length.eq(x.packet.fullLength), () => 'pass')
+    return 'drop'
+  })
+  using loaded = length.load()
+  const isOne = (size: number) => loaded.program.testRun({ packet: new Uint8Array(size) }).verdict === 'pass'
+  let [least, most] = [64, 4096]
+  while (most - least > 1) {
+    const middle = (least + most) >> 1
+    if (isOne(middle)) least = middle
+    else most = middle
+  }
+  return least
+}
+
+/** Filters that see all buffers of packets of which only the first `near` bytes lie in the first one. */
+export function ebpfInBuffers(near: number): Backend {
+  // A packet behind so many bytes, which are taken away before it is looked at, has the rest of it in the next buffer.
+  const before = oneBuffer() - near
+  return {
+    name: `eBPF with ${near} bytes at hand`,
+    width: 16,
+    takes: (packet) => isWhole(packet) && packet.bytes.length >= near && packet.bytes.length <= XDP_SIZES[1],
+    prepare(filters) {
+      const code = composed(filters.map(farProgramOf), before)
+      const program = BpfProgram.load({ type: 'xdp', name: 'filters', code, frags: true })
+      return {
+        judge({ bytes }, verdicts) {
+          const packet = new Uint8Array(before + bytes.length)
+          packet.set(bytes, before)
+          const { returnValue } = program.testRun({ packet })
+          for (let i = 0; i < filters.length; i++) verdicts[i] = (returnValue >>> i) & 1
+        },
+        close: () => program.close(),
+      }
+    },
+  }
 }
