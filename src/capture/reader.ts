@@ -154,12 +154,12 @@ export class CaptureReader implements AsyncDisposable {
       if (step === 'packet') return true
       if (step === 'more' && (await this.#fill())) continue
       if (this.#isClosed) return false
+      const problem = step === 'problem' ? decoder.problem : decoder.finish()
+      // A file whose damage is at its first packet opens all the same: the damage is found again when it is read.
+      if (problem && isFirst && decoder.interfaces.length > 0) return false
       // Nothing more will be read, whatever comes of it.
       await this.close()
-      const problem = step === 'problem' ? decoder.problem : decoder.finish()
-      // A file whose damage is at its first packet opens all the same: the damage shows when it is read.
-      if (problem && !(isFirst && decoder.interfaces.length > 0))
-        throw new CaptureFileError(this.name, problem)
+      if (problem) throw new CaptureFileError(this.name, problem)
       return false
     }
   }

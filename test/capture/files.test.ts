@@ -163,6 +163,45 @@ suite('capture files', () => {
     assert.deepEqual(await collect(path), [])
   })
 
+  test('damage at the first packet is found when the packets are read, of a file and of a pipe', async (t) => {
+    const path = join(makeDirectory(t), 'file')
+    const tooLong = pcapFile(packets)
+    tooLong.fill(0xff, 24 + 8, 24 + 12)
+    // The block of the first packet says that it has 13 bytes; its head and the interface's are before it.
+    const badBlock = pcapngFile(packets)
+    const first = pcapngFile([]).length
+    badBlock[first + 4] = 13
+    for (const [file, problem, offset] of [
+      [tooLong, 'bad-length', 24],
+      [tooLong.subarray(0, 30), 'truncated', 24],
+      [badBlock, 'bad-length', first],
+      [pcapngFile(packets).subarray(0, first + 40), 'truncated', first],
+    ] as const) {
+      writeFileSync(path, file)
+      const said = (error: unknown) => {
+        assert.ok(error instanceof CaptureFileError)
+        assert.deepEqual([error.problem.problem, error.problem.offset], [problem, offset])
+        return true
+      }
+      async function* pipe(): AsyncGenerator<Uint8Array> {
+        await Promise.resolve()
+        yield file
+      }
+      for (const source of [path, pipe()]) {
+        const reader = await CaptureReader.open(source)
+        assert.equal(reader.interfaces.length, 1)
+        await assert.rejects(
+          reader.read(() => assert.fail('there is no whole packet')),
+          said,
+        )
+        await reader.close()
+      }
+      const closed = await CaptureReader.open(path)
+      await closed.close()
+      await closed.read(() => assert.fail('it is closed'))
+    }
+  })
+
   test('reads a pipe, packet by packet as they come', async () => {
     const file = pcapngFile(packets.slice(0, 3))
     let asked = 0

@@ -52,6 +52,17 @@ it('a file is not emptied that is to be read, by whatever name', async (t) => {
   assert.equal((await xdp(['capture', '-r', path, '-w', join(directory, 'c.pcap')])).status, 0)
 })
 
+it('a file that is damaged at its first packet is no success', async (t) => {
+  const directory = directoryOf(t)
+  const file = join(directory, 'cut.pcap')
+  writeFileSync(file, pcapFile([record(new Uint8Array(60))]).subarray(0, 30))
+  for (const words of [['-n'], ['--json'], ['-w', join(directory, 'copy.pcapng')]]) {
+    const { status, stdout, stderr } = await xdp(['capture', '-r', file, ...words])
+    assert.deepEqual([status, stdout], [1, ''])
+    assert.match(stderr, /cut\.pcap: the file ends inside a record at byte 24: /)
+  }
+})
+
 it('a capture file is not written onto a terminal; text is', async (t) => {
   const file = join(directoryOf(t), 'one.pcap')
   writeFileSync(file, pcapFile([record(new Uint8Array(60).fill(0x58))]))
