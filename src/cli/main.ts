@@ -48,8 +48,9 @@ async function addCommands(argv: readonly string[]): Promise<void> {
 
 /** Runs the command line; the process then ends by itself, with the right status. */
 export async function main(argv: readonly string[]): Promise<void> {
-  process.stdout.on('error', endWithoutReader)
-  process.stderr.on('error', endWithoutReader)
+  process.stdout.on('error', endWithoutOutput)
+  // What is said of the work is not the work: whoever reads it may go, and its disk may be full.
+  process.stderr.on('error', () => undefined)
   try {
     await addCommands(argv)
     await program.parseAsync([...argv])
@@ -58,15 +59,18 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-let isWithoutReader = false
+let isWithoutOutput = false
 
-// Whoever read our output has gone, a pipe's reader (`xdp drop veth0 | head`) or the terminal: end as on a signal, so that
-// nothing is left attached.
-function endWithoutReader(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
+// Whoever read our output has gone, a pipe's reader (`xdp drop veth0 | head`) or the terminal, which is no failure, or it
+// cannot be written, which is one: end as on a signal, so that nothing is left attached.
+function endWithoutOutput(error: NodeJS.ErrnoException): void {
   // What is still printed on the way out must not cut that short.
-  if (isWithoutReader) return
-  isWithoutReader = true
+  if (isWithoutOutput) return
+  isWithoutOutput = true
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') {
+    console.error(`xdp: standard output cannot be written: ${error.message}`)
+    process.exitCode = 1
+  }
   if (process.listenerCount('SIGTERM') > 0) process.emit('SIGTERM', 'SIGTERM')
   else process.exit()
 }
