@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -223,6 +224,20 @@ Napi::Value callGetaffinity(const Info& info) {
 // gettid(): the kernel's id of the calling thread
 Napi::Value callGettid(const Info& info) { return answer(info, syscall(SYS_gettid)); }
 
+// readClocks(BigInt64Array[3]): CLOCK_MONOTONIC, CLOCK_REALTIME and CLOCK_MONOTONIC again, in nanoseconds
+Napi::Value callReadClocks(const Info& info) {
+  Bytes into = bytesOf(info[0]);
+  const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_MONOTONIC};
+  if (into.length < sizeof clocks / sizeof *clocks * sizeof(int64_t)) return badArgument(info);
+  timespec times[3];
+  for (int i = 0; i < 3; i++) clock_gettime(clocks[i], &times[i]);
+  for (int i = 0; i < 3; i++) {
+    int64_t nanoseconds = static_cast<int64_t>(times[i].tv_sec) * 1000000000 + times[i].tv_nsec;
+    memcpy(into.data + i * sizeof nanoseconds, &nanoseconds, sizeof nanoseconds);
+  }
+  return answer(info, 0);
+}
+
 // getrlimit(resource, Float64Array[2]): soft and hard limit; Infinity for none
 Napi::Value callGetrlimit(const Info& info) {
   Bytes out = bytesOf(info[1]);
@@ -264,7 +279,8 @@ void exportCalls(Napi::Env env, Napi::Object exports) {
       {"setns", callSetns},             {"unshare", callUnshare},
       {"mount", callMount},             {"umount", callUmount},
       {"setaffinity", callSetaffinity}, {"getaffinity", callGetaffinity},
-      {"gettid", callGettid},           {"getrlimit", callGetrlimit},
+      {"gettid", callGettid},           {"readClocks", callReadClocks},
+      {"getrlimit", callGetrlimit},
       {"setrlimit", callSetrlimit},     {"writePointers", callWritePointers},
   };
   for (const auto& entry : calls) exports.Set(entry.name, Napi::Function::New(env, entry.call, entry.name));

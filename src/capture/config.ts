@@ -222,10 +222,13 @@ const DEFAULT_CAPTURE: CaptureConfig['capture'] = {
   enable_stats: true,
 }
 
+const FRAMES = 8192
+const FRAME_SIZE = 2048
+
 const DEFAULT_XDP: CaptureConfig['xdp'] = {
-  umem_size: 8192 * 2048,
-  num_frames: 8192,
-  frame_size: 2048,
+  umem_size: FRAMES * FRAME_SIZE,
+  num_frames: FRAMES,
+  frame_size: FRAME_SIZE,
   rx_ring_size: 8192,
   tx_ring_size: 64,
   fill_ring_size: 8192,
@@ -264,7 +267,7 @@ export function configOptions(config: CaptureConfig): { options: CaptureOptions;
     queues: typeof capture.xdp_queue_id === 'number' ? [capture.xdp_queue_id] : capture.xdp_queue_id,
     xdpMode: modeOf(xdp.flags ?? 0),
     sockets: {
-      umem: given({ frames: framesOf(xdp, warn), frameSize: xdp.frame_size }),
+      umem: given(framesOf(xdp, warn)),
       rings: given({
         rx: xdp.rx_ring_size,
         tx: xdp.tx_ring_size,
@@ -315,15 +318,16 @@ function modeOf(flags: number): 'auto' | 'native' | 'generic' {
 
 /** Frames of a socket: as many as were asked for, but no more than the memory has room for. */
 function framesOf(
-  { umem_size: size, num_frames: frames, frame_size: frameSize = 4096 }: CaptureConfig['xdp'],
+  { umem_size: size, num_frames: frames, frame_size: asked }: CaptureConfig['xdp'],
   warn: (key: string, message: string) => void,
-): number | undefined {
-  if (size === undefined) return frames
+): { frames: number | undefined; frameSize: number | undefined } {
+  if (size === undefined) return { frames, frameSize: asked }
+  // So much memory and no more, whatever frames the interface's packets would have got.
+  const frameSize = asked ?? FRAME_SIZE
   const room = Math.floor(size / frameSize)
-  if (frames === undefined || frames === room) return room
-  if (frames > room)
+  if (frames !== undefined && frames > room)
     warn('xdp.num_frames', `is ${frames}, but xdp.umem_size has room for ${room}: that many are made`)
-  return Math.min(frames, room)
+  return { frames: Math.min(frames ?? room, room), frameSize }
 }
 
 function given<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {

@@ -9,7 +9,7 @@ import {
 } from '../kernel/index.js'
 import { PacketBatch } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
-import { WallClock } from './engine-clock.js'
+import { WallClock } from './wall-clock.js'
 import { LinkWatch } from './engine-link.js'
 import { Handover } from './handover.js'
 import type { PacketSink, SourceStatistics } from './source.js'

@@ -1,6 +1,7 @@
 // CaptureEngine: an interface's packets in one of three ways, for one consumer, with everything that was lost counted.
 import { EventEmitter } from 'node:events'
 import { Readable } from 'node:stream'
+import { setImmediate as turn } from 'node:timers/promises'
 import { StateError } from '../kernel/errors.js'
 import type { PacketRecord } from '../packet/pcap-record.js'
 import { openSource, type Fallback, type Report } from './engine-open.js'
@@ -63,6 +64,8 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
   #onFull: (() => void) | undefined
   /** Resolves when all that was caught before `stop` was handed on. */
   #drained: Promise<void> | undefined
+  /** A source that ended by itself is closed. */
+  #released: Promise<void> | undefined
   readonly #past: SourceStatistics = noStatistics()
   readonly #numbers = new PacketNumbers()
   #errors = 0
@@ -153,6 +156,7 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     const hadEnded = !this.#isActive
     this.#state = 'closed'
     await this.#source.close()
+    await this.#released
     this.#queue.drop(this.#queue.length)
     this.#queue.end()
     if (!hadEnded) this.emit('end', undefined)
@@ -305,7 +309,9 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
       ...take,
       linkChanged: (isUp) => this.emit('link', isUp),
       ended: (error) => {
-        if (source === this.#source) this.#end(error)
+        if (source !== this.#source) return
+        this.#end(error)
+        this.#released = letGo(source)
       },
     }
   }
@@ -382,4 +388,10 @@ export class CaptureEngine extends EventEmitter<EngineEvents> implements AsyncDi
     if (this.#pausedBy.size > 0 && this.#unpaused.size === 0) next.pause()
     if (this.#state === 'running') next.start(this.#sinkOf(next))
   }
+}
+
+/** What a source that ended by itself has attached goes now, not when somebody thinks of `close`: it may be in the middle of a batch. */
+async function letGo(source: PacketSource): Promise<void> {
+  await turn()
+  await source.close().catch(() => undefined)
 }

@@ -51,6 +51,8 @@ export interface Native {
   setaffinity(mask: View): number
   getaffinity(mask: View): number
   gettid(): number
+  /** Nanoseconds of CLOCK_MONOTONIC, CLOCK_REALTIME and CLOCK_MONOTONIC again, read one after the other. */
+  readClocks(into: BigInt64Array): number
   getrlimit(resource: number, softAndHard: Float64Array): number
   setrlimit(resource: number, soft: number, hard: number): number
   mmap(length: number, protection: number, flags: number, fd: number, offset: number): ArrayBuffer | number

@@ -90,6 +90,14 @@ test('the example of the document is taken, and said to be at odds with itself',
   ])
 })
 
+test('the documented memory is what is made without being asked for', () => {
+  const { options, warnings } = configOptions(parseConfig('xdp: {umem_size: 16777216, num_frames: 8192}'))
+  assert.deepEqual([options.sockets?.umem, warnings], [{ frames: 8192, frameSize: 2048 }, []])
+  assert.deepEqual(configOptions(parseConfig('xdp: {frame_size: 4096}')).options.sockets?.umem, {
+    frameSize: 4096,
+  })
+})
+
 test('what cannot be is refused, and the message begins with the key', () => {
   for (const [text, option, pattern] of [
     ['capture: {interface: 5}', 'capture.interface', /capture\.interface \(5\) is no name/],

@@ -175,6 +175,24 @@ suite('modes of capture', { skip: needsRoot }, () => {
       }
     })
 
+    test(`${mode} lets the interface go when its consumer throws`, async (t) => {
+      const lab = createTestLab(t)
+      const { interface: name, namespace } = lab.a
+      const engine = await CaptureEngine.open({ interface: name, namespace, mode })
+      t.after(() => engine.close())
+      const failure = new Error('the consumer')
+      engine.start({
+        packet: () => {
+          throw failure
+        },
+      })
+      const ended = once(engine, 'end')
+      senderAt(t, lab.b)(frameOf(60))
+      assert.deepEqual(await ended, [failure])
+      await until('nothing is attached', () => queryXdp(name, { namespace }).length === 0)
+      assert.equal(engine.stats().packets, 1)
+    })
+
     test(`${mode} leaves nothing behind`, async (t) => {
       const lab = createTestLab(t)
       const { interface: name, namespace } = lab.a
