@@ -34,6 +34,8 @@ export interface CaptureOutput {
   readonly lost: number
   /** Of those the ones that `failure` kept from being written. */
   readonly failed: number
+  /** Packets taken that are not, or not all of them, with whoever reads. */
+  readonly unwritten: number
   /** Writes what waits. Throws what ended the writing. */
   close(): Promise<void>
 }
@@ -91,6 +93,9 @@ class LineOutput implements CaptureOutput {
   /** What waits, and what is being written. They change places, so that no text is ever copied or becomes garbage. */
   #waiting = new TextBuffer(MOST_AT_ALL + LAST_LINES)
   #leaving = new TextBuffer(MOST_AT_ALL + LAST_LINES)
+  /** Packets in them. */
+  #inWaiting = 0
+  #inLeaving = 0
   #pump: Promise<void> | undefined
   #wakers: (() => void)[] = []
   #failure: Error | undefined
@@ -112,6 +117,7 @@ class LineOutput implements CaptureOutput {
     const text = this.#waiting
     this.#addLine(packet, text)
     text.reserve(1)[text.length++] = LINE_FEED
+    this.#inWaiting++
     if (text.length >= WORTH_WRITING) this.batchEnd()
     return true
   }
@@ -145,6 +151,10 @@ class LineOutput implements CaptureOutput {
     return this.#failed
   }
 
+  get unwritten(): number {
+    return this.#inWaiting + this.#inLeaving
+  }
+
   async close(): Promise<void> {
     this.batchEnd()
     while (this.#pump) await this.#pump
@@ -158,10 +168,13 @@ class LineOutput implements CaptureOutput {
         const text = this.#waiting
         this.#waiting = this.#leaving
         this.#leaving = text
+        this.#inLeaving = this.#inWaiting
+        this.#inWaiting = 0
         this.#wake()
         const { bytes, length } = text
         for (let at = 0; at < length;) at += await this.#target.write(bytes, at, length)
         text.clear()
+        this.#inLeaving = 0
       }
     } catch (error) {
       this.#failure = new CaptureWriteError('-', error)
@@ -242,6 +255,11 @@ class FileOutput implements CaptureOutput {
 
   get failed(): number {
     return this.#writer.stats.failed
+  }
+
+  get unwritten(): number {
+    const { given, written, lost } = this.#writer.stats
+    return given - written - lost
   }
 
   close(): Promise<void> {

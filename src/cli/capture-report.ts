@@ -21,6 +21,8 @@ export interface Counts extends CaptureStatistics {
   /** Of those the ones that an error kept from being written, and which. */
   outputFailed: number
   failure: Error | undefined
+  /** Of `outputLost` those that waited for whoever reads when that was given up. */
+  givenUp: number
 }
 
 /** All packets that are missing, wherever they were lost. */
@@ -47,7 +49,7 @@ export function xdpStatisticsLine(kernel: KernelStatistics): string {
 
 /** Where packets were lost, as a sentence; undefined when none were. */
 export function lossSentence(counts: Counts): string | undefined {
-  const { dropped, outputLost, outputFailed, failure } = counts
+  const { dropped, outputLost, outputFailed, failure, givenUp } = counts
   const why = failure instanceof XdpError ? ` (${failure.code})` : ''
   const places = [
     // First what ends the capture.
@@ -55,7 +57,8 @@ export function lossSentence(counts: Counts): string | undefined {
     [dropped.interface, 'by the interface'],
     [dropped.kernel, "in the kernel's ring"],
     [dropped.ring, 'in the ring buffer of the XDP program'],
-    [dropped.consumer + outputLost - outputFailed, 'because the output was too slow'],
+    [givenUp, 'because nobody took them before the end'],
+    [dropped.consumer + outputLost - outputFailed - givenUp, 'because the output was too slow'],
   ] as const
   const lost = places.filter(([count]) => count > 0).map(([count, where]) => `${count} ${where}`)
   return lost.length === 0 ? undefined : `lost ${lost.join(', ')}`

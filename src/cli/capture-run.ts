@@ -9,6 +9,7 @@ import type { PacketRecord } from '../packet/pcap-record.js'
 import type { InterfaceInfo, InterfaceStatistics } from '../packet/pcapng-layout.js'
 import { textOptions, type CaptureFlags } from './capture-flags.js'
 import { openOutput, type CaptureOutput } from './capture-output.js'
+import { SAME_MS } from './interrupt.js'
 import {
   Progress,
   fileStatistics,
@@ -49,6 +50,7 @@ export class Capture {
   #left: number
   #taken = 0
   #isPaused = false
+  #isGivenUp = false
   #finish: () => void = () => undefined
 
   constructor(engine: CaptureEngine, flags: CaptureFlags, settings: RunSettings) {
@@ -59,7 +61,8 @@ export class Capture {
     this.#left = flags.count ?? Infinity
   }
 
-  async run(signal: AbortSignal): Promise<void> {
+  /** Until `signal` aborts, or all is done. When `lastWords` aborts the process is about to end where it is. */
+  async run(signal: AbortSignal, lastWords: AbortSignal): Promise<void> {
     const engine = this.#engine
     let failure: Error | undefined
     const finished = new Promise<void>((resolve) => (this.#finish = resolve))
@@ -72,6 +75,7 @@ export class Capture {
       this.#say(`${engine.source.name} is ${isUp ? 'up again' : 'down; waiting until it is up'}`),
     )
     const output = (this.#output = await this.#openOutput())
+    const isOver = this.#sayWhatHoldsUp(output, signal, lastWords)
     const tell = () => this.#tell()
     const { interval, statistics } = this.#settings
     process.on('SIGUSR1', tell)
@@ -92,10 +96,37 @@ export class Capture {
       try {
         await this.#closeOutput(output)
       } finally {
+        isOver()
         if (statistics && engine.mode !== 'file') this.#tell()
       }
     }
     if (failure) throw failure
+  }
+
+  /** Says of an end that is held up who does that, and of one that is then cut short what is missing. */
+  #sayWhatHoldsUp(output: CaptureOutput, signal: AbortSignal, lastWords: AbortSignal): () => void {
+    let timer: NodeJS.Timeout | undefined
+    const { write = '-' } = this.#flags
+    const reader = write === '-' ? 'whoever reads standard output' : write
+    const look = () => {
+      if (output.unwritten === 0) return
+      clearInterval(timer)
+      this.#say(`waiting for ${reader} to take the rest; interrupt once more to give it up`)
+    }
+    // From then on another signal is not the first one again.
+    const wait = () => (timer = setInterval(look, SAME_MS))
+    const giveUp = () => {
+      this.#isGivenUp = true
+      if (this.#settings.statistics && this.#engine.mode !== 'file') this.#tell()
+    }
+    signal.addEventListener('abort', wait)
+    lastWords.addEventListener('abort', giveUp)
+    if (signal.aborted) wait()
+    return () => {
+      clearInterval(timer)
+      signal.removeEventListener('abort', wait)
+      lastWords.removeEventListener('abort', giveUp)
+    }
   }
 
   /** Resolves when the last packet is with the output; what ends the capture is told by the engine. */
@@ -215,14 +246,20 @@ export class Capture {
   }
 
   #counts(): Counts {
+    const { lost = 0, failed = 0, failure, unwritten = 0 } = this.#output ?? {}
+    const counts = this.#engine.stats()
     // What came after the last packet that was asked for is nobody's.
-    const { lost = 0, failed = 0, failure } = this.#output ?? {}
+    const untaken = this.#isGivenUp
+      ? Math.max(0, Math.min(this.#left, counts.packets - counts.dropped.consumer - this.#taken))
+      : 0
+    const givenUp = this.#isGivenUp ? unwritten + untaken : 0
     return {
-      ...this.#engine.stats(),
-      processed: this.#taken,
-      outputLost: lost,
+      ...counts,
+      processed: this.#taken + untaken,
+      outputLost: lost + givenUp,
       outputFailed: failed,
       failure,
+      givenUp,
     }
   }
 

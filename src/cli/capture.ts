@@ -62,7 +62,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
     interval: capture.stats_interval,
     xdpStatistics: xdp.enable_stats ?? false,
   }
-  await untilInterrupted(async (signal) => {
+  await untilInterrupted(async (signal, lastWords) => {
     // Before anything is attached.
     const release = await waitForReader(flags.write ?? '-', signal, () =>
       console.error(`xdp: waiting for a reader of ${flags.write}`),
@@ -82,7 +82,7 @@ async function run(words: readonly string[], flags: CaptureFlags): Promise<void>
         : await openFile(flags.read, options)
     try {
       for (const { message } of [...warnings, ...idleKeys(config, engine.mode)]) warn(message)
-      await new Capture(engine, flags, { ...settings, begin }).run(signal)
+      await new Capture(engine, flags, { ...settings, begin }).run(signal, lastWords)
     } finally {
       release()
       await engine.close()

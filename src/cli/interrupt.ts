@@ -3,11 +3,17 @@
 const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** So long after the first a signal is the same request: `timeout` and many supervisors signal a process and its group at once. */
-const SAME_MS = 1000
+export const SAME_MS = 1000
 
-/** Runs `work`, whose signal aborts at the first SIGINT, SIGTERM or SIGHUP. One that comes a second later ends the process where it is. */
-export async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+/**
+ * Runs `work`, whose first signal aborts at the first SIGINT, SIGTERM or SIGHUP. One that comes a second later ends the process where
+ * it is, when those who listen to the second signal have had their last words.
+ */
+export async function untilInterrupted<T>(
+  work: (signal: AbortSignal, lastWords: AbortSignal) => Promise<T>,
+): Promise<T> {
   const control = new AbortController()
+  const last = new AbortController()
   let first: number | undefined
   const leave = () => {
     for (const signal of STOPS) process.off(signal, stop)
@@ -16,13 +22,14 @@ export async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise
     first ??= performance.now()
     if (performance.now() - first > SAME_MS) {
       leave()
+      last.abort()
       process.kill(process.pid, signal)
     }
     control.abort()
   }
   for (const signal of STOPS) process.on(signal, stop)
   try {
-    return await work(control.signal)
+    return await work(control.signal, last.signal)
   } finally {
     // The second of two may come while the process ends.
     if (!control.signal.aborted) leave()
