@@ -323,9 +323,76 @@ export const described: PacketDescription[] = [
     udp: { srcPort: 5353, dstPort: 5353 },
     payload: Buffer.from(hex, 'hex'),
   })),
+  // Options of TCP that few use, and wrong ones.
+  ...[
+    '22020101',
+    '220a61626364656667680101',
+    '2205616263010101',
+    '1c04012c',
+    '1c048005',
+    '1c03010101010101',
+    '1312000102030405060708090a0b0c0d0e0f0101',
+    '13046162',
+    '1d100102000102030405060708090a0b',
+    '1d030101',
+    '02030501',
+    '04036101',
+    'fe0cf9896162636465666768',
+    'fe06f98961620101',
+    'fe03f901',
+    'fe041234',
+    'fe06123461620101',
+    '14046162',
+  ].map((hex) => ({
+    ipv4: { ...ipv4, protocol: 6 },
+    payload: bytes(
+      u16(1, 2, 0, 1, 0, 0),
+      [(5 + hex.length / 8) << 4, 2],
+      u16(100, 0, 0),
+      Buffer.from(hex, 'hex'),
+    ),
+  })),
+  // Destinations that are unreachable for no known reason, and one more parameter.
+  ...['0104', '0105', '0106', '0108', '0403'].map((hex) => ({
+    ipv6: { ...ipv6, protocol: 58 },
+    payload: bytes(
+      Buffer.from(`${hex}000000000006`, 'hex'),
+      buildPacket({ ipv6, udp: { srcPort: 7, dstPort: 9 }, payload: 'quoted' }).subarray(14),
+    ),
+  })),
+  // UDP without a checksum, where there has to be one and where not; and less than a header of it.
+  { ipv6: { ...ipv6, protocol: 17 }, payload: bytes(u16(7, 9, 12, 0), 'none') },
+  { ipv4: { ...ipv4, protocol: 17 }, payload: bytes(u16(7, 9, 12, 0), 'none') },
+  ...[4, 7].map((length) => ({
+    ipv6: { ...ipv6, protocol: 17 },
+    payload: bytes(u16(7, 9, 8, 0)).subarray(0, length),
+  })),
+  // What is not of the version or operation that was announced.
+  { ethernet: { etherType: 0x86dd }, payload: bytes([0x40], new Uint8Array(50)) },
+  {
+    ethernet: { etherType: 0x0806 },
+    payload: bytes(
+      u16(1, 0x800),
+      [6, 4],
+      u16(77),
+      Uint8Array.from({ length: 20 }, (_, i) => i),
+    ),
+  },
   // Nobody knows what is behind the tags.
   { vlans: [{ id: 5 }], ethernet: { etherType: 0x1234 }, payload: 'unknown' },
   { vlans: [{ id: 5 }, { id: 6 }], ethernet: { etherType: 0x1234 }, payload: 'unknown' },
+]
+
+/** Packets that end within a header: what tcpdump dumps of them begins elsewhere, but what it says is compared. */
+export const short: PacketDescription[] = [
+  {
+    ipv4: { ...ipv4, protocol: 6 },
+    payload: bytes(u16(1, 2, 0, 1, 0, 0), [6 << 4, 2], u16(100, 0, 0), [3, 4, 7, 8]),
+  },
+  { ipv6: { ...ipv6, protocol: 17 } },
+  { ipv4: { ...ipv4, protocol: 17 }, payload: Uint8Array.of(0, 7, 0) },
+  { ethernet: { etherType: 0x86dd }, payload: bytes([0x60], new Uint8Array(20)) },
+  { ethernet: { etherType: 0x0806 }, payload: bytes(u16(1, 0x800), [6, 4]) },
 ]
 
 /** Ports that tcpdump has a printer for and we have none; packets from and to them are left out of what is compared. */

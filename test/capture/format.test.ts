@@ -14,7 +14,7 @@ import { buildPacket, type PacketDescription } from '../../src/packet/index.js'
 import { LINKTYPE_RAW, type PacketRecord } from '../../src/packet/pcap-record.js'
 import { hostileFrame } from '../packet/generate.js'
 import { pcapFile, record } from '../packet/pcap-files.js'
-import { described, dnsMessages, random, tlsPackets } from './format-packets.js'
+import { described, dnsMessages, random, short, tlsPackets } from './format-packets.js'
 
 /** A second and some nanoseconds apart, some going back. */
 function records(packets: readonly PacketDescription[]): PacketRecord[] {
@@ -85,6 +85,7 @@ suite('text', () => {
     test(`is what tcpdump -n ${flags.join(' ')} prints`, () => {
       compare(named, flags, options)
       compare(many, flags, options)
+      if (options.dump === undefined) compare(records(short), flags, options)
     })
   }
 

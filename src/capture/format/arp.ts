@@ -1,5 +1,6 @@
 // ARP (RFC 826).
 import { formatIpv4, formatMac } from '../../packet/address.js'
+import { dumpHex } from './dump.js'
 import type { Line } from './line.js'
 import { etherTypes } from './names.js'
 
@@ -14,11 +15,11 @@ const operations: Readonly<Record<number, string>> = {
 
 /** The packet at `at`, of which `length` bytes were on the wire. */
 export function printArp(line: Line, at: number, length: number): void {
-  if (!line.has(at, 8)) return line.add('[|arp]')
+  if (!line.has(at, 8)) return line.add(' [|arp]')
   const hardwareLength = line.u8(at + 4)
   const protocolLength = line.u8(at + 5)
   const size = 8 + 2 * (hardwareLength + protocolLength)
-  if (!line.has(at, size)) return line.add('[|arp]')
+  if (!line.has(at, size)) return line.add(' [|arp]')
   if (!line.linkHeader) line.add('ARP, ')
   const hardware = line.u16(at)
   const protocol = line.u16(at + 2)
@@ -32,6 +33,8 @@ export function printArp(line: Line, at: number, length: number): void {
   }
   const operation = line.u16(at + 6)
   line.add(`${line.verbosity > 0 ? ', ' : ''}${operations[operation] ?? `Unknown (${operation})`} `)
+  if (operations[operation] === undefined)
+    return line.add(dumpHex(line.bytes, at, Math.min(at + length, line.end), true, '\n\t'))
   line.add(describe(line, at, operation))
   line.add(`, length ${length}`)
 }

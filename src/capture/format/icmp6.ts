@@ -24,6 +24,8 @@ const names: Readonly<Record<number, string>> = {
   143: 'multicast listener report v2',
 }
 
+/** The last code of an unreachable destination that has words. */
+const PORT_UNREACHABLE = 4
 const ROUTER_SOLICITATION = 133
 const REDIRECT = 137
 
@@ -60,6 +62,8 @@ export function printIcmp6(line: Line, at: number, length: number, ip: IpContext
   const text = describe(line, at, type, line.u8(at + 1))
   if (text === undefined) return line.add(' [|icmp6]')
   line.add(text)
+  if (type === 1 && line.u8(at + 1) > PORT_UNREACHABLE && line.verbosity < 2)
+    return line.add(dumpHex(line.bytes, at, Math.min(at + length, line.end), false, '\n\t'))
   if (line.verbosity === 0) return line.add(`, length ${length}`)
   const end = Math.min(at + length, line.end)
   if (isNeighbour) printOptions(line, at + optionsAt(type), end)
@@ -86,7 +90,8 @@ function describe(line: Line, at: number, type: number, code: number): string | 
     case 4:
       if (code === 0) return `, erroneous - octet ${line.u32(at + 4)}`
       if (code === 1) return `, next header - octet ${line.u32(at + 4)}`
-      return code === 2 ? `, option - octet ${line.u32(at + 4)}` : `, code-#${code}`
+      if (code === 2) return `, option - octet ${line.u32(at + 4)}`
+      return code === 3 ? `, incomplete header chain - octet ${line.u32(at + 4)}` : `, code-#${code}`
     case 128:
     case 129:
       return `, id ${line.u16(at + 4)}, seq ${line.u16(at + 6)}`

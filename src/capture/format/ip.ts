@@ -23,7 +23,7 @@ export function printIp(line: Line, at: number, length: number): void {
 }
 
 export function printIpv4(line: Line, at: number, length: number): void {
-  if (!line.has(at, 1)) return line.add('[|ip]')
+  if (!line.has(at, 1)) return line.add(' [|ip]')
   const version = line.u8(at) >>> 4
   if (version !== 4) {
     return line.add(
@@ -140,12 +140,10 @@ function route(line: Line, at: number, length: number): string {
 }
 
 export function printIpv6(line: Line, at: number, length: number): void {
-  if (!line.has(at, 40)) return line.add(`${line.linkHeader ? '' : 'IP6 '}[|ip6]`)
+  if (!line.has(at, 40)) return line.add(' [|ip6]')
   const version = line.u8(at) >>> 4
-  if (version !== 6) {
-    return line.add(version === 4 ? 'IP, wrong link-layer encapsulation (invalid)' : `IP${version} (invalid)`)
-  }
   if (!line.linkHeader) line.add('IP6 ')
+  if (version !== 6) return line.add(`version error: ${version} != 6`)
   if (length < 40) return line.add(`truncated-ip6 ${length}`)
   const payload = line.u16(at + 4)
   if (length < payload + 40) line.add(`truncated-ip6 - ${payload + 40 - length} bytes missing!`)

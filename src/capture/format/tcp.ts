@@ -176,21 +176,27 @@ const optionNames: Readonly<Record<number, string>> = {
   29: 'tcp-ao',
   30: 'mptcp',
   34: 'tfo',
+  254: 'exp',
 }
+/** What the experiment 254 is here: RFC 7413's first number for Fast Open. */
+const EXPERIMENT_TFO = 0xf989
 
 /** The options between the brackets; false when they were not sound, and the text ends with what was wrong. */
 function printOptions(line: Line, from: number, end: number, base: number): boolean {
   for (let at = from; at < end;) {
+    const bad = at > from ? '[bad opt]]' : '[bad opt]'
     if (at > from) line.add(',')
     if (!line.has(at, 1)) return wrong(line, ' [|tcp]')
     const kind = line.u8(at)
     const head = kind < 2 ? 1 : 2
-    const length = kind < 2 ? 1 : line.has(at + 1, 1) ? line.u8(at + 1) : 0
-    if (length < head || at + length > end) return wrong(line, '[bad opt]')
-    if (!line.has(at, length)) return wrong(line, ' [|tcp]')
+    if (!line.has(at, head)) return wrong(line, ' [|tcp]')
+    const length = kind < 2 ? 1 : line.u8(at + 1)
+    if (length < head || at + length > end) return wrong(line, bad)
     line.add(optionNames[kind] ?? `unknown-${kind}`)
     const size = valueSize(kind, length - head)
-    if (size > length - head) return wrong(line, '[bad opt]')
+    // As tcpdump does, which reads on behind an option that is too short for its kind.
+    if (at + head + size > end || (kind === 254 && size < 2)) return wrong(line, bad)
+    if (!line.has(at + head, size)) return wrong(line, ' [|tcp]')
     printValue(line, kind, at + 2, size, base)
     if (head + size !== length) line.add(`[len ${length}]`)
     if (kind === 0) break
@@ -212,9 +218,13 @@ function valueSize(kind: number, size: number): number {
     case 4:
       return 0
     case 2:
+    case 20:
+    case 28:
       return 2
     case 3:
       return 1
+    case 19:
+      return 16
     case 6:
     case 7:
     case 11:
@@ -250,10 +260,52 @@ function printValue(line: Line, kind: number, at: number, size: number, base: nu
     case 8:
       numberAfter(line, ' val ', line.u32(at))
       return numberAfter(line, ' ecr ', line.u32(at + 4))
+    case 19:
+      line.add(" shared secret not supplied with -M, can't check - ")
+      return digits(line, at, size)
+    case 20:
+      return line.add(` cap ${line.u8(at).toString(16).padStart(2, '0')} id ${line.u8(at + 1)}`)
+    case 28:
+      return printTimeout(line, line.u16(at))
+    case 29:
+      return printAuthentication(line, at, size)
+    case 34:
+      line.add(' ')
+      return printFastOpen(line, at, size)
+    case 254:
+      if (line.u16(at) !== EXPERIMENT_TFO) return line.add(`-${line.u16(at).toString(16).padStart(4, '0')}`)
+      line.add('-tfo')
+      return printFastOpen(line, at + 2, size - 2)
     default:
       if (size > 0) line.add(' 0x')
-      for (let i = 0; i < size; i++) line.out.hex(line.u8(at + i), 2)
+      digits(line, at, size)
   }
+}
+
+function digits(line: Line, at: number, size: number): void {
+  for (let i = 0; i < size; i++) line.out.hex(line.u8(at + i), 2)
+}
+
+/** RFC 5482: minutes where the lowest bit is set, in tcpdump's reading, else seconds. */
+function printTimeout(line: Line, value: number): void {
+  line.add(` 0x${value.toString(16)} `)
+  line.number(value & 1 ? (value >>> 1) * 60 : value >>> 1)
+}
+
+/** RFC 5925. */
+function printAuthentication(line: Line, at: number, size: number): void {
+  if (size < 2) return line.add(' (invalid)')
+  line.add(` keyid ${line.u8(at)} rnextkeyid ${line.u8(at + 1)}`)
+  if (size > 2) line.add(' mac 0x')
+  digits(line, at + 2, size - 2)
+}
+
+/** RFC 7413: asks for a cookie, or brings one. */
+function printFastOpen(line: Line, at: number, size: number): void {
+  if (size === 0) return line.add(' cookiereq')
+  if (size % 2 !== 0 || size < 4 || size > 16) return line.add(' (invalid)')
+  line.add(' cookie ')
+  digits(line, at, size)
 }
 
 function numberAfter(line: Line, text: string, value: number): void {

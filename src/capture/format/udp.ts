@@ -7,11 +7,12 @@ import type { Line } from './line.js'
 
 /** The datagram at `at`, of which `length` bytes were on the wire. */
 export function printUdp(line: Line, at: number, length: number, ip: IpContext): void {
-  if (!line.has(at, 4) || length < 8) return noHeader(line, ip)
+  if (!line.has(at, 4) || length < 4) return noHeader(line, ip)
   const srcPort = line.u16(at)
   const dstPort = line.u16(at + 2)
   line.endpoints(ip, srcPort, dstPort, 'udp')
-  if (!line.has(at, 8)) return line.add('[|udp]')
+  if (length < 8) return line.add(`truncated-udp ${length}`)
+  if (!line.has(at, 8)) return line.add(' [|udp]')
   const declared = line.u16(at + 4)
   if (declared < 8) return line.add(`truncated-udplength ${declared}`)
   const payload = Math.min(declared, length) - 8
@@ -27,12 +28,13 @@ export function printUdp(line: Line, at: number, length: number, ip: IpContext):
 
 function noHeader(line: Line, ip: IpContext): void {
   line.addresses(ip)
-  line.add('[|udp]')
+  line.add(' [|udp]')
 }
 
 function printChecksum(line: Line, at: number, length: number, ip: IpContext): void {
   const sum = line.u16(at + 6)
-  if (sum === 0) return line.add('[no cksum] ')
+  // IPv6 has to have one (RFC 8200 section 8.1).
+  if (sum === 0 && ip.version === 4) return line.add('[no cksum] ')
   if (!line.has(at, length)) return
   if (checkL4Checksum(line.bytes, 17, ip.at, at, at + length) === 'valid') return line.add('[udp sum ok] ')
   const wrong = checksum(line.bytes, at, length, pseudoHeaderSum(line.bytes, ip.at, 17, length))
