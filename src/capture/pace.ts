@@ -39,6 +39,7 @@ export class Pace {
   #inVain = 0
   #timer: NodeJS.Timeout | undefined
   #immediate: NodeJS.Immediate | undefined
+  #wasLooking = false
   #state: 'stopped' | 'watching' | 'looking' = 'stopped'
 
   /**
@@ -51,13 +52,22 @@ export class Pace {
     this.#hasBell = hasBell
   }
 
+  /** Looks go on where they were stopped: a consumer that is slower than the packets pauses many times a second. */
   start(): void {
     if (this.#state !== 'stopped') return
+    if (this.#wasLooking) {
+      this.#state = 'looking'
+      this.#inVain = 0
+      this.#immediate = setImmediate(this.#look)
+      return
+    }
     this.#state = 'watching'
     this.#ring.watch()
   }
 
   stop(): void {
+    if (this.#state === 'stopped') return
+    this.#wasLooking = this.#state === 'looking'
     if (this.#state === 'watching') this.#ring.ignore()
     this.#state = 'stopped'
     clearTimeout(this.#timer)

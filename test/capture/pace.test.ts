@@ -102,6 +102,26 @@ suite('pace', () => {
     assert.equal(looks(), 5)
   })
 
+  test('goes on looking after a pause if it was looking, and watching if it was not', (t) => {
+    const { pace, levels, log, looks, tick } = paced(t, 8)
+    pace.start()
+    pace.stop()
+    pace.start()
+    assert.deepEqual(log, ['watch', 'ignore', 'watch'])
+    pace.begin()
+    pace.stop()
+    pace.stop()
+    levels.push(0.2)
+    pace.start()
+    assert.equal(looks(), 0)
+    tick(0)
+    assert.equal(looks(), 1)
+    assert.equal(log.filter((what) => what === 'watch').length, 2)
+    pace.stop()
+    tick(100)
+    assert.equal(looks(), 1)
+  })
+
   test('with no time to wait, every packet is waited for', (t) => {
     const { pace, log, tick } = paced(t, 0)
     pace.start()
