@@ -95,8 +95,7 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
       return PacketRing.open({
         ...common,
         promiscuous: options.promiscuous,
-        ...(latency > 0 && { blockTimeout: latency }),
-        ...(ringBytes !== undefined && ringShape(ringBytes, latency)),
+        ...ringShape(ringBytes, latency),
       })
   }
 }

@@ -40,7 +40,8 @@ export interface CaptureOptions {
   timeout?: number | undefined
   /**
    * How long a packet may wait in the kernel while others come, or for a block of `packet` to fill: milliseconds, 0 to 100. Default:
-   * half of `timeout`, and 20 at most.
+   * half of `timeout`, and 20 at most; without `timeout` too, but up to 250 in `packet`, where each such wait takes a block of
+   * the ring. There, 100 is no less than that.
    */
   latency?: number | undefined
   /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB): 65536 to 2^30. */
@@ -65,11 +66,11 @@ export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode' |
   batch: number
   /** Milliseconds that a packet may wait in the queue. */
   timeout: number
-  /** And in the kernel. */
-  latency: number
+  /** And in the kernel, if someone said so. */
+  latency: number | undefined
 }
 
-/** How long packets wait in the kernel unless someone says so. */
+/** How long packets with a `timeout` wait in the kernel, at most. */
 const LATENCY_MS = 20
 const MAX_LATENCY_MS = 100
 /** Bytes of a ring. */
@@ -87,15 +88,17 @@ export function checkCapture(options: CaptureOptions): CheckedCapture {
   inRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
   inRange('batch', batch, 1, 65_536)
   inRange('timeout', timeout, 0, 60_000)
-  const { latency = Math.min(Math.ceil((options.timeout ?? Infinity) / 2), LATENCY_MS) } = options
-  inRange('latency', latency, 0, MAX_LATENCY_MS)
+  const {
+    latency = options.timeout === undefined ? undefined : Math.min(Math.ceil(timeout / 2), LATENCY_MS),
+  } = options
+  if (latency !== undefined) inRange('latency', latency, 0, MAX_LATENCY_MS)
   const { filter } = options
   return {
     ...options,
     modes,
     snapLength,
     batch,
-    timeout: Math.max(0, timeout - latency),
+    timeout: Math.max(0, timeout - (latency ?? 0)),
     latency,
     filter: typeof filter === 'string' ? compileUnlessEmpty(filter) : filter,
   }

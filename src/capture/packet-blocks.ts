@@ -56,6 +56,7 @@ export class PacketBlocks {
   #left = 0
   #head = 0
   #isOurs = false
+  #hasEnded = false
 
   constructor(options: PacketBlocksOptions) {
     this.#options = options
@@ -69,9 +70,9 @@ export class PacketBlocks {
     return this.#words.length > 0
   }
 
-  /** Whether there are packets in the next block, though the kernel may not have handed it over. */
-  get isFilling(): boolean {
-    return this.isOpen && this.#words[this.#block * this.#blockWords + BLOCK_PACKETS] > 0
+  /** The kernel puts no more packets in: the block that it was filling is as good as handed over. */
+  end(): void {
+    this.#hasEnded = true
   }
 
   /** Puts packets of the block at hand into `batch`, as many as it has room for. False when the kernel has handed over none. */
@@ -86,7 +87,10 @@ export class PacketBlocks {
   release(): boolean {
     if (this.#left > 0) return false
     if (!this.isOpen) return true
-    Atomics.store(this.#words, this.#block * this.#blockWords + BLOCK_STATUS, TP_STATUS_KERNEL)
+    const block = this.#block * this.#blockWords
+    // The kernel does that too when it begins to fill the block (prb_open_block), which may be later.
+    this.#words[block + BLOCK_PACKETS] = 0
+    Atomics.store(this.#words, block + BLOCK_STATUS, TP_STATUS_KERNEL)
     this.#isOurs = false
     this.#block = this.#block + 1 === this.#options.blocks ? 0 : this.#block + 1
     return true
@@ -97,7 +101,8 @@ export class PacketBlocks {
     if (this.#isOurs) return true
     const words = this.#words
     const block = this.#block * this.#blockWords
-    if ((Atomics.load(words, block + BLOCK_STATUS) & TP_STATUS_USER) === 0) return false
+    const isHandedOver = (Atomics.load(words, block + BLOCK_STATUS) & TP_STATUS_USER) !== 0
+    if (!isHandedOver && !(this.#hasEnded && words[block + BLOCK_PACKETS] > 0)) return false
     this.#isOurs = true
     this.#left = words[block + BLOCK_PACKETS]
     this.#head = block + (words[block + BLOCK_FIRST] >>> 2)

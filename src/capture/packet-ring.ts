@@ -22,7 +22,6 @@ import { requireEthernet } from './link-type.js'
 import { Pace, boundedWait } from './pace.js'
 import { PacketBlocks } from './packet-blocks.js'
 import {
-  REJECT_ALL,
   attachClassicFilter,
   bindPacketSocket,
   classicProgram,
@@ -30,6 +29,7 @@ import {
   openPacketSocket,
   takeSocketError,
   takeStatistics,
+  unbindPacketSocket,
 } from './packet-socket.js'
 import type { PacketFilter, PacketSink, PacketSource, SourceStatistics } from './source.js'
 
@@ -45,32 +45,45 @@ export interface PacketRingOptions {
   blockSize?: number | undefined
   /** Default 4 MiB of them. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
   blocks?: number | undefined
-  /** Milliseconds after which a block is handed over with few packets in it, and between two looks at them. Default 20. */
+  /**
+   * Milliseconds after which a block is handed over with few packets in it, and the most between two looks at them. Without
+   * a look, a ring is full after `blocks` of those times, however few packets come. Default: see `ringShape`.
+   */
   blockTimeout?: number | undefined
 }
 
 /** Packets handed on at a time: no more than a block has, nearly always. */
 const BATCH = 1024
-/** Fewer are worth being woken up for. */
-const MANY = 8
-/** Bytes of a ring unless its shape is told. */
+/** Bytes of a ring unless its size is told. */
 const RING_BYTES = 4 << 20
-/** A block timeout from which on blocks are large, in milliseconds, and what then is the most of a block; and else. */
-const LONG_TIMEOUT = 80
-const LARGE_BLOCK = 1 << 20
-const SMALL_BLOCK = 1 << 18
+/** Of a block: room for the largest packet that offloads make of many. What a block that goes early has left is lost to the ring. */
+const BLOCK = 1 << 17
+/** Milliseconds that a ring is to last without a look when packets come slowly, as far as the longest block timeout makes it. */
+const LASTS = 8000
+const LONGEST_TIMEOUT = 250
+/** And the block timeout where the ring is large enough. */
+const TIMEOUT = 20
+/** From this latency on, in milliseconds, nobody waits for packets: what is good for the ring counts more. */
+const UNHURRIED = 100
 /** The kernel counts in 32 bits and forgets when asked: it is asked every so many batches, whether anyone wants to know or not. */
 const BATCHES_A_COUNT = 4096
 
 /**
- * The blocks of a ring of about `bytes`, four at least. What wakes us up costs as much as hundreds of packets, so blocks are
- * large: the kernel does it when one is full. But those whose time is over go with few packets in them, and when nobody
- * reads, a ring of large blocks is soon full of nothing: they are small where the timeout is short.
+ * The blocks of a ring of about `bytes`, four at least, and their timeout. A block whose time is over goes with what is in it, be it one
+ * packet (prb_retire_rx_blk_timer_expired): with a short timeout, a trickle fills a ring with next to nothing while nobody
+ * looks. So the timeout is as long as makes the ring last, unless a `latency` below 100 ms is asked for.
  */
-export function ringShape(bytes: number, blockTimeout: number): { blockSize: number; blocks: number } {
-  const most = blockTimeout >= LONG_TIMEOUT ? LARGE_BLOCK : SMALL_BLOCK
-  const blockSize = Math.min(most, 2 ** Math.floor(Math.log2(bytes / 4)))
-  return { blockSize, blocks: Math.floor(bytes / blockSize) }
+export function ringShape(
+  bytes = RING_BYTES,
+  latency?: number,
+): { blockSize: number; blocks: number; blockTimeout: number } {
+  const blockSize = Math.min(BLOCK, 2 ** Math.floor(Math.log2(bytes / 4)))
+  const blocks = Math.floor(bytes / blockSize)
+  if (latency !== undefined && latency < UNHURRIED) {
+    return { blockSize, blocks, blockTimeout: latency || TIMEOUT }
+  }
+  const lasting = Math.min(Math.ceil(LASTS / blocks), LONGEST_TIMEOUT)
+  return { blockSize, blocks, blockTimeout: Math.max(lasting, latency ?? TIMEOUT) }
 }
 
 /** Packets of an interface from AF_PACKET. Kernel 3.2. Needs CAP_NET_RAW, and `close()`. */
@@ -85,7 +98,9 @@ export class PacketRing implements PacketSource {
   readonly #ring: PacketBlocks
   readonly #batch = new PacketBatch(BATCH)
   readonly #blocks: number
-  readonly #blockTimeout: number
+  /** Milliseconds between two looks, and between two wakings up that are better done by looking. */
+  readonly #wait: number
+  #wokenAt = 0
   readonly #stats: SourceStatistics = {
     packets: 0,
     bytes: 0,
@@ -113,8 +128,8 @@ export class PacketRing implements PacketSource {
   }
 
   private constructor(options: PacketRingOptions) {
-    const { blockTimeout = 20, snapLength = MAX_CAPTURED_LENGTH } = options
-    const shape = ringShape(RING_BYTES, blockTimeout)
+    const shape = ringShape()
+    const { blockTimeout = shape.blockTimeout, snapLength = MAX_CAPTURED_LENGTH } = options
     const { blockSize = shape.blockSize, blocks = Math.ceil(RING_BYTES / blockSize) } = options
     checkRange('snapLength', snapLength, 1, MAX_CAPTURED_LENGTH)
     checkRange('blocks', blocks, 1, 65536)
@@ -128,7 +143,7 @@ export class PacketRing implements PacketSource {
     this.name = this.#device.name
     this.#namespace = namespace
     this.#blocks = blocks
-    this.#blockTimeout = blockTimeout
+    this.#wait = boundedWait(blockTimeout, blocks * blockSize)
     this.#interfaceDropsBefore = interfaceDrops(this.#device)
     const fd = openPacketSocket(namespace)
     this.#fd = fd
@@ -170,8 +185,7 @@ export class PacketRing implements PacketSource {
         ignore: () => this.#watcher?.stop(),
         failed: (error) => this.#end(error),
       },
-      // A large block that is full is worth being woken up for.
-      blockSize >= LARGE_BLOCK ? 0 : boundedWait(blockTimeout, blocks * blockSize),
+      this.#wait,
     )
   }
 
@@ -200,16 +214,15 @@ export class PacketRing implements PacketSource {
 
   async stop(): Promise<void> {
     if (!this.#isOpen || !this.#sink) return
-    attachClassicFilter(this.#fd, REJECT_ALL)
+    unbindPacketSocket(this.#fd, this.#device.index)
+    this.#ring.end()
     this.#isStopped = true
     this.#pace.stop()
     await turn()
-    // The block that the kernel is filling is ours when its time is over.
-    for (let waits = 0; this.#isOpen && !this.#hasEnded && waits < 8;) {
+    while (this.#isOpen && !this.#hasEnded) {
       while (this.#serviceOrEnd() > 0);
-      if (this.#handover.gate.isShut) await this.#handover.gate.opened()
-      else if (!this.#ring.isFilling) break
-      else waits += await delay(this.#blockTimeout, 1)
+      if (!this.#handover.gate.isShut) break
+      await this.#handover.gate.opened()
     }
   }
 
@@ -237,10 +250,11 @@ export class PacketRing implements PacketSource {
     return Promise.resolve()
   }
 
+  /** A block is there. One in a while is worth being woken up for; when they come one after the other, they are looked at by the clock. */
   #onReady(): void {
-    const before = this.#stats.packets
-    this.#serviceOrEnd()
-    if (this.#stats.packets - before >= MANY) this.#pace.begin()
+    const before = this.#wokenAt
+    this.#wokenAt = performance.now()
+    if (this.#serviceOrEnd() > 1 || this.#wokenAt - before < this.#wait) this.#pace.begin()
   }
 
   /** As `#service`. What the sink throws ends the source. */

@@ -22,6 +22,8 @@ const PACKET_STATISTICS = 6
 const PACKET_VERSION = 10
 const TPACKET_V3 = 2
 const ETH_P_ALL = 3
+/** Reserved (IANA's list of EtherTypes): no packet has it. */
+const ETH_P_NOTHING = 0xffff
 // include/uapi/linux/if_arp.h
 const ARPHRD_ETHER = 1
 const ARPHRD_LOOPBACK = 772
@@ -72,6 +74,19 @@ export function bindPacketSocket(fd: number, ifindex: number, name: string): num
   throw new UnsupportedError(`${name} is a link of the kind ${hardware} (ARPHRD_*), which is not known here`)
 }
 
+/**
+ * No packets arrive from now on, and none is on its way into the ring: the kernel waits for those (packet_do_bind,
+ * __unregister_prot_hook, synchronize_net), some milliseconds. An interface that is gone has done the same.
+ */
+export function unbindPacketSocket(fd: number, ifindex: number): void {
+  const address = new DataView(new ArrayBuffer(20))
+  address.setUint16(0, AF_PACKET, true)
+  // Not 0: to older kernels that means the protocol that there was.
+  address.setUint16(2, ETH_P_NOTHING, false)
+  address.setInt32(4, ifindex, true)
+  native.bind(fd, address)
+}
+
 /** Attaches a classic BPF program, in the place of the one before. Throws `KernelError` EINVAL for one the kernel refuses. */
 export function attachClassicFilter(fd: number, program: Uint8Array): void {
   const instructions = program.length / 8
@@ -90,9 +105,6 @@ export function attachClassicFilter(fd: number, program: Uint8Array): void {
     ...(result === -12 && { hint: 'Raise net.core.optmem_max: the program does not fit into it.' }),
   })
 }
-
-/** Takes nothing. */
-export const REJECT_ALL = Uint8Array.from(instruction(RETURN_CONSTANT, 0, 0, 0))
 
 /**
  * The program to attach for a filter. The kernel takes VLAN tags out of packets before it runs programs, so that a

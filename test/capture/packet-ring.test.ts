@@ -5,10 +5,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
-import { KernelError, setInterfaceUp } from '../../src/kernel/index.js'
+import { setTimeout as delay } from 'node:timers/promises'
+import { setInterfaceUp } from '../../src/kernel/index.js'
 import type { Lab } from '../../src/lab/index.js'
 import { buildPacket, decodeVlan } from '../../src/packet/index.js'
 import type { PacketRecord } from '../../src/packet/pcap-record.js'
+import { CaptureEngine } from '../../src/capture/engine.js'
+import { InterfaceGoneError } from '../../src/capture/errors.js'
 import { PacketRing, ringShape, type PacketRingOptions } from '../../src/capture/packet-ring.js'
 import { readFileBytes } from '../packet/pcap-files.js'
 import { createTestLab, needsRoot, openDescriptors } from '../support/lab.js'
@@ -31,13 +34,21 @@ function openRing(t: TestContext, lab: Lab, options: Partial<PacketRingOptions> 
   return ring
 }
 
-test('a ring has large blocks where packets may wait, small ones where they go early, and at least four', () => {
-  const MIB = 2 ** 20
-  assert.deepEqual(ringShape(4 * MIB, 100), { blockSize: MIB, blocks: 4 })
-  assert.deepEqual(ringShape(64 * MIB, 100), { blockSize: MIB, blocks: 64 })
-  assert.deepEqual(ringShape(4 * MIB, 20), { blockSize: MIB / 4, blocks: 16 })
-  assert.deepEqual(ringShape(MIB, 100), { blockSize: MIB / 4, blocks: 4 })
-  assert.deepEqual(ringShape(5 * MIB + 1, 100), { blockSize: MIB, blocks: 5 })
+test('a ring has blocks for packets of 64 KiB, four at least, and a timeout that makes it last', () => {
+  const KIB = 1024
+  const shape = (ring: number, latency?: number) => {
+    const { blockSize, blocks, blockTimeout } = ringShape(ring * KIB, latency)
+    return [blockSize / KIB, blocks, blockTimeout]
+  }
+  assert.deepEqual(shape(4096), [128, 32, 250])
+  assert.deepEqual(shape(4096, 100), [128, 32, 250])
+  assert.deepEqual(shape(4096, 20), [128, 32, 20])
+  assert.deepEqual(shape(4096, 0), [128, 32, 20])
+  assert.deepEqual(shape(16384), [128, 128, 63])
+  assert.deepEqual(shape(16384, 100), [128, 128, 100])
+  assert.deepEqual(shape(1 << 20), [128, 8192, 20])
+  assert.deepEqual(shape(300), [64, 4, 250])
+  assert.deepEqual(shape(64), [16, 4, 250])
 })
 
 suite('packet ring', { skip: needsRoot }, () => {
@@ -177,6 +188,71 @@ suite('packet ring', { skip: needsRoot }, () => {
     assert.deepEqual(hexOf(keeper.packets[0]), toHex(frameOf(1000, 0)))
   })
 
+  test('loses nothing of a trickle while nobody looks, where it would fit many times over', async (t) => {
+    const lab = createTestLab(t)
+    const { interface: name, namespace } = lab.a
+    // As programs have it, and as the command has it for files.
+    await using usual = await CaptureEngine.open({ interface: name, namespace, mode: 'packet' })
+    await using slow = await CaptureEngine.open({ interface: name, namespace, mode: 'packet', latency: 100 })
+    const captures = [usual, slow].map((engine) => ({ engine, keeper: new Keeper(ours) }))
+    for (const { engine, keeper } of captures) {
+      engine.start({ packet: (packet) => keeper.packet(packet) })
+      engine.pause()
+    }
+    const send = senderAt(t, lab.b)
+    const frames = Array.from({ length: 40 }, (_, i) => frameOf(100, i))
+    for (const frame of frames) {
+      send(frame)
+      // Blocks of a ring that has fewer than packets come must not be over in this time.
+      await delay(50)
+    }
+    for (const { engine, keeper } of captures) {
+      assert.equal(engine.stats().dropped.kernel, 0)
+      engine.resume()
+      await engine.stop()
+      assert.deepEqual(keeper.packets.map(hexOf), frames.map(toHex))
+    }
+  })
+
+  test('keeps as many packets as the ring has room for, whatever their size', async (t) => {
+    const lab = createTestLab(t, { mtu: 9000 })
+    for (const length of [60, 1514, 9014]) {
+      const ring = openRing(t, lab)
+      const keeper = new Keeper(ours)
+      ring.start(keeper)
+      ring.pause()
+      const send = senderAt(t, lab.b)
+      // What the kernel puts before a packet, and the room that the last of a block does not fit in.
+      const count = Math.floor((4 << 20) / (length + 90 + 8)) - Math.ceil((32 * length) / (length + 98)) - 64
+      const frame = frameOf(length, 1)
+      for (let i = 0; i < count; i++) send(frame)
+      assert.equal(ring.stats().dropped.kernel, 0)
+      ring.resume()
+      await ring.stop()
+      assert.equal(keeper.packets.length, count)
+      await ring.close()
+    }
+  })
+
+  test(
+    'hands on what came last at once when it stops, however long blocks may take',
+    { timeout: 50_000 },
+    async (t) => {
+      const lab = createTestLab(t)
+      const ring = openRing(t, lab, { blockTimeout: 60_000 })
+      const keeper = new Keeper(ours)
+      ring.start(keeper)
+      const frames = Array.from({ length: 300 }, (_, i) => frameOf(1000, i))
+      const send = senderAt(t, lab.b)
+      for (const frame of frames) send(frame)
+      await ring.stop()
+      assert.deepEqual(keeper.packets.map(hexOf), frames.map(toHex))
+      send(frameOf(1000, 300))
+      await ring.stop()
+      assert.equal(keeper.packets.length, 300)
+    },
+  )
+
   test('a packet longer than a block is cut, its length on the wire kept', async (t) => {
     const lab = createTestLab(t, { mtu: 9000 })
     const ring = openRing(t, lab, { blockSize: 4096, blocks: 4 })
@@ -242,7 +318,7 @@ suite('packet ring', { skip: needsRoot }, () => {
     ring.start(keeper)
     await lab.exec('a', 'ip', ['link', 'del', lab.a.interface])
     await until('the sink knows', () => keeper.end !== undefined)
-    assert.ok(keeper.end?.error instanceof KernelError)
+    assert.ok(keeper.end?.error instanceof InterfaceGoneError)
     assert.equal(keeper.end.error.code, 'ENODEV')
     ring.stats()
   })
@@ -280,7 +356,7 @@ suite('packet ring', { skip: needsRoot }, () => {
     assert.deepEqual(openDescriptors(), before)
   })
 
-  test('hands on packets of large blocks when their time is over, and all of them while many come', async (t) => {
+  test('hands on packets when the time of their block is over, and all of them while many come', async (t) => {
     const lab = createTestLab(t)
     const ring = openRing(t, lab, { blockTimeout: 80 })
     const keeper = new Keeper(ours)
