@@ -50,8 +50,6 @@ export interface DivertProgramOptions {
   queues: number
   /** Default: everything. */
   filter?: Filter | undefined
-  /** Whether packets come in several buffers: the filter is to see all of them. */
-  hasJumbo?: boolean | undefined
   /** Bytes of the longest packet that the sockets can take. */
   longest: number
 }
@@ -68,15 +66,11 @@ export interface DivertProgramOptions {
  *
  * Kernel 5.18, for xdp_get_buff_len.
  */
-export function defineDivert({
-  queues,
-  filter,
-  hasJumbo = false,
-  longest,
-}: DivertProgramOptions): XdpDefinition {
+export function defineDivert({ queues, filter, longest }: DivertProgramOptions): XdpDefinition {
   const sockets = socketMap(queues)
   return defineXdp('xdp_divert', (x) => {
-    requireMatch(x, filter, 'pass', hasJumbo ? 'packet' : 'first buffer and length')
+    // Whatever the MTU: in generic mode, packets that the kernel put together (GRO) are in several buffers on every interface.
+    requireMatch(x, filter, 'pass', 'packet')
     x.if(x.packet.fullLength.gt(longest), () => {
       x.lookup(tooLongMap, 0).orReturn('pass').increment()
       return 'pass'

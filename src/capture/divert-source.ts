@@ -7,7 +7,7 @@ import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js
 import { XdpGroup, type GroupWarning, type KernelStatistics, type XdpGroupOptions } from '../xsk/index.js'
 import { DivertProgram } from './divert-program.js'
 import { DivertQueue } from './divert-queue.js'
-import { LiveSource, ONE_BUFFER, xdpInterface } from './engine-live.js'
+import { LiveSource, xdpInterface } from './engine-live.js'
 import { Pace, boundedWait } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
@@ -131,7 +131,6 @@ export class DivertSource implements PacketSource {
             (program = new DivertProgram({
               queues,
               filter,
-              hasJumbo: device.mtu > ONE_BUFFER,
               longest: multiBuffer ? MAX_CAPTURED_LENGTH : longest,
             }))),
       })

@@ -26,9 +26,6 @@ export function xdpInterface(name: string, namespace: Namespace | undefined): In
   )
 }
 
-/** Packets of interfaces with an MTU up to this are in one buffer: a page without its headroom and what the kernel adds. */
-export const ONE_BUFFER = 3000
-
 /** Packets handed on at a time, and bytes of them before which there are more: an output has room for so many. */
 export const BATCH = 1024
 export const BATCH_BYTES = 262_144

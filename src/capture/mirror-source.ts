@@ -2,12 +2,12 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { RecordBatch, attachXdp, type XdpAttachment } from '../bpf/index.js'
 import type { Condition, Xdp } from '../bpf/builder/index.js'
-import { matchFilter, type Filter, type FilterReach } from '../filter/index.js'
+import { matchFilter, type Filter } from '../filter/index.js'
 import { inNamespace, type Namespace } from '../kernel/index.js'
 import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { DEFAULT_RING_BYTES, Mirror, mirrorHeader } from '../programs/mirror.js'
-import { BATCH, BATCH_BYTES, LiveSource, ONE_BUFFER, xdpInterface } from './engine-live.js'
+import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './engine-live.js'
 import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
@@ -64,7 +64,7 @@ export class MirrorSource implements PacketSource {
     const { ringBytes = DEFAULT_RING_BYTES, snapLength = MAX_CAPTURED_LENGTH } = options
     const device = xdpInterface(options.interface, namespace)
     this.name = device.name
-    const wanted = conditionOf(options, device.mtu > ONE_BUFFER ? 'packet' : 'first buffer')
+    const wanted = conditionOf(options)
     this.#mirror = inNamespace(namespace, () =>
       Mirror.load({ snapLength, ringBytes, bellAt: ringBytes * FILLED, ...(wanted && { filter: wanted }) }),
     )
@@ -221,16 +221,13 @@ export class MirrorSource implements PacketSource {
   }
 }
 
-/** What the program is to ask of a packet; undefined for nothing. */
-function conditionOf(
-  { filter, queues = 'all' }: MirrorSourceOptions,
-  reach: FilterReach,
-): ((x: Xdp) => Condition) | undefined {
-  if (queues === 'all') return filter && ((x) => matchFilter(x, filter, reach))
+/** What the program is to ask of a packet; undefined for nothing. Whatever the MTU: see `defineDivert`. */
+function conditionOf({ filter, queues = 'all' }: MirrorSourceOptions): ((x: Xdp) => Condition) | undefined {
+  if (queues === 'all') return filter && ((x) => matchFilter(x, filter, 'packet'))
   return (x) => {
     const isOfQueue = x.queue.in([...queues])
     if (!filter) return isOfQueue
     x.require(isOfQueue)
-    return matchFilter(x, filter, reach)
+    return matchFilter(x, filter, 'packet')
   }
 }

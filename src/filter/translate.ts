@@ -44,8 +44,8 @@ const SIZES = { 1: 'u8', 2: 'u16', 4: 'u32' } as const
 /** xdp_load_bytes reads nothing behind this (net/core/filter.c: bpf_xdp_pointer). */
 const MAX_COPIED = 0xffff
 
-/** What a filter sees of a packet in several buffers (kernel 5.18): the first of them; of the others their length too; all of them. */
-export type FilterReach = 'first buffer' | 'first buffer and length' | 'packet'
+/** What a filter sees of a packet in several buffers: the first of them, or all (kernel 5.18). */
+export type FilterReach = 'first buffer' | 'packet'
 
 /** Puts a filter's code where the tracer is. */
 export class Translation {
