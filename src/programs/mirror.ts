@@ -1,6 +1,7 @@
 // Copies packets into a ring buffer, cut at a snap length, and lets the originals pass.
 import { type BpfMap, type BpfProgram, RingBuffer, counter, struct, u32 } from '../bpf/index.js'
 import {
+  type Bytes,
   type Condition,
   type LoadedXdp,
   type Xdp,
@@ -29,8 +30,17 @@ export const MAX_SNAP_LENGTH = 1 << 18
 /** The ring's size unless it is told otherwise: 8 MiB. */
 export const DEFAULT_RING_BYTES = 8 << 20
 
-/** How much room packets take in the ring: the least of these that they fit in, since the kernel wants sizes known beforehand. */
-const ROOMS = [64, 128, 256, 512, 1024, 1536, 4096, 16_384]
+/**
+ * How much room packets take in the ring: the least of these that they fit in, since the kernel wants sizes known beforehand. Jumbo
+ * packets have up to 9 KB; those that the kernel puts together (GRO, GSO) 64 KiB and a header, seldom more (BIG TCP).
+ */
+const ROOMS = [64, 128, 256, 512, 1024, 1536, 4096, 9216, 16_384, 32_768, 65_600]
+
+/** What a record takes in the ring beside the packet: the kernel's header, ours, and eight bytes that the ring never gives away. */
+const RECORD_BYTES = 8 + mirrorHeader.size + 8
+
+/** xdp_load_bytes takes neither an offset nor a length above this (net/core/filter.c: bpf_xdp_pointer). */
+const MOST_LOADED = 0xffff
 
 const ringMap = (ringBytes: number) =>
   defineMap({ type: 'ringbuf', name: 'mirrored', value: mirrorHeader, maxEntries: ringBytes })
@@ -38,9 +48,12 @@ const lostMap = defineMap({ type: 'percpu_array', name: 'lost', value: counter, 
 
 /** What is mirrored, and into what. */
 export interface MirrorOptions {
-  /** How many bytes of a packet are kept at most: 1 to 2^18, the default, which is all of them. */
+  /**
+   * How many bytes of a packet are kept at most: 1 to 2^18, the default, which is all of them, or 131070 if it has more (BIG TCP in generic
+   * mode). A small ring keeps fewer.
+   */
   snapLength?: number
-  /** The ring's size in bytes: a power of two, at least a page. Default 8 MiB. */
+  /** The ring's size in bytes: a power of two, at least a page. Default 8 MiB. Packets that are longer than it are cut. */
   ringBytes?: number
   /** Bytes in the ring from which on the program rings a bell, for a consumer that looks seldom. Default: it has none. */
   bellAt?: number
@@ -67,20 +80,29 @@ export function defineMirror(options: MirrorOptions = {}): XdpDefinition {
     )
   }
   const ring = ringMap(ringBytes)
+  // The kernel says whether a ring can be as small as this.
+  const most = Math.max(1, Math.min(snapLength, 2 * MOST_LOADED, ringBytes - RECORD_BYTES))
   return defineXdp('xdp_mirror', { frags: true }, (x) => {
     if (filter) x.require(filter(x))
     const length = x.packet.fullLength
     // The verifier wants to see that there is something to copy.
     x.require(length.ne(0))
-    const captured = x.select(length.le(snapLength), length, snapLength)
-    const room = x.let(x.u32(snapLength))
+    const captured = x.select(length.le(most), length, most)
+    const room = x.let(x.u32(most))
     const choose = ([size, ...larger]: readonly number[]): void => {
       if (size === undefined) return
       x.if(captured.le(size), () => room.set(size)).else(() => choose(larger))
     }
-    choose(ROOMS.filter((size) => size < snapLength))
+    choose(ROOMS.filter((size) => size < most))
     const header = { time: x.time(), length, captured, ifindex: x.ifindex, queue: x.queue }
-    x.record(ring, header, (_, data) => void x.loadBytes(0, data, captured), { tail: room.value }).else(() =>
+    const copy = (data: Bytes): void => {
+      if (most <= MOST_LOADED) return void x.loadBytes(0, data, captured)
+      x.if(captured.le(MOST_LOADED), () => void x.loadBytes(0, data, captured)).else(() => {
+        x.loadBytes(0, data, MOST_LOADED)
+        x.loadBytes(MOST_LOADED, data.from(MOST_LOADED), captured.sub(MOST_LOADED))
+      })
+    }
+    x.record(ring, header, (_, data) => copy(data), { tail: room.value }).else(() =>
       x.lookup(lostMap, 0).orReturn().increment(),
     )
     if (bellAt === undefined) return

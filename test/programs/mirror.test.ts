@@ -73,6 +73,54 @@ test('keeps jumbo packets of several buffers as a whole', { skip: needsRoot }, (
   }
 })
 
+/** The longest that local TCP sends (BIG TCP aside), and what it may be with all that IP allows. */
+const LARGE = 65_226
+const LARGEST = 14 + 65_535
+
+test(
+  'has room for a hundred packets of 64 KiB in 8 MiB, and for two hundred of half of that',
+  { skip: needsRoot },
+  (t) => {
+    const mirror = Mirror.load()
+    t.after(() => mirror.close())
+    for (const [count, length] of [
+      [120, LARGE],
+      [120, LARGEST],
+      [240, 32_768],
+      [500, 16_384],
+      [880, 9014],
+    ]) {
+      const packet = Uint8Array.from({ length }, (_, at) => at * 7)
+      for (let i = 0; i < count; i++) mirror.program.testRun({ packet })
+      let kept = 0
+      mirror.consume(({ bytes, offset, captured, length: whole }) => {
+        assert.equal(whole, length)
+        assert.equal(Buffer.compare(bytes.subarray(offset, offset + captured), packet), 0)
+        kept++
+      })
+      assert.deepEqual([kept, mirror.lost], [count, 0])
+    }
+  },
+)
+
+test('keeps of each packet what a small ring has room for', { skip: needsRoot }, () => {
+  for (const ringBytes of [4096, 8192, 16_384, 32_768, 65_536, 131_072]) {
+    const mirror = Mirror.load({ ringBytes })
+    try {
+      for (const length of [60, 1514, 4056, 4057, 9014, 16_385, 32_768, 65_496, 65_497, LARGEST]) {
+        const packet = Uint8Array.from({ length }, (_, at) => at * 7)
+        mirror.program.testRun({ packet })
+        const [{ length: whole, bytes }, ...more] = take(mirror)
+        assert.deepEqual([whole, more.length, mirror.lost], [length, 0, 0])
+        assert.equal(bytes.length, Math.min(length, ringBytes - 40))
+        assert.equal(Buffer.compare(bytes, packet.subarray(0, bytes.length)), 0)
+      }
+    } finally {
+      mirror.close()
+    }
+  }
+})
+
 test('keeps only what matches the filter; what is too short for it does not', { skip: needsRoot }, (t) => {
   const mirror = Mirror.load({ filter: (x) => x.packet.field(40, 'u8').and(3).eq(1) })
   t.after(() => mirror.close())

@@ -170,6 +170,11 @@ export class Bytes {
     this.length = length
   }
 
+  /** Those from a fixed offset on. */
+  from(offset: number): Bytes {
+    return new Bytes(further(this.place, offset), Math.max(0, this.length - offset))
+  }
+
   /** Whether they are these bytes: of another place, or known ones. */
   eq(other: Bytes | Uint8Array): Condition {
     this.#sameLength(other)
