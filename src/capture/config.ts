@@ -76,7 +76,7 @@ const xdpKeys = {
   tx_ring_size: powerOfTwo(1, 2 ** 20),
   fill_ring_size: powerOfTwo(1, 2 ** 20),
   comp_ring_size: powerOfTwo(1, 2 ** 20),
-  batch_size: whole(1, 65_536),
+  batch_size: whole(1, 1024),
   flags: v.pipe(
     whole(0, 15),
     v.check(

@@ -45,10 +45,6 @@ export class PacketQueue {
     return Math.max(this.#length / this.#slots.length, this.#used() / this.#bytes.length)
   }
 
-  get capacity(): number {
-    return this.#slots.length
-  }
-
   /** Copies a packet. False when there is no room for it. */
   push(packet: PacketRecord): boolean {
     if (this.#length === this.#slots.length) return false

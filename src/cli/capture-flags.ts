@@ -97,7 +97,7 @@ function addOwnFlags(command: Command): Command {
       'begin the next file at this size: 100M, or a number of millions of bytes as in tcpdump',
       parseSize,
     )
-    .option('-G, --rotate-seconds <seconds>', 'begin the next file after so long', seconds)
+    .option('-G, --rotate-seconds <seconds>', 'begin the next file after so many', wholeNumber(1, 31_536_000))
     .option('-W, --rotate-files <n>', 'keep so many files', wholeNumber(1, 1_000_000))
     .option('--config <file>', 'read the configuration; what the command line says goes before')
     .option('--print-config', 'show the configuration that results, and end')
@@ -108,7 +108,7 @@ function addOwnFlags(command: Command): Command {
     )
     .option(
       '-Q, --queue <queues>',
-      'queues that divert takes: all, one, or several as in 0,2',
+      'queues that divert and mirror take packets of: all, one, or several as in 0,2',
       parseQueueList,
     )
     .option(
