@@ -42,6 +42,14 @@ export class PacketNumbers {
     this.#untold = 0
   }
 
+  /** The last packets of a batch that was numbered are to come again: all but the first `taken`. */
+  takeBack(batch: PacketBatch, taken: number): void {
+    const rest = batch.count - taken
+    this.#nextId -= rest
+    this.processed -= rest
+    if (taken === 0) this.#untold += Math.max(0, batch.dropCount)
+  }
+
   /** A packet that was numbered found no room. */
   drop(packet: PacketRecord): void {
     this.consumerDrops++
@@ -92,8 +100,10 @@ export function consumerSink(
       batch: (batch: PacketBatch) => {
         numbers.numberAll(batch)
         numbers.processed += batch.count
-        takeAll(batch)
+        const taken = takeAll(batch) ?? batch.count
+        if (taken < batch.count) numbers.takeBack(batch, taken)
         numbers.look(source)
+        return taken
       },
     }),
   }

@@ -48,13 +48,17 @@ export class Handover {
     this.gate.open()
   }
 
-  /** Gives packets from number `first` on to a sink: all at once if it takes them so, else one after the other; the next one's number. */
+  /**
+   * Gives packets from number `first` on, if not 0 of a batch that is ours, to a sink: all at once if it takes them so, else one
+   * after the other; the next one's number. It counts in what is then left of the batch.
+   */
   #give(batch: PacketBatch, first: number, sink: Taker): number {
-    if (sink.batch) {
-      sink.batch(batch)
-      return batch.count
-    }
     let next = first
+    if (sink.batch) {
+      if (first > 0) batch.skip(first)
+      next = sink.batch(batch) ?? batch.count
+      if (next >= batch.count || this.gate.isShut) return next
+    }
     // Looked at anew each time: a sink may close the source, which ends the batch.
     while (next < batch.count && !this.gate.isShut) {
       batch.read(next++, this.#record)

@@ -19,8 +19,12 @@ export interface PacketSink {
   packet(packet: PacketRecord): void
   /** After the packets that came together, and when the source was paused in the middle of them. */
   batchEnd?(): void
-  /** Packets that came together, all at once, in the place of `packet` and `batchEnd`: 1024 at most. */
-  batch?(batch: PacketBatch): void
+  /**
+   * Packets that came together, all at once, in the place of `packet` and `batchEnd`: 1024 at most. Answers how many of the
+   * first it has taken, or nothing for all; the rest comes again when the source, which it has to pause for that, goes on. Where
+   * it is not paused they come one by one, through `packet`.
+   */
+  batch?(batch: PacketBatch): number | void
   /** The interface went down, or came back. Packets come again by themselves. */
   linkChanged?(isUp: boolean): void
   /** The source ended by itself and gives no more packets: a file's end, or (with an error) a device that is gone, what the sink threw. */

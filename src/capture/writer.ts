@@ -169,15 +169,30 @@ export class CaptureWriter implements AsyncDisposable {
 
   /** As `write` for each packet of a batch, and far cheaper. Those that are not taken are counted as lost. */
   writeBatch(batch: PacketBatch): void {
+    this.#writeAll(batch, false)
+  }
+
+  /**
+   * As `writeBatch`, but only the first packets of the batch, those that there is room for; how many. The rest is not lost, and
+   * may come when there is room again (see `ready`): it is what a `PacketConsumer` answers that pauses the capture until then.
+   * When writing has failed, all are taken, and lost.
+   */
+  takeBatch(batch: PacketBatch): number {
+    return this.#writeAll(batch, true)
+  }
+
+  #writeAll(batch: PacketBatch, isInPart: boolean): number {
     for (let done = 0; done < batch.count;) {
       const chunk = this.#current
       const taken = chunk === undefined ? 0 : this.#writeRest(chunk, batch, done)
       done += taken
       if (taken > 0 || done === batch.count) continue
+      if (isInPart && !this.#failure && !this.#isClosed && !this.#hasChunks()) return done
       // The first of a chunk, a file, an interface: by itself.
       batch.read(done++, this.#record)
       this.write(this.#record)
     }
+    return batch.count
   }
 
   /** Writes the packets of a batch from number `first` on that simply go behind the last one; how many. */

@@ -21,8 +21,8 @@ export interface CaptureOutput {
   /** False when the packet was not taken; it is then lost. */
   packet(packet: PacketRecord): boolean
   batchEnd(): void
-  /** Packets of an interface that came together, where they can be taken so; those that were not taken are lost. */
-  batch?(batch: PacketBatch): void
+  /** Packets of an interface that came together, where they can be taken so; how many of the first had room. */
+  batch?(batch: PacketBatch): number
   /** Whether the next packet will be taken. */
   readonly hasRoom: boolean
   /** Whether there may be too little room for many packets that come together, though there is some. */
@@ -233,8 +233,8 @@ class FileOutput implements CaptureOutput {
     // The writer flushes by itself.
   }
 
-  batch(batch: PacketBatch): void {
-    this.#writer.writeBatch(batch)
+  batch(batch: PacketBatch): number {
+    return this.#writer.takeBatch(batch)
   }
 
   get hasRoom(): boolean {

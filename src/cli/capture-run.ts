@@ -161,14 +161,15 @@ export class Capture {
     if (!output.hasRoom) this.#wait(output)
   }
 
-  #onBatch(batch: PacketBatch, output: CaptureOutput): void {
-    if (this.#left <= 0) return
+  #onBatch(batch: PacketBatch, output: CaptureOutput): number {
+    if (this.#left <= 0) return batch.count
     batch.count = Math.min(batch.count, this.#left)
-    output.batch?.(batch)
-    this.#taken += batch.count
-    this.#left -= batch.count
+    const taken = output.batch?.(batch) ?? 0
+    this.#taken += taken
+    this.#left -= taken
     if (this.#left <= 0) this.#finish()
     if (!output.hasRoom) this.#wait(output)
+    return taken
   }
 
   #put(packet: PacketRecord, output: CaptureOutput): void {

@@ -86,6 +86,20 @@ export class PacketBatch {
     this.wire += wireLength
   }
 
+  /** Forgets the first `packets` of them, the others move up. What was lost before the first one was told to that. */
+  skip(packets: number): void {
+    const { rows } = this
+    const end = this.count * ROW
+    for (let at = 0; at < packets * ROW; at += ROW) {
+      this.captured -= rows[at + ROW_LENGTH]
+      this.wire -= rows[at + ROW_WIRE_LENGTH]
+    }
+    rows.copyWithin(0, packets * ROW, end)
+    this.count -= packets
+    if (this.firstId >= 0) this.firstId += packets
+    if (packets > 0) this.dropCount = -1
+  }
+
   /** Packet number `index` as a record, written over `into`; its bytes stay where they are. */
   read(index: number, into: PacketRecord): void {
     const { rows } = this

@@ -283,6 +283,52 @@ suite('batches', () => {
     handover.goOn(take)
     assert.deepEqual([keeper.packets.length, handover.isKeeping, gate.isShut], [15, false, false])
   })
+
+  test('wait for who takes the first of them and pauses, and come one by one where he cannot', () => {
+    const [batch, other] = [simple(10), simple(5)]
+    batch.bytes = batch.bytes.slice()
+    batch.firstId = 100
+    batch.dropCount = 7
+    const copies = (batch: PacketBatch) => Array.from(recordsOf(batch), (record) => record.copy())
+    const expected = [...copies(batch), ...copies(other)].map(hexOf)
+    const handover = new Handover()
+    const found: PacketRecord[] = []
+    const ids: number[] = []
+    const drops: number[] = []
+    const answers = [4, 0, 5, undefined]
+    const take = {
+      packet: () => assert.fail('one by one'),
+      batch: (batch: PacketBatch) => {
+        const taken = answers.shift()
+        const records = copies(batch).slice(0, taken)
+        found.push(...records)
+        assert.equal(batch.captured, 60 * batch.count)
+        if (batch.firstId >= 0) ids.push(...records.map(({ packetId }) => packetId))
+        drops.push(batch.dropCount)
+        if (taken !== undefined) handover.gate.shut()
+        return taken
+      },
+    }
+    handover.give(batch, take)
+    assert.deepEqual([found.length, handover.isKeeping], [4, true])
+    batch.bytes.fill(0)
+    handover.give(other, take)
+    while (handover.isKeeping) {
+      handover.gate.open()
+      handover.goOn(take)
+    }
+    assert.deepEqual(found.map(hexOf), expected)
+    assert.deepEqual(ids.slice(0, 10), [100, 101, 102, 103, 104, 105, 106, 107, 108, 109])
+    assert.deepEqual(drops.slice(0, 3), [7, -1, -1])
+
+    // Who does not pause gets all the same.
+    const numbers: number[] = []
+    handover.give(simple(5), {
+      packet: ({ nanoseconds }) => void numbers.push(nanoseconds),
+      batch: () => 3,
+    })
+    assert.deepEqual([numbers, handover.isKeeping], [[3, 4], false])
+  })
 })
 
 /** The files that a writer makes of a batch, whole and record by record, in their order. */
@@ -348,6 +394,28 @@ suite('batches in files', () => {
     assert.ok(lost > 0 && written > 0)
     assert.equal(written + lost, 4000)
     assert.equal(Buffer.concat(await read).length, 24 + written * (16 + 1400))
+  })
+
+  test('a writer takes as many as it has room for, and the rest later, across small files', async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
+    t.after(() => rmSync(directory, { recursive: true }))
+    const path = join(directory, 'file.pcap')
+    const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1, rotate: { bytes: 5000 } })
+    const batch = simple(1000, 1400)
+    let calls = 0
+    for (let left = batch.count; left > 0; calls++) {
+      const taken = writer.takeBatch(batch)
+      left -= taken
+      batch.skip(taken)
+      if (left > 0) assert.equal(writer.hasRoom, false)
+      await writer.ready()
+    }
+    assert.ok(calls > 1, 'it had room for all of them, or this proves nothing')
+    await writer.close()
+    const { given, written, lost, files } = writer.stats
+    assert.deepEqual({ given, written, lost, files }, { given: 1000, written: 1000, lost: 0, files: 334 })
+    const sizes = readdirSync(directory).map((name) => statSync(join(directory, name)).size)
+    assert.equal(Math.max(...sizes), 24 + 3 * 1416)
   })
 
   test('a regular file is written before the event loop has its turn', async (t) => {

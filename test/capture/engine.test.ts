@@ -4,6 +4,8 @@ import { suite, test, type TestContext } from 'node:test'
 import { CaptureEngine } from '../../src/capture/engine.js'
 import type { CaptureOptions, LiveMode } from '../../src/capture/engine-options.js'
 import { KernelError, UnsupportedError } from '../../src/kernel/index.js'
+import { PacketRecord } from '../../src/packet/pcap-record.js'
+import { until } from '../support/xsk.js'
 import { FakeSource, PausingSource, numberOf, numbered } from './fake-source.js'
 
 /** An engine whose sources are fakes, the last one made at the end. */
@@ -40,6 +42,43 @@ async function pausingEngine(t: TestContext, options: Partial<CaptureOptions> = 
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
 
 suite('capture engine', () => {
+  test('a consumer takes a part of those that came together, and the rest when it goes on', async (t) => {
+    const { engine, first } = await pausingEngine(t)
+    const seen: number[][] = []
+    let most = Infinity
+    engine.start({
+      packet: () => assert.fail('one by one'),
+      batch: (batch) => {
+        const record = new PacketRecord()
+        const taken = Math.min(batch.count, most)
+        for (let i = 0; i < taken; i++) {
+          batch.read(i, record)
+          seen.push([numberOf(record), record.packetId, record.dropCount])
+        }
+        if (taken === batch.count) return
+        engine.pause()
+        return taken
+      },
+    })
+    first.statistics.dropped.kernel = 3
+    first.give(numbered(0))
+    most = 0
+    first.give(numbered(1), numbered(2), numbered(3))
+    assert.equal(engine.stats().processed, 1)
+    for (most = 1; engine.stats().processed < 4;) {
+      const { processed } = engine.stats()
+      engine.resume()
+      await until('it goes on', () => engine.stats().processed > processed)
+    }
+    assert.deepEqual(seen, [
+      [0, 0, -1],
+      [1, 1, 3],
+      [2, 2, -1],
+      [3, 3, -1],
+    ])
+    await engine.stop()
+  })
+
   test('what is done in the wrong order is an error with a code', async (t) => {
     const { engine } = await fakeEngine(t)
     const isState = { code: 'XDP_STATE' }

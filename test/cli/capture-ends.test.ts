@@ -67,6 +67,32 @@ describe('the end of a capture', { skip: needsRoot }, () => {
     })
   }
 
+  for (const mode of MODES) {
+    it(`${mode}: a burst is in many small files, whole`, async (t) => {
+      const lab = createTestLab(t, { isolated: false })
+      const directory = directoryOf(t)
+      const path = join(directory, 'ring.pcapng')
+      const args = ['capture', lab.a.interface, '-m', mode, '-w', path, '-C', '20k', 'udp', 'port', '53']
+      const capturing = await startXdp(t, args, READY)
+      const send = senderAt(t, lab.b)
+      for (let i = 0; i < 1000; i++) send(frame(String(i).padEnd(900)))
+      const { status, stderr } = await capturing.stop()
+      assert.equal(status, 0)
+      assert.match(stderr, / packets_received=1000 .* packets_processed=1000 packets_dropped=0 /)
+      const names = readdirSync(directory).sort()
+      assert.ok(names.length >= 48, `${names.length} files`)
+      const found = names.flatMap((name) => {
+        const bytes = readFileSync(join(directory, name))
+        assert.ok(bytes.length <= 20_480, name)
+        return readFileBytes(bytes).packets.map(({ packetId }) => packetId)
+      })
+      assert.deepEqual(
+        found,
+        Array.from({ length: 1000 }, (_, i) => i),
+      )
+    })
+  }
+
   it('each of several files has what was delivered up to its end', async (t) => {
     const lab = createTestLab(t, { isolated: false })
     const directory = directoryOf(t)
