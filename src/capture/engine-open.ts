@@ -7,6 +7,8 @@ import {
   OptionError,
   UnsupportedError,
   XdpError,
+  getFeatures,
+  getInterface,
   listInterfaces,
 } from '../kernel/index.js'
 import { countQueues } from '../nic/queues.js'
@@ -85,12 +87,17 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
       for (const { message } of source.warnings) report.warning(message)
       return promiscuous(source, options, report)
     }
-    case 'mirror':
-      return promiscuous(
-        MirrorSource.open({ ...common, queues: queuesOf(options, report), ringBytes, xdpMode, latency }),
-        options,
-        report,
-      )
+    case 'mirror': {
+      const queues = queuesOf(options, report)
+      const cutsSegments = isVethWithSegmentation(options)
+      const source = MirrorSource.open({ ...common, queues, ringBytes, xdpMode, latency })
+      if (cutsSegments && source.attachment.mode === 'native') {
+        report.warning(
+          `${name} is a veth, whose other end cuts what it sends to the MTU while this lasts, and TCP is slower: generic mode (xdp.flags: 2) and mode packet leave it alone`,
+        )
+      }
+      return promiscuous(source, options, report)
+    }
     case 'packet':
       return PacketRing.open({
         ...common,
@@ -98,6 +105,15 @@ async function openMode(mode: LiveMode, options: CheckedCapture, report: Report)
         ...ringShape(ringBytes, latency),
       })
   }
+}
+
+/**
+ * Whether it is a veth whose other end leaves it to nobody to cut TCP up, unless a program is in the driver here: the kernel cuts in
+ * front of it then (drivers/net/veth.c: veth_xdp_set). The other end cannot be asked where it is in another namespace; it is made like this one.
+ */
+function isVethWithSegmentation({ interface: name, namespace }: CheckedCapture): boolean {
+  const { kind, index } = getInterface(name, { namespace })
+  return kind === 'veth' && getFeatures(index, { namespace })?.get('tx-tcp-segmentation')?.on === true
 }
 
 /** The source, with its interface taking what is not addressed to it if that is wanted: a capture without that is better than none. */

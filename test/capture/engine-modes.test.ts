@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
 import { CaptureEngine } from '../../src/capture/engine.js'
 import type { CaptureOptions, LiveMode } from '../../src/capture/engine-options.js'
-import { setInterfaceUp } from '../../src/kernel/index.js'
+import { getFeatures, setInterfaceUp } from '../../src/kernel/index.js'
 import type { Lab } from '../../src/lab/index.js'
 import { buildPacket } from '../../src/packet/index.js'
 import { queryXdp } from '../../src/bpf/index.js'
@@ -322,6 +322,26 @@ suite('modes of capture', { skip: needsRoot }, () => {
     assert.equal(second.mode, 'packet')
     assert.equal(second.fallbacks.length, 1)
     assert.match(second.fallbacks[0].reason, /XDP program/)
+  })
+
+  test('a veth whose other end sends large segments is warned of where the program cuts them', async (t) => {
+    const cases = [
+      { checksums: 'offload', options: { mode: 'mirror' }, warns: true },
+      { checksums: 'offload', options: { mode: 'mirror', xdpMode: 'generic' }, warns: false },
+      { checksums: 'offload', options: { mode: 'packet' }, warns: false },
+      { checksums: 'full', options: { mode: 'mirror' }, warns: false },
+    ] as const
+    for (const { checksums, options, warns } of cases) {
+      const lab = createTestLab(t, { checksums })
+      const { interface: name, namespace } = lab.a
+      const engine = await CaptureEngine.open({ interface: name, namespace, ...options })
+      t.after(() => engine.close())
+      // What it warns of: the kernel has switched it off at the other end, or has not.
+      const isCut = getFeatures(lab.b.ifindex, lab.b)?.get('tx-tcp-segmentation')?.on === false
+      if (checksums === 'offload') assert.equal(isCut, warns)
+      assert.equal(engine.warnings.length, warns ? 1 : 0)
+      if (warns) assert.match(engine.warnings[0], /is a veth, .* cuts .* generic mode/)
+    }
   })
 
   test('"any" is no interface, unless one is called so', async (t) => {
