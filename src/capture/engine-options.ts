@@ -44,7 +44,7 @@ export interface CaptureOptions {
    * the ring. There, 100 is no less than that.
    */
   latency?: number | undefined
-  /** Bytes of the kernel's ring in `mirror` (a power of two, default 8 MiB) and `packet` (default 4 MiB): 65536 to 2^30. */
+  /** Bytes of the kernel's ring in `mirror` (a power of two) and `packet`: 65536 to 2^30, default 8 MiB. */
   ringBytes?: number | undefined
   /** The receive queues to capture, in `divert` and `mirror`: one that is not there is an error. Default `all`. */
   queues?: 'all' | readonly number[] | undefined

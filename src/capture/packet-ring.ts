@@ -43,7 +43,7 @@ export interface PacketRingOptions {
   promiscuous?: boolean | undefined
   /** Bytes of a block: a power of two, at least a page. A packet longer than a block is cut. Default: see `ringShape`. */
   blockSize?: number | undefined
-  /** Default 4 MiB of them. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
+  /** Default 8 MiB of them. The ring takes `blocks * blockSize` bytes of the kernel's memory. */
   blocks?: number | undefined
   /**
    * Milliseconds after which a block is handed over with few packets in it, and the most between two looks at them. Without
@@ -54,12 +54,12 @@ export interface PacketRingOptions {
 
 /** Packets handed on at a time: no more than a block has, nearly always. */
 const BATCH = 1024
-/** Bytes of a ring unless its size is told. */
-const RING_BYTES = 4 << 20
+/** Bytes of a ring unless its size is told: as in `mirror`. A burst may come before V8 has compiled what takes packets out, too. */
+const RING_BYTES = 8 << 20
 /** Of a block: room for the largest packet that offloads make of many. What a block that goes early has left is lost to the ring. */
 const BLOCK = 1 << 17
 /** Milliseconds that a ring is to last without a look when packets come slowly, as far as the longest block timeout makes it. */
-const LASTS = 8000
+const LASTS = 16_000
 const LONGEST_TIMEOUT = 250
 /** And the block timeout where the ring is large enough. */
 const TIMEOUT = 20

@@ -113,7 +113,7 @@ function addOwnFlags(command: Command): Command {
     )
     .option(
       '-B, --ring <KiB>',
-      "the kernel's ring: in mode packet 4096 unless said, in mirror 8192",
+      "the kernel's ring, in the modes packet and mirror: 8192 unless said",
       wholeNumber(64, 1 << 20),
     )
     .option('--buffer <packets>', 'packets that may wait to be processed', wholeNumber(1, 1 << 24))

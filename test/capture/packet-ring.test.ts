@@ -40,12 +40,13 @@ test('a ring has blocks for packets of 64 KiB, four at least, and a timeout that
     const { blockSize, blocks, blockTimeout } = ringShape(ring * KIB, latency)
     return [blockSize / KIB, blocks, blockTimeout]
   }
+  assert.deepEqual(shape(8192), [128, 64, 250])
   assert.deepEqual(shape(4096), [128, 32, 250])
   assert.deepEqual(shape(4096, 100), [128, 32, 250])
   assert.deepEqual(shape(4096, 20), [128, 32, 20])
   assert.deepEqual(shape(4096, 0), [128, 32, 20])
-  assert.deepEqual(shape(16384), [128, 128, 63])
-  assert.deepEqual(shape(16384, 100), [128, 128, 100])
+  assert.deepEqual(shape(16384), [128, 128, 125])
+  assert.deepEqual(shape(32768, 100), [128, 256, 100])
   assert.deepEqual(shape(1 << 20), [128, 8192, 20])
   assert.deepEqual(shape(300), [64, 4, 250])
   assert.deepEqual(shape(64), [16, 4, 250])
@@ -223,7 +224,7 @@ suite('packet ring', { skip: needsRoot }, () => {
       ring.pause()
       const send = senderAt(t, lab.b)
       // What the kernel puts before a packet, and the room that the last of a block does not fit in.
-      const count = Math.floor((4 << 20) / (length + 90 + 8)) - Math.ceil((32 * length) / (length + 98)) - 64
+      const count = Math.floor((8 << 20) / (length + 90 + 8)) - Math.ceil((64 * length) / (length + 98)) - 128
       const frame = frameOf(length, 1)
       for (let i = 0; i < count; i++) send(frame)
       assert.equal(ring.stats().dropped.kernel, 0)
