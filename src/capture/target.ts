@@ -45,6 +45,14 @@ export interface Target {
   /** Calls `onEnd` once when whoever reads is gone, even while nothing is written; where that can be known. */
   watchEnd(onEnd: () => void): void
   close(): Promise<void>
+  /** As `close`, at once; throws. What has `writeNow` has it. */
+  closeNow?(): void
+}
+
+/** Opens a new or regular file at once, one with `writeNow`; undefined where there is something else. Throws what `openSync` does. */
+export function openFileNow(path: string): Target | undefined {
+  const isOther = statSync(path, { throwIfNoEntry: false })?.isFile() === false
+  return isOther ? undefined : descriptorTarget(openSync(path, 'w', 0o644), true, true)
 }
 
 /** Opens `path` anew, or takes standard output for `-`. */
@@ -66,6 +74,9 @@ function descriptorTarget(fd: number, isOurs: boolean, isFile: boolean): Target 
   return {
     ...(isFile && {
       writeNow: (bytes: Uint8Array, from: number, to: number) => writeSync(fd, bytes, from, to - from),
+      closeNow: () => {
+        if (isOurs) closeSync(fd)
+      },
     }),
     async write(bytes, from, to) {
       const { bytesWritten } = await writeSome(fd, bytes, from, to - from)

@@ -1,4 +1,5 @@
 // Writing capture files: buffered, rotated, and whole to the last record whatever happens to the disk or the pipe.
+import { unlinkSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { OptionError, StateError, check } from '../kernel/errors.js'
 import { native } from '../kernel/native.js'
@@ -23,7 +24,7 @@ import {
 } from '../packet/pcapng-write.js'
 import { type CaptureFormat, type Chunk, wholeRecords } from './chunk.js'
 import { CaptureWriteError } from './errors.js'
-import { openTarget, type Target } from './target.js'
+import { openFileNow, openTarget, type Target } from './target.js'
 import { checkOptions, numbered, type CaptureWriterOptions, type WriterStatistics } from './writer-options.js'
 
 export type { CaptureWriterOptions, RotateOptions, WriterStatistics } from './writer-options.js'
@@ -409,32 +410,35 @@ export class CaptureWriter implements AsyncDisposable {
     const chunk = this.#current
     if (!chunk || (chunk.length === 0 && !chunk.ends)) return
     this.#current = undefined
-    if (!this.#pump && !chunk.ends && this.#writeNow(chunk)) return
+    if (!this.#pump && this.#writeNow(chunk)) return
     this.#queue.push(chunk)
     this.#pump ??= this.#writeQueue()
   }
 
   /**
-   * Writes a chunk in this turn, if that can be had: handing it to the thread pool, and being told, costs as much as much of the
-   * writing. False where there is something left to do, which may be an error to find again.
+   * Writes a chunk in this turn, with the file's beginning and end, if that can be had: handing it to the thread pool, and being
+   * told, costs as much as much of the writing. False where there is something left to do, which may be an error to find again.
    */
   #writeNow(chunk: Chunk): boolean {
-    const target = this.#target
     const start = performance.now()
-    if (!target?.writeNow || start < this.#waryUntil) return false
+    if (start < this.#waryUntil) return false
+    let target: Target | undefined
     try {
+      target = this.#target ?? (chunk.begins ? this.#openNow() : undefined)
+      if (!target?.writeNow) return false
       while (chunk.written < chunk.length)
         chunk.written += target.writeNow(chunk.bytes, chunk.written, chunk.length)
     } catch {
       return false
     }
+    this.#countWritten(chunk)
+    this.#free.push(chunk)
+    if (chunk.ends) this.#closeNow(target)
     const end = performance.now()
     if (end - start > SLOW_MS) {
       this.#waryUntil = end + this.#wariness
       this.#wariness = Math.min(2 * this.#wariness, MOST_WARY_MS)
     }
-    this.#countWritten(chunk)
-    this.#free.push(chunk)
     return true
   }
 
@@ -521,10 +525,31 @@ export class CaptureWriter implements AsyncDisposable {
     for (const resolve of waiting) resolve()
   }
 
-  async #openFile(): Promise<void> {
+  #nextPath(): string {
     const { path, rotate } = this.#options
-    this.#path = rotate ? numbered(path, this.#stats.files + 1, new Date()) : path
-    const target = await openTarget(this.#path)
+    return (this.#path = rotate ? numbered(path, this.#stats.files + 1, new Date()) : path)
+  }
+
+  async #openFile(): Promise<void> {
+    for (const path of this.#opened(await openTarget(this.#nextPath())))
+      await unlink(path).catch(() => undefined)
+  }
+
+  #openNow(): Target | undefined {
+    const target = openFileNow(this.#nextPath())
+    for (const path of target ? this.#opened(target) : []) {
+      try {
+        unlinkSync(path)
+      } catch {
+        // Whoever has moved it away wants it.
+      }
+    }
+    return target
+  }
+
+  /** The file that is written from now on; the paths of those that go for it. */
+  #opened(target: Target): string[] {
+    const { rotate } = this.#options
     this.#target = target
     target.watchEnd(() => {
       // While something is written, that fails by itself.
@@ -534,9 +559,18 @@ export class CaptureWriter implements AsyncDisposable {
       void target.close()
     })
     this.#stats.files++
-    if (!rotate?.files) return
+    if (!rotate?.files) return []
     this.#kept.push(this.#path)
-    while (this.#kept.length > rotate.files) await unlink(this.#kept.shift() as string).catch(() => undefined)
+    return this.#kept.splice(0, this.#kept.length - rotate.files)
+  }
+
+  #closeNow(target: Target): void {
+    this.#target = undefined
+    try {
+      target.closeNow?.()
+    } catch (error) {
+      this.#fail(error)
+    }
   }
 
   async #closeFile(): Promise<void> {
