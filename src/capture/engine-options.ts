@@ -41,7 +41,7 @@ export interface CaptureOptions {
   /**
    * How long a packet may wait in the kernel while others come, or for a block of `packet` to fill: milliseconds, 0 to 100. Default:
    * half of `timeout`, and 20 at most; without `timeout` too, but up to 250 in `packet`, where each such wait takes a block of
-   * the ring. There, 100 is no less than that.
+   * the ring, and for 100 up to 1000.
    */
   latency?: number | undefined
   /** Bytes of the kernel's ring in `mirror` (a power of two) and `packet`: 65536 to 2^30, default 8 MiB. */

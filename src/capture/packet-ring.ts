@@ -63,8 +63,9 @@ const LASTS = 16_000
 const LONGEST_TIMEOUT = 250
 /** And the block timeout where the ring is large enough. */
 const TIMEOUT = 20
-/** From this latency on, in milliseconds, nobody waits for packets: what is good for the ring counts more. */
+/** From this latency on, in milliseconds, nobody waits for packets: the two above are so many times as long. */
 const UNHURRIED = 100
+const UNHURRIED_TIMES = 4
 /** The kernel counts in 32 bits and forgets when asked: it is asked every so many batches, whether anyone wants to know or not. */
 const BATCHES_A_COUNT = 4096
 
@@ -82,7 +83,9 @@ export function ringShape(
   if (latency !== undefined && latency < UNHURRIED) {
     return { blockSize, blocks, blockTimeout: latency || TIMEOUT }
   }
-  const lasting = Math.min(Math.ceil(LASTS / blocks), LONGEST_TIMEOUT)
+  // Longer is better: each timeout leaves the rest of one block empty, half a block on average.
+  const times = latency === undefined ? 1 : UNHURRIED_TIMES
+  const lasting = times * Math.min(Math.ceil(LASTS / blocks), LONGEST_TIMEOUT)
   return { blockSize, blocks, blockTimeout: Math.max(lasting, latency ?? TIMEOUT) }
 }
 
