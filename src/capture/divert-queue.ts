@@ -12,7 +12,7 @@ import {
 } from '../packet/pcap-batch.js'
 import type { PacketRows, RunOptions, XdpPacket, XdpSocket } from '../xsk/index.js'
 import { STAMP_BYTES } from './divert-program.js'
-import { BATCH, BATCH_BYTES, type LiveSource } from './engine-live.js'
+import { BATCH, BATCH_BYTES, type LiveSource } from './live-source.js'
 
 /** Room for what veth and GRO make of TCP; grows for longer ones. */
 const GATHER_BYTES = 65_536 + 256

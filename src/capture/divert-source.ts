@@ -7,7 +7,7 @@ import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js
 import { XdpGroup, type GroupWarning, type KernelStatistics, type XdpGroupOptions } from '../xsk/index.js'
 import { DivertProgram } from './divert-program.js'
 import { DivertQueue } from './divert-queue.js'
-import { LiveSource, xdpInterface } from './engine-live.js'
+import { LiveSource, xdpInterface } from './live-source.js'
 import { Pace, boundedWait } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 

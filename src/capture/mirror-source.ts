@@ -7,7 +7,7 @@ import { inNamespace, type Namespace } from '../kernel/index.js'
 import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { DEFAULT_RING_BYTES, Mirror, mirrorHeader } from '../programs/mirror.js'
-import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './engine-live.js'
+import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './live-source.js'
 import { Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 

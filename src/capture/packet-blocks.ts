@@ -1,7 +1,7 @@
 // The blocks of a TPACKET_V3 ring as the kernel hands them over (net/packet/af_packet.c), and the packets in them.
 import { INBOUND, OUTBOUND, type PacketBatch } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
-import { BATCH_BYTES } from './engine-live.js'
+import { BATCH_BYTES } from './live-source.js'
 import type { PacketFilter } from './source.js'
 
 // Where the fields lie. Of a block (struct tpacket_block_desc), in words:

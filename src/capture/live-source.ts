@@ -10,7 +10,7 @@ import {
 import { PacketBatch } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET } from '../packet/pcap-record.js'
 import { WallClock } from './wall-clock.js'
-import { LinkWatch } from './engine-link.js'
+import { LinkWatch } from './link-watch.js'
 import { Handover } from './handover.js'
 import type { PacketSink, SourceStatistics } from './source.js'
 
