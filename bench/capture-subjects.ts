@@ -51,7 +51,7 @@ const OTHERS: readonly Subject[] = [
 ]
 const OURS: readonly Subject[] = [
   ours('mirror', 8 * MIB, 'pcap'),
-  ours('packet', 4 * MIB, 'pcap'),
+  ours('packet', 8 * MIB, 'pcap'),
   ours('divert', 16 * MIB, 'pcap'),
   ours('divert', 16 * MIB, 'pcapng'),
 ]
