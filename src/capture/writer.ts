@@ -31,6 +31,9 @@ export type { CaptureWriterOptions, RotateOptions, WriterStatistics } from './wr
 
 // Holds the longest packet with everything around it.
 const CHUNK = 512 * 1024
+// What is written at a time while the disk keeps up: far more than a page, since ext4 pays for each call, and no more than that,
+// for the kernel takes larger pieces into larger runs of memory, which a virtual machine's host may have to find first.
+const PIECE = 128 * 1024
 // Leaves room for what begins a file; more than any packet takes.
 const MAX_RECORD = CHUNK - 65536
 const FLUSH_MS = 200
@@ -201,7 +204,12 @@ export class CaptureWriter implements AsyncDisposable {
     const { interfaceId, linkType, rows, count } = batch
     const isKnown = this.#isPcap ? linkType === this.#linkType : interfaceId < this.#described
     if (!isKnown) return 0
-    let limit = CHUNK
+    const isPiece = chunk.length >= PIECE
+    if (isPiece && this.#canWriteNow) {
+      this.#seal()
+      return 0
+    }
+    let limit = isPiece ? CHUNK : PIECE
     const { rotate } = this.#options
     if (rotate) {
       const age = rows[(count - 1) * ROW + ROW_SECONDS] - this.#fileStart
@@ -440,6 +448,11 @@ export class CaptureWriter implements AsyncDisposable {
       this.#wariness = Math.min(2 * this.#wariness, MOST_WARY_MS)
     }
     return true
+  }
+
+  /** Whether a piece would be written in this turn: one that waits takes the room of a whole chunk. */
+  get #canWriteNow(): boolean {
+    return !this.#pump && this.#target?.writeNow !== undefined && performance.now() >= this.#waryUntil
   }
 
   #countWritten(chunk: Chunk): void {
