@@ -148,29 +148,43 @@ inline void fetchAhead(const uint8_t* source, size_t size, size_t from, size_t a
   for (size_t at = 0; at < length; at += kLine) __builtin_prefetch(source + from + at);
 }
 
+// The elements behind a typed array, and how many there are: none when it is detached. Without a wrapper.
+template <typename Element>
+struct Elements {
+  Element* data;
+  size_t length;
+};
+
+template <typename Element>
+Elements<Element> elementsOf(napi_env env, napi_value array) {
+  void* data = nullptr;
+  size_t length = 0;
+  napi_get_typedarray_info(env, array, nullptr, &length, &data, nullptr, nullptr);
+  return {static_cast<Element*>(data), data == nullptr ? 0 : length};
+}
+
+uint32_t numberOf(napi_env env, napi_value number) {
+  uint32_t value = 0;
+  napi_get_value_uint32(env, number, &value);
+  return value;
+}
+
 // gather(target, source, moves, count): 0, or -EFAULT for what does not lie in both. A move is three words: to, from, length.
 // Called once a batch, so the arguments are read without wrappers.
 napi_value callGather(napi_env env, napi_callback_info info) {
   size_t given = 4;
   napi_value arguments[4];
   napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
-  void* memory[3] = {nullptr, nullptr, nullptr};
-  size_t lengths[3] = {0, 0, 0};
-  for (int i = 0; i < 3; i++) {
-    napi_get_typedarray_info(env, arguments[i], nullptr, &lengths[i], &memory[i], nullptr, nullptr);
-    if (memory[i] == nullptr) lengths[i] = 0;
-  }
-  uint32_t count = 0;
-  napi_get_value_uint32(env, arguments[3], &count);
-  uint8_t* target = static_cast<uint8_t*>(memory[0]);
-  const uint8_t* source = static_cast<const uint8_t*>(memory[1]);
-  const uint32_t* move = static_cast<const uint32_t*>(memory[2]);
-  int32_t result = static_cast<size_t>(count) * 3 <= lengths[2] ? 0 : -EFAULT;
+  auto [target, room] = elementsOf<uint8_t>(env, arguments[0]);
+  auto [source, size] = elementsOf<const uint8_t>(env, arguments[1]);
+  auto [move, words] = elementsOf<const uint32_t>(env, arguments[2]);
+  uint32_t count = numberOf(env, arguments[3]);
+  int32_t result = static_cast<size_t>(count) * 3 <= words ? 0 : -EFAULT;
   for (uint32_t i = 0; i < count && result == 0; i++, move += 3) {
     size_t to = move[0], from = move[1], length = move[2];
     uint32_t ahead = length > kShort ? kAhead : kFarAhead;
-    if (i + ahead < count) fetchAhead(source, lengths[1], move[3 * ahead + 1], move[3 * ahead + 2]);
-    if (to + length > lengths[0] || from + length > lengths[1]) {
+    if (i + ahead < count) fetchAhead(source, size, move[3 * ahead + 1], move[3 * ahead + 2]);
+    if (to + length > room || from + length > size) {
       result = -EFAULT;
     } else if (length == sizeof(uint64_t)) {
       memcpy(target + to, source + from, sizeof(uint64_t));
@@ -190,21 +204,12 @@ napi_value callGatherBefore(napi_env env, napi_callback_info info) {
   size_t given = 6;
   napi_value arguments[6];
   napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
-  void* memory[2] = {nullptr, nullptr};
-  size_t lengths[2] = {0, 0};
-  for (int i = 0; i < 2; i++) {
-    napi_get_typedarray_info(env, arguments[3 * i], nullptr, &lengths[i], &memory[i], nullptr, nullptr);
-    if (memory[i] == nullptr) lengths[i] = 0;
-  }
-  uint32_t stride = 0, count = 0, words = 0, at = 0;
-  napi_get_value_uint32(env, arguments[1], &stride);
-  napi_get_value_uint32(env, arguments[2], &count);
-  napi_get_value_uint32(env, arguments[4], &words);
-  napi_get_value_uint32(env, arguments[5], &at);
-  uint32_t* row = static_cast<uint32_t*>(memory[0]);
-  const uint8_t* source = static_cast<const uint8_t*>(memory[1]);
-  const size_t size = lengths[1], before = words * sizeof(uint32_t);
-  int32_t result = static_cast<size_t>(at) + words <= stride && static_cast<size_t>(count) * stride <= lengths[0] ? 0 : -EFAULT;
+  auto [row, all] = elementsOf<uint32_t>(env, arguments[0]);
+  auto [source, size] = elementsOf<const uint8_t>(env, arguments[3]);
+  uint32_t stride = numberOf(env, arguments[1]), count = numberOf(env, arguments[2]);
+  uint32_t words = numberOf(env, arguments[4]), at = numberOf(env, arguments[5]);
+  const size_t before = words * sizeof(uint32_t);
+  int32_t result = static_cast<size_t>(at) + words <= stride && static_cast<size_t>(count) * stride <= all ? 0 : -EFAULT;
   for (uint32_t i = 0; i < count && result == 0; i++, row += stride) {
     if (i + kFarAhead < count) {
       size_t next = row[kFarAhead * stride];
@@ -246,38 +251,28 @@ napi_value callGatherRows(napi_env env, napi_callback_info info) {
   size_t given = 9;
   napi_value arguments[9];
   napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
-  const int views[] = {0, 3, 4, 5, 8};
-  void* memory[5] = {};
-  size_t lengths[5] = {};
-  for (int i = 0; i < 5; i++) {
-    napi_get_typedarray_info(env, arguments[views[i]], nullptr, &lengths[i], &memory[i], nullptr, nullptr);
-    if (memory[i] == nullptr) lengths[i] = 0;
-  }
-  uint32_t at = 0, limit = 0, first = 0, count = 0;
-  napi_get_value_uint32(env, arguments[1], &at);
-  napi_get_value_uint32(env, arguments[2], &limit);
-  napi_get_value_uint32(env, arguments[6], &first);
-  napi_get_value_uint32(env, arguments[7], &count);
-  uint8_t* target = static_cast<uint8_t*>(memory[0]);
-  const uint8_t* source = static_cast<const uint8_t*>(memory[1]);
-  const uint32_t* rows = static_cast<const uint32_t*>(memory[2]);
-  const uint32_t* layout = static_cast<const uint32_t*>(memory[3]);
-  uint32_t* done = static_cast<uint32_t*>(memory[4]);
-  int32_t result = lengths[3] >= 4 && lengths[4] >= 2 && limit <= lengths[0] ? 0 : -EFAULT;
+  auto [target, room] = elementsOf<uint8_t>(env, arguments[0]);
+  auto [source, size] = elementsOf<const uint8_t>(env, arguments[3]);
+  auto [rows, all] = elementsOf<const uint32_t>(env, arguments[4]);
+  auto [layout, layoutWords] = elementsOf<const uint32_t>(env, arguments[5]);
+  auto [done, doneWords] = elementsOf<uint32_t>(env, arguments[8]);
+  uint32_t at = numberOf(env, arguments[1]), limit = numberOf(env, arguments[2]);
+  uint32_t first = numberOf(env, arguments[6]), count = numberOf(env, arguments[7]);
+  int32_t result = layoutWords >= 4 && doneWords >= 2 && limit <= room ? 0 : -EFAULT;
   uint32_t index = first;
   size_t end = at;
   if (result == 0) {
     const size_t stride = layout[0], head = layout[1], headBytes = layout[2] * sizeof(uint32_t), place = layout[3];
-    if (head + layout[2] > stride || place >= stride || count * stride > lengths[2]) result = -EFAULT;
+    if (head + layout[2] > stride || place >= stride || count * stride > all) result = -EFAULT;
     const uint32_t* row = rows + first * stride;
     for (; index < count && result == 0; index++, row += stride) {
       const size_t from = row[0], length = row[place];
       const size_t ahead = length > kShort ? kAhead : kFarAhead;
       if (index + ahead < count) {
         const uint32_t* next = row + ahead * stride;
-        fetchAhead(source, lengths[1], next[0], next[place]);
+        fetchAhead(source, size, next[0], next[place]);
       }
-      if (from + length > lengths[1]) {
+      if (from + length > size) {
         result = -EFAULT;
       } else if (end + headBytes + length > limit) {
         break;

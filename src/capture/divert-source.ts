@@ -8,7 +8,7 @@ import { XdpGroup, type GroupWarning, type KernelStatistics, type XdpGroupOption
 import { DivertProgram } from './divert-program.js'
 import { DivertQueue } from './divert-queue.js'
 import { LiveSource, xdpInterface } from './live-source.js'
-import { Pace, boundedWait } from './pace.js'
+import { LATENCY_MS, MANY, Pace, boundedWait } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 /** How the sockets are to be: see `XdpGroupOptions`. A `program` of its own takes what it gives to them, whatever the filter. */
@@ -40,9 +40,6 @@ export interface DivertSourceOptions extends DivertSocketOptions {
   latency?: number | undefined
 }
 
-const LATENCY_MS = 20
-/** Fewer are worth being woken up for. */
-const MANY = 8
 /** How much of a queue's frames is in use when it is looked at earlier than the timer says. */
 const FILLED = 1 / 2
 /** The memory of a queue unless it is described otherwise: 16 MiB. */
@@ -275,7 +272,6 @@ export class DivertSource implements PacketSource {
   }
 
   #look(): void {
-    this.#armBell()
     this.#program?.bell.watch(this.#onBell)
     this.#pace.start()
   }

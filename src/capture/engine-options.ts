@@ -4,6 +4,7 @@ import { OptionError, type Namespace } from '../kernel/index.js'
 import { MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import type { DivertSocketOptions } from './divert-source.js'
 import { checkTypes } from './engine-types.js'
+import { LATENCY_MS } from './pace.js'
 import type { PacketSource } from './source.js'
 
 /** The ways to an interface's packets. */
@@ -70,8 +71,6 @@ export interface CheckedCapture extends Omit<CaptureOptions, 'filter' | 'mode' |
   latency: number | undefined
 }
 
-/** How long packets with a `timeout` wait in the kernel, at most. */
-const LATENCY_MS = 20
 const MAX_LATENCY_MS = 100
 /** Bytes of a ring. */
 const MIN_RING = 65_536

@@ -8,7 +8,7 @@ import { INBOUND } from '../packet/pcap-batch.js'
 import { LINKTYPE_ETHERNET, MAX_CAPTURED_LENGTH } from '../packet/pcap-record.js'
 import { DEFAULT_RING_BYTES, Mirror, mirrorHeader } from '../programs/mirror.js'
 import { BATCH, BATCH_BYTES, LiveSource, xdpInterface } from './live-source.js'
-import { Pace } from './pace.js'
+import { LATENCY_MS, MANY, Pace } from './pace.js'
 import type { PacketSink, PacketSource, SourceStatistics } from './source.js'
 
 export interface MirrorSourceOptions {
@@ -30,8 +30,6 @@ export interface MirrorSourceOptions {
 
 /** Packets handed on before other work of the event loop has its turn. */
 const BUDGET = 65_536
-/** Fewer are worth being woken up for. */
-const MANY = 8
 /** How full the ring is when it is looked at earlier than the timer says. */
 const FILLED = 1 / 4
 // include/uapi/linux/bpf.h: enum xdp_action
@@ -83,7 +81,7 @@ export class MirrorSource implements PacketSource {
         ignore: () => ring.unwatch(),
         failed: (error) => this.#live.end(error),
       },
-      options.latency ?? 20,
+      options.latency ?? LATENCY_MS,
       true,
     )
   }

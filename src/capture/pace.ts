@@ -1,5 +1,10 @@
 // How often a ring is looked at: at once when packets begin to come, then as seldom as its room allows.
 
+/** How long a packet may wait in the ring while many come, unless somebody says: milliseconds. */
+export const LATENCY_MS = 20
+/** Packets that are worth a look at the ring: to be woken up for fewer costs less. */
+export const MANY = 8
+
 /** What is looked at. */
 export interface PacedRing {
   /** Hands on what is there. How much of the ring that was: 0 for no packets, 1 for a full ring, more if more came meanwhile. */

@@ -232,7 +232,7 @@ export class CaptureWriter implements AsyncDisposable {
   #appendRecords(chunk: Chunk, limit: number, batch: PacketBatch, first: number): number {
     const { bytes, rows, count } = batch
     const isNano = this.#resolution === 'nanoseconds'
-    const heads = isNano ? rows : (this.#heads = microsecondRows(batch, this.#heads))
+    const heads = isNano ? rows : (this.#heads = microsecondRows(batch, first, this.#heads))
     const done = this.#done
     const { length } = chunk
     check(

@@ -184,11 +184,12 @@ export function writePcapRecord(
 /** Where rows have the header of a record with nanoseconds, and the length of the packet behind it: for `native.gatherRows`. */
 export const PCAP_ROWS = Uint32Array.of(ROW, ROW_SECONDS, PCAP_RECORD_HEADER_LENGTH / 4, ROW_LENGTH)
 
-/** The rows of a batch with microseconds, as files of that resolution have them: `into`, or a larger array in its place. */
-export function microsecondRows({ rows, count }: PacketBatch, into: Uint32Array): Uint32Array {
+/** The rows of a batch from number `first` on with microseconds, as files of that resolution have them: `into`, or a larger array in its place. */
+export function microsecondRows({ rows, count }: PacketBatch, first: number, into: Uint32Array): Uint32Array {
   const length = count * ROW
   const copy = into.length < length ? new Uint32Array(rows.length) : into
-  copy.set(rows.subarray(0, length))
-  for (let at = ROW_NANOSECONDS; at < length; at += ROW) copy[at] = copy[at] / 1000
+  const start = first * ROW
+  copy.set(rows.subarray(start, length), start)
+  for (let at = start + ROW_NANOSECONDS; at < length; at += ROW) copy[at] = copy[at] / 1000
   return copy
 }

@@ -86,7 +86,7 @@ function recorded(
   first: number,
   resolution: 'nanoseconds' | 'microseconds',
 ) {
-  const rows = resolution === 'nanoseconds' ? batch.rows : microsecondRows(batch, new Uint32Array(0))
+  const rows = resolution === 'nanoseconds' ? batch.rows : microsecondRows(batch, first, new Uint32Array(0))
   const done = new Uint32Array(2)
   const { count } = batch
   assert.equal(native.gatherRows(bytes, offset, bytes.length, memory, rows, PCAP_ROWS, first, count, done), 0)
@@ -357,6 +357,18 @@ async function filesOf(t: TestContext, batch: PacketBatch, options: Partial<Capt
   return { whole: contents[0], single: contents[1] }
 }
 
+/** A writer with as little room as can be, into a named pipe that is read to its end. */
+async function writerToPipe(t: TestContext) {
+  const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  // A named pipe is no regular file: nothing is written to it before the event loop has its turn.
+  const path = join(directory, 'pipe')
+  execFileSync('mkfifo', [path])
+  const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const read = reader.stdout.toArray() as Promise<Buffer[]>
+  return { writer: await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 }), read }
+}
+
 suite('batches in files', () => {
   for (const format of ['pcap', 'pcapng'] as const) {
     test(`are what their records are: ${format}, over several chunks`, async (t) => {
@@ -377,14 +389,7 @@ suite('batches in files', () => {
   }
 
   test('what a writer has no room for is lost and counted, the rest is whole', async (t) => {
-    const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
-    t.after(() => rmSync(directory, { recursive: true }))
-    // A named pipe is no regular file: nothing is written to it before the event loop has its turn.
-    const path = join(directory, 'pipe')
-    execFileSync('mkfifo', [path])
-    const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] })
-    const read = reader.stdout.toArray() as Promise<Buffer[]>
-    const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 })
+    const { writer, read } = await writerToPipe(t)
     const batch = simple(1000, 1400)
     for (let round = 0; round < 4; round++) writer.writeBatch(batch)
     assert.equal(writer.hasRoom, false)
@@ -397,13 +402,7 @@ suite('batches in files', () => {
   })
 
   test('a writer takes as many as it has room for, and the rest later', async (t) => {
-    const directory = mkdtempSync(join(tmpdir(), 'node-xdp-batch-'))
-    t.after(() => rmSync(directory, { recursive: true }))
-    const path = join(directory, 'pipe')
-    execFileSync('mkfifo', [path])
-    const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] })
-    const read = reader.stdout.toArray() as Promise<Buffer[]>
-    const writer = await CaptureWriter.open({ path, format: 'pcap', bufferSize: 1 })
+    const { writer, read } = await writerToPipe(t)
     const batch = simple(4000, 1400)
     let calls = 0
     for (let left = batch.count; left > 0; calls++) {
